@@ -1,0 +1,66 @@
+// Status codes, error text, log and version.
+//
+// Every function of the library that can fail returns an eq_status. The text that belongs to the last failure of the
+// calling thread, with the numbers in it, is eq_last_error(). The library never exits, never aborts and never prints.
+#ifndef EQUIL_BASE_H
+#define EQUIL_BASE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define EQ_VERSION_MAJOR 0
+#define EQ_VERSION_MINOR 1
+#define EQ_VERSION_PATCH 0
+#define EQ_VERSION "0.1.0"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define EQ_API __attribute__((visibility("default")))
+#else
+#define EQ_API
+#endif
+
+// The numbers are frozen: a code keeps its value for good.
+typedef enum eq_status {
+    EQ_OK = 0,
+    EQ_ERR_ARGUMENT = 1,      // a parameter is outside its documented range
+    EQ_ERR_SHAPE = 2,         // tensor shapes do not fit together
+    EQ_ERR_HOST_MEMORY = 3,   // malloc failed
+    EQ_ERR_DEVICE_MEMORY = 4, // the device has, or allows, less memory than was asked for
+    EQ_ERR_DEVICE = 5,        // no such device, or an OpenCL call failed
+    EQ_ERR_BUILD = 6,         // a kernel did not compile; the text has the compiler's log
+    EQ_ERR_IO = 7,            // a file cannot be opened, read or written
+    EQ_ERR_FORMAT = 8,        // a file's contents are not what its format asks for
+    EQ_ERR_NOT_FOUND = 9,     // a tensor, network or option of that name does not exist
+    EQ_ERR_UNSUPPORTED = 10,  // valid, but outside what this version or this device can do
+    EQ_ERR_NUMERIC = 11,      // a NaN or an infinity where there must be none
+    EQ_ERR_INTERRUPTED = 12,  // stopped on request; nothing is lost
+} eq_status;
+
+// Short name of a status, "EQ_ERR_SHAPE" for example. Never NULL. Thread-safe.
+EQ_API const char *eq_status_name(eq_status status);
+
+// Text of the calling thread's last failure; "" when there was none. Valid until the next call into the library from
+// this thread. Thread-safe (each thread has its own).
+EQ_API const char *eq_last_error(void);
+
+// Version of the library that is linked, as EQ_VERSION is the version of the header. Thread-safe.
+EQ_API const char *eq_version(void);
+
+enum eq_log_level { EQ_LOG_ERROR = 1, EQ_LOG_WARNING = 2, EQ_LOG_INFO = 3, EQ_LOG_DEBUG = 4 };
+
+// Called with one line of text, without a newline. May be called from any thread, one call at a time.
+typedef void (*eq_log_fn)(void *user, enum eq_log_level level, const char *text);
+
+// Installs the log callback for the whole process; lines above `level` are dropped. fn NULL (the start value) means
+// silence. Not thread-safe: call it before other threads use the library.
+EQ_API void eq_log_set(eq_log_fn fn, void *user, enum eq_log_level level);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

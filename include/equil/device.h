@@ -1,0 +1,57 @@
+// Devices: what there is, which one is chosen, and how to open it.
+#ifndef EQUIL_DEVICE_H
+#define EQUIL_DEVICE_H
+
+#include "base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct eq_device;
+
+// What is known of one device before it is opened.
+struct eq_device_info {
+    int index;                // position in the list, from 0: usable as a selector
+    char platform[128];       // platform name, such as "Portable Computing Language"
+    char platform_version[128];
+    char name[128];
+    char vendor[128];
+    char version[128];        // CL_DEVICE_VERSION
+    char driver[128];
+    char kind[16];            // "cpu", "gpu", "accelerator" or "other"
+    int compute_units;
+    int clock_mhz;            // 0 where the driver does not say
+    size_t memory_bytes;
+    size_t max_alloc_bytes;
+    size_t local_bytes;
+    size_t max_group;         // work-items in a work-group
+    int vector_width;         // native floats in a vector
+    bool has_fma;
+    bool is_usable;           // false: `reason` says why Equil cannot use it
+    bool is_chosen;           // what eq_device_open(selector) would open
+    char reason[160];         // why it is, or is not, chosen
+};
+
+// Lists every device of every platform. *infos is allocated and freed with eq_device_list_free(); *num is 0 and the status EQ_OK
+// where there is no platform. `selector` as for eq_device_open(). Thread-safe.
+EQ_API eq_status eq_device_list(const char *selector, struct eq_device_info **infos, int *num);
+EQ_API void eq_device_list_free(struct eq_device_info **infos);
+
+// Opens a device. selector: "gpu" or "cpu" (the first of the kind), an index of eq_device_list(), or a part of the device's or the
+// platform's name (case is ignored); "rusticl", "pocl" and "oclgrind" name those platforms. NULL: the environment variable EQUIL_DEVICE, and
+// without it the first usable GPU, else the first usable CPU. Errors: EQ_ERR_DEVICE with the list of what there is.
+// The device is destroyed with eq_device_destroy(), after everything that was made with it. One thread at a time per device.
+EQ_API eq_status eq_device_open(const char *selector, struct eq_device **device);
+EQ_API void eq_device_destroy(struct eq_device **device); // *device becomes NULL; NULL is allowed
+
+// What the opened device is. Valid as long as the device.
+EQ_API const char *eq_device_name(const struct eq_device *device);
+EQ_API const char *eq_device_driver(const struct eq_device *device);
+// Largest number of bytes that were allocated on the device at one time since it was opened, workspaces and CLBlast's included.
+EQ_API size_t eq_device_peak_bytes(const struct eq_device *device);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,146 @@
+// What an op is, for the graph: one static `struct eq_op` per op (and per gradient), defined in src/op/<name>.c.
+//
+// The graph stores calls: an op, its attributes, input and output values. Shapes, workspace and saved tensors are fixed by shape();
+// emit() appends the op's steps to a command list; gradient() appends the calls that compute the gradients of the inputs.
+#ifndef EQ_OP_OP_H
+#define EQ_OP_OP_H
+
+#include "rt/rt.h"
+
+enum { EQ_MAX_OPERANDS = 24 };
+
+// What a value is to the graph. Only EQ_VALUE_TEMPORARY memory is reused.
+enum eq_value_kind {
+    EQ_VALUE_INPUT,     // written from outside before a run
+    EQ_VALUE_PARAMETER, // trained
+    EQ_VALUE_STATE,     // running statistics: updated by training runs, read by evaluation
+    EQ_VALUE_TEMPORARY,
+};
+
+// A call as an op sees it. num_inputs counts absent optional inputs too; `has[i]` tells. shape() fills outputs.
+struct eq_call {
+    const struct eq_op *op;
+    const void *attributes;  // the op's own struct; lives as long as the graph
+    const struct eq_target *target;
+    bool training;           // batch statistics and state updates, or running statistics
+    int num_inputs, num_outputs;
+    bool has[EQ_MAX_OPERANDS];
+    struct eq_tensor input[EQ_MAX_OPERANDS];
+    struct eq_tensor output[EQ_MAX_OPERANDS];
+};
+
+// How gradient() talks to the graph. A value is an int; EQ_NO_VALUE is an absent one.
+enum { EQ_NO_VALUE = -1 };
+struct eq_tape {
+    void *graph;
+    // Values of the forward call, and the gradient that arrived for output i (EQ_NO_VALUE: none).
+    int input[EQ_MAX_OPERANDS], output[EQ_MAX_OPERANDS], output_grad[EQ_MAX_OPERANDS];
+    // Whether a gradient for input i is wanted at all (the image needs none).
+    bool wants[EQ_MAX_OPERANDS];
+    // Appends a call; its outputs' values go to `outputs`. Attributes are copied.
+    eq_status (*call)(struct eq_tape *tape, const struct eq_op *op, const void *attributes, const int *inputs, int num_inputs,
+                      int *outputs);
+    // The gradient accumulated so far for input i, to be added to by the call that makes the next one (EQ_NO_VALUE: none yet).
+    // Taking it makes the caller responsible: eq_tape.give() must then get a value that includes it.
+    int (*take)(struct eq_tape *tape, int input);
+    // Hands over the gradient of input i. Without a preceding take(), an addition is appended when there is one already.
+    eq_status (*give)(struct eq_tape *tape, int input, int value);
+};
+
+struct eq_op {
+    const char *name;
+    size_t attribute_bytes;
+    // Checks inputs and fills num_outputs and output[]. Pure. Outputs that nobody reads are workspace: their memory is the op's own
+    // only during its steps. Output halo is 0 here; the graph raises it before emit() to what readers need.
+    eq_status (*shape)(struct eq_call *call);
+    // Halo that input i must have (NULL: none for all).
+    int (*halo)(const struct eq_call *call, int input);
+    // Input whose memory output o may share, elementwise and same size (-1: none; NULL: none for all).
+    int (*in_place)(const struct eq_call *call, int output);
+    // Appends the steps. in[i] / out[i] point at element 0 of the stored tensor (halo and padding included). An output with a halo
+    // gets its halo zeros written here, padding channels too.
+    eq_status (*emit)(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out);
+    // NULL: nothing to differentiate.
+    eq_status (*gradient)(const struct eq_call *call, struct eq_tape *tape);
+    // Arithmetic and least memory traffic of the call, for `info` and `bench`.
+    struct eq_cost (*cost)(const struct eq_call *call);
+};
+
+// Shared helpers (op.c)
+enum eq_activation { EQ_ACT_NONE = 0, EQ_ACT_RELU = 1, EQ_ACT_ELU = 2 }; // as ACT_* in cl/common.clh
+// " -DNAME=value" style options text in a fixed buffer; too long is an assertion.
+struct eq_options {
+    char text[512];
+};
+struct eq_options eq_options_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+// The ops. Attributes and operands of each are documented here; `?` marks an optional input.
+
+// conv2d: inputs x [n,ic,ih,iw] (blocked, or plain NCHW = block 1 for images), w [oc,ic,kh,kw]; output z [n,oc,oh,ow], workspace.
+// No bias: normalisation follows. oh = (ih + 2 pad_h - kh) / stride_h + 1.
+struct eq_conv2d_attributes {
+    int stride_h, stride_w, pad_h, pad_w;
+};
+extern const struct eq_op eq_op_conv2d;
+// conv2d_data_grad: inputs dz, w, add? (a gradient of x to be added to; may be updated in place); output dx, workspace.
+// attributes: those of the convolution plus x's extents.
+struct eq_conv2d_data_grad_attributes {
+    struct eq_conv2d_attributes conv;
+    int ih, iw;
+};
+extern const struct eq_op eq_op_conv2d_data_grad;
+// conv2d_weight_grad: inputs x, dz; output dw (form of w), workspace.
+struct eq_conv2d_weight_grad_attributes {
+    struct eq_conv2d_attributes conv;
+    int kh, kw;
+};
+extern const struct eq_op eq_op_conv2d_weight_grad;
+// The stored form of a convolution's filter for an input with that blocking.
+struct eq_tensor eq_conv2d_weight(const struct eq_target *target, const struct eq_tensor *x, int oc, int kh, int kw);
+
+// unit: normalisation, CE and its relatives, residual and activation in two passes. See unit.h for operands.
+#include "op/unit.h"
+
+// pool_max: input x; output y, index i32 (blocked as y; flat position y*w + x of the maximum in the plane, first one on ties).
+struct eq_pool_max_attributes {
+    int kh, kw, stride_h, stride_w, pad_h, pad_w; // padding never wins
+};
+extern const struct eq_op eq_op_pool_max;
+// pool_max_grad: inputs dy, index, add?; output dx. attributes: pool plus x's extents.
+struct eq_pool_max_grad_attributes {
+    struct eq_pool_max_attributes pool;
+    int ih, iw;
+};
+extern const struct eq_op eq_op_pool_max_grad;
+// pool_avg: mean over h and w. input x blocked [n,c,h,w]; output plain [n,c].
+extern const struct eq_op eq_op_pool_avg;
+// pool_avg_grad: input dy plain [n,c]; output dx blocked. attributes: h, w.
+struct eq_pool_avg_grad_attributes {
+    int h, w;
+};
+extern const struct eq_op eq_op_pool_avg_grad;
+// linear: inputs x plain [n,c], w plain [k,c], b plain [k]; output y plain [n,k] = x w^T + b. Through CLBlast.
+extern const struct eq_op eq_op_linear;
+// linear_grad: inputs x, w, dy; outputs dx [n,c], dw [k,c], db [k].
+extern const struct eq_op eq_op_linear_grad;
+// softmax_xent: inputs logits plain [n,k], labels i32 plain [n]; outputs loss [n] (per image), dlogits plain [n,k] = (softmax - target) / n.
+// target: 1 - smoothing on the label, smoothing / (k - 1) elsewhere (the paper's form). Label outside 0..k-1: loss NaN.
+struct eq_softmax_xent_attributes {
+    float smoothing;
+};
+extern const struct eq_op eq_op_softmax_xent;
+// add: inputs a, b of one shape; output a + b (in place over a). For gradients that meet.
+extern const struct eq_op eq_op_add;
+
+// Steps that are not graph calls.
+
+// sgd (PyTorch's rule): g = grad + weight_decay * w; v = momentum * v + g; w -= rate * v. hyper: f32 [3] rate, momentum, weight_decay.
+eq_status eq_sgd_emit(struct eq_list *list, size_t elems, struct eq_ref weight, struct eq_ref grad, struct eq_ref velocity,
+                      struct eq_ref hyper);
+// accumulate: sum = (first ? 0 : sum) + scale * grad
+eq_status eq_accumulate_emit(struct eq_list *list, size_t elems, struct eq_ref grad, struct eq_ref sum, float scale, bool first);
+// layout: plain NCHW -> blocked (padding and halo zeroed), and back.
+eq_status eq_layout_pack_emit(struct eq_list *list, const struct eq_tensor *blocked, struct eq_ref plain, struct eq_ref stored);
+eq_status eq_layout_unpack_emit(struct eq_list *list, const struct eq_tensor *blocked, struct eq_ref stored, struct eq_ref plain);
+
+#endif

@@ -1,0 +1,161 @@
+// Run time: devices, buffers, programs and command lists. The only layer that uses OpenCL and CLBlast.
+//
+// Nothing above this layer enqueues by hand. Ops append steps (kernels with their arguments set, fills, matrix products) to a
+// command list once; running the list is one enqueue per step and no host wait.
+#ifndef EQ_RT_RT_H
+#define EQ_RT_RT_H
+
+#define CL_TARGET_OPENCL_VERSION 120
+#define CL_USE_DEPRECATED_OPENCL_1_2_APIS
+#include <CL/cl.h>
+
+#include "base/base.h"
+#include "equil/device.h"
+#include "tensor/tensor.h"
+
+// ---- device (device.c)
+
+enum eq_kind { EQ_KIND_CPU, EQ_KIND_GPU, EQ_KIND_OTHER };
+
+// Which kernels a device gets: explicit vectors with one work-item a register tile (CPUs), or work-items side by side over pixels
+// and channels with tiles in local memory (GPUs).
+enum eq_family { EQ_FAMILY_VECTOR, EQ_FAMILY_SIMT };
+
+// What plans and shapes depend on. Pure data, so that a plan can be made, and tested, without a device.
+struct eq_target {
+    enum eq_family family;
+    int block;                 // channels in a block of activations: 16, 8 or 4
+    int compute_units;
+    size_t max_group;          // largest work-group Equil uses: min(256, device)
+    size_t local_bytes;        // local memory Equil uses per work-group: min(16 KiB, device)
+    size_t max_alloc_bytes;    // largest buffer
+    size_t memory_bytes;       // global memory
+    bool has_fma;              // CL_FP_FMA: kernels get -DEQ_FMA=1
+    bool has_real_local;       // local memory is not emulated in global memory
+};
+// What Equil assumes where no device is named (`info` without a device): a CPU with 512-bit vectors.
+struct eq_target eq_target_default(void);
+
+struct eq_device {
+    cl_platform_id platform;
+    cl_device_id id;
+    cl_context context;
+    cl_command_queue queue; // in order, without profiling
+    enum eq_kind kind;
+    struct eq_target target;
+    char name[128], vendor[128], driver[128], version[128], platform_name[128], platform_version[128];
+    size_t bytes_now, bytes_peak; // of all buffers, CLBlast's workspaces included
+    struct eq_programs *programs;
+};
+
+// ---- buffers (buffer.c)
+
+struct eq_buffer {
+    struct eq_device *device;
+    cl_mem mem;
+    size_t bytes;
+};
+// A place in a buffer, in elements of 4 bytes (float, int), or of 1 for u8 tensors: whatever the kernel's pointer type is.
+struct eq_ref {
+    struct eq_buffer *buffer; // NULL: absent
+    size_t at;
+};
+#define EQ_REF_NONE ((struct eq_ref){ NULL, 0 })
+struct eq_ref eq_ref_at(struct eq_buffer *buffer, size_t at);
+struct eq_ref eq_ref_plus(struct eq_ref ref, size_t elems); // elems further
+
+// Refuses more than the device's largest allocation, with the numbers. Contents undefined.
+eq_status eq_buffer_create(struct eq_device *device, size_t bytes, struct eq_buffer **buffer);
+void eq_buffer_destroy(struct eq_buffer **buffer);
+// Blocking copies; `at` counts elements of `elem_bytes`.
+eq_status eq_ref_write(struct eq_ref ref, const void *host, size_t elems, size_t elem_bytes);
+eq_status eq_ref_read(struct eq_ref ref, void *host, size_t elems, size_t elem_bytes);
+eq_status eq_device_finish(struct eq_device *device);
+
+// ---- programs (program.c): kernel text embedded in the library, compiled with options, cached on disk and in the device
+
+// The kernel `kernel` of the embedded file cl/<source>.cl built with `options` ("-DA=1 -DB=2"). common.clh stands before the text.
+// Every program gets -DEQ_FMA=0|1. The cl_kernel is new: the caller releases it.
+eq_status eq_kernel_create(struct eq_device *device, const char *source, const char *options, const char *kernel, cl_kernel *out);
+
+// ---- command lists (list.c)
+
+struct eq_range {
+    int dims;
+    size_t global[3], local[3]; // global is a multiple of local; local is always given
+};
+// Rounds the global sizes up to multiples of the local ones.
+struct eq_range eq_range_1d(size_t global, size_t local);
+struct eq_range eq_range_2d(size_t global0, size_t global1, size_t local0, size_t local1);
+struct eq_range eq_range_3d(const size_t global[3], const size_t local[3]);
+
+enum eq_arg_kind { EQ_ARG_REF, EQ_ARG_I32, EQ_ARG_F32 };
+struct eq_arg {
+    enum eq_arg_kind kind;
+    struct eq_ref ref;
+    int32_t i32;
+    float f32;
+};
+// In the kernel a ref is two parameters, written EQ_BUF(float, x) or EQ_IN(float, x) in the list of parameters and opened with
+// EQ_PTR(float, x) as the first line of the body: see cl/common.clh. An absent ref (EQ_REF_NONE) passes a NULL cl_mem: the
+// kernel must not touch it.
+#define EQ_REF(r) ((struct eq_arg){ .kind = EQ_ARG_REF, .ref = (r) })
+#define EQ_I32(v) ((struct eq_arg){ .kind = EQ_ARG_I32, .i32 = (int32_t)(v) })
+#define EQ_F32(v) ((struct eq_arg){ .kind = EQ_ARG_F32, .f32 = (float)(v) })
+#define EQ_ARGS(...) (const struct eq_arg[]){ __VA_ARGS__ }, (int)(sizeof((struct eq_arg[]){ __VA_ARGS__ }) / sizeof(struct eq_arg))
+
+struct eq_cost {
+    double flops, bytes; // of the step: arithmetic as in the op's definition, memory traffic at least needed
+};
+
+struct eq_launch {
+    const char *source;  // cl/<source>.cl
+    const char *options; // "-DA=1", or NULL
+    const char *kernel;
+    struct eq_range range;
+    struct eq_cost cost;
+};
+
+struct eq_list;
+eq_status eq_list_create(struct eq_device *device, struct eq_list **list);
+void eq_list_destroy(struct eq_list **list);
+struct eq_device *eq_list_device(const struct eq_list *list);
+const struct eq_target *eq_list_target(const struct eq_list *list);
+
+// Text that stands before the kernel's name in profiles and errors of the steps appended from now on: the node, such as "layer1.0.conv2".
+eq_status eq_list_label(struct eq_list *list, const char *label);
+// Appends a kernel: builds it, checks the number of arguments and the work-group size against it, sets the arguments. Use as
+//     EQ_TRY(eq_list_kernel(list, &(struct eq_launch){ ... }, EQ_ARGS(EQ_REF(x), EQ_I32(n))));
+eq_status eq_list_kernel(struct eq_list *list, const struct eq_launch *launch, const struct eq_arg *args, int num_args);
+// Appends dst[0 .. elems) = value (4-byte elements).
+eq_status eq_list_fill(struct eq_list *list, struct eq_ref dst, float value, size_t elems);
+// Appends dst[0 .. elems) = src (4-byte elements).
+eq_status eq_list_copy(struct eq_list *list, struct eq_ref src, struct eq_ref dst, size_t elems);
+// Appends C = alpha * op(A) op(B) + beta * C through CLBlast, row-major: op(A) [m, k], op(B) [k, n], C [m, n]; lda, ldb, ldc are the
+// stored rows' lengths. `batch` > 1 repeats it with strides (elements) between the matrices.
+struct eq_gemm {
+    int m, n, k;
+    bool transpose_a, transpose_b;
+    float alpha, beta;
+    int lda, ldb, ldc;
+    int batch; // 0 means 1
+    size_t stride_a, stride_b, stride_c;
+};
+eq_status eq_list_gemm(struct eq_list *list, const struct eq_gemm *gemm, struct eq_ref a, struct eq_ref b, struct eq_ref c);
+// Enqueues every step on the device's queue; does not wait.
+eq_status eq_list_run(struct eq_list *list);
+int eq_list_length(const struct eq_list *list);
+
+// Runs the list step by step, waiting after each, and fills one row per step with the time. rows has eq_list_length() entries.
+struct eq_profile_row {
+    const char *label, *kernel; // valid as long as the list
+    int64_t time_ns;
+    struct eq_cost cost;
+};
+eq_status eq_list_profile(struct eq_list *list, struct eq_profile_row *rows);
+
+// ---- measured peaks (peak.c)
+// Largest rate of float32 multiply-adds (2 flops each), and of copying memory (read + write), measured now.
+eq_status eq_device_peak(struct eq_device *device, double *flops_per_second, double *bytes_per_second);
+
+#endif
