@@ -66,6 +66,9 @@ const char *eq_option(enum eq_option option);
 const char *eq_option_variable(enum eq_option option);
 const char *eq_option_help(enum eq_option option);
 
+// malloc'ed path of the folder for compiled kernels, as EQ_OPTION_CACHE_DIR says; NULL when there is no home either.
+char *eq_cache_folder(void);
+
 // ---- strings (str.c)
 
 struct eq_str {
@@ -82,7 +85,7 @@ char *eq_path_join(const char *folder, const char *name);
 bool eq_str_starts(const char *text, const char *prefix);
 bool eq_str_ends(const char *text, const char *suffix);
 
-// ---- hashing and random numbers (hash.c, random.c)
+// ---- hashing and random numbers (random.c)
 
 #define EQ_FNV_START 0xcbf29ce484222325ull
 // 64-bit FNV-1a; pass EQ_FNV_START or an earlier result as `hash`.
@@ -98,7 +101,7 @@ double eq_random_normal(uint64_t key, uint64_t i); // N(0, 1) by Box-Muller from
 // Fisher-Yates permutation of 0 .. n-1 into `order`, by the stream `key`.
 void eq_random_permutation(uint64_t key, size_t *order, size_t n);
 
-// ---- clock (clock.c)
+// ---- clock (files.c)
 int64_t eq_clock_ns(void); // monotonic
 
 // ---- files (files.c)

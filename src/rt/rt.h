@@ -5,7 +5,9 @@
 #ifndef EQ_RT_RT_H
 #define EQ_RT_RT_H
 
+#ifndef CL_TARGET_OPENCL_VERSION
 #define CL_TARGET_OPENCL_VERSION 120
+#endif
 #define CL_USE_DEPRECATED_OPENCL_1_2_APIS
 #include <CL/cl.h>
 

@@ -1,0 +1,215 @@
+// Files, folders, the monotonic clock. Atomic writes: temporary file beside the target, sync, rename, sync of the folder.
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/base.h"
+
+int64_t eq_clock_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+bool eq_file_exists(const char *path)
+{
+    return access(path, F_OK) == 0;
+}
+
+static eq_status read_open(FILE *file, const char *path, size_t max_bytes, char **data, size_t *bytes)
+{
+    struct stat info;
+    EQ_REQUIRE(fstat(fileno(file), &info) == 0, EQ_ERR_IO, "%s: %s", path, strerror(errno));
+    EQ_REQUIRE(S_ISREG(info.st_mode), EQ_ERR_IO, "%s: not a regular file", path);
+    size_t size = (size_t)info.st_size;
+    EQ_REQUIRE(size <= max_bytes, EQ_ERR_FORMAT, "%s: %zu bytes, at most %zu are read", path, size, max_bytes);
+    char *text = eq_malloc(size + 1, 1);
+    if (!text)
+        return EQ_ERR_HOST_MEMORY;
+    if (fread(text, 1, size, file) != size) {
+        free(text);
+        return eq_fail(EQ_ERR_IO, "%s: %s", path, ferror(file) ? strerror(errno) : "the file became shorter while it was read");
+    }
+    text[size] = '\0';
+    *data = text;
+    *bytes = size;
+    return EQ_OK;
+}
+
+eq_status eq_file_read(const char *path, size_t max_bytes, char **data, size_t *bytes)
+{
+    FILE *file = fopen(path, "rb");
+    EQ_REQUIRE(file, EQ_ERR_IO, "%s: %s", path, strerror(errno));
+    eq_status status = read_open(file, path, max_bytes, data, bytes);
+    fclose(file);
+    return status;
+}
+
+eq_status eq_dir_make(const char *path)
+{
+    char *copy = eq_strdup(path);
+    if (!copy)
+        return EQ_ERR_HOST_MEMORY;
+    eq_status status = EQ_OK;
+    for (char *at = copy + 1; status == EQ_OK; at++) {
+        if (*at != '/' && *at != '\0')
+            continue;
+        char held = *at;
+        *at = '\0';
+        if (mkdir(copy, 0777) != 0 && errno != EEXIST)
+            status = eq_fail(EQ_ERR_IO, "%s: cannot make the folder: %s", copy, strerror(errno));
+        *at = held;
+        if (held == '\0')
+            break;
+    }
+    struct stat info;
+    if (status == EQ_OK && (stat(path, &info) != 0 || !S_ISDIR(info.st_mode)))
+        status = eq_fail(EQ_ERR_IO, "%s: not a folder", path);
+    free(copy);
+    return status;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static eq_status list_open(DIR *folder, const char *path, char ***names, size_t *num)
+{
+    char **list = NULL;
+    size_t count = 0, capacity = 0;
+    errno = 0;
+    for (struct dirent *entry; (entry = readdir(folder));) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        if (count == capacity) {
+            capacity = capacity ? 2 * capacity : 64;
+            char **grown = realloc(list, capacity * sizeof *list);
+            if (!grown) {
+                eq_names_free(list, count);
+                return eq_fail(EQ_ERR_HOST_MEMORY, "%s: out of memory after %zu names", path, count);
+            }
+            list = grown;
+        }
+        if (!(list[count] = eq_strdup(entry->d_name))) {
+            eq_names_free(list, count);
+            return EQ_ERR_HOST_MEMORY;
+        }
+        count++;
+        errno = 0;
+    }
+    if (errno) {
+        eq_names_free(list, count);
+        return eq_fail(EQ_ERR_IO, "%s: %s", path, strerror(errno));
+    }
+    if (count)
+        qsort(list, count, sizeof *list, by_name);
+    *names = list;
+    *num = count;
+    return EQ_OK;
+}
+
+eq_status eq_dir_list(const char *path, char ***names, size_t *num)
+{
+    DIR *folder = opendir(path);
+    EQ_REQUIRE(folder, EQ_ERR_IO, "%s: %s", path, strerror(errno));
+    eq_status status = list_open(folder, path, names, num);
+    closedir(folder);
+    return status;
+}
+
+void eq_names_free(char **names, size_t num)
+{
+    for (size_t i = 0; i < num; i++)
+        free(names[i]);
+    free(names);
+}
+
+static void writer_clear(struct eq_writer *writer)
+{
+    free(writer->path);
+    free(writer->temporary);
+    *writer = (struct eq_writer){ 0 };
+}
+
+void eq_writer_abort(struct eq_writer *writer)
+{
+    if (writer->file)
+        fclose(writer->file);
+    if (writer->temporary)
+        unlink(writer->temporary);
+    writer_clear(writer);
+}
+
+// Reports errno for the target and removes the temporary file.
+static eq_status writer_fail(struct eq_writer *writer, const char *what)
+{
+    eq_status status = eq_fail(EQ_ERR_IO, "%s: cannot %s: %s", writer->path, what, strerror(errno));
+    eq_writer_abort(writer);
+    return status;
+}
+
+eq_status eq_writer_open(struct eq_writer *writer, const char *path)
+{
+    *writer = (struct eq_writer){ 0 };
+    size_t bytes = strlen(path) + 48;
+    writer->path = eq_strdup(path);
+    writer->temporary = eq_malloc(bytes, 1);
+    if (!writer->path || !writer->temporary) {
+        writer_clear(writer);
+        return EQ_ERR_HOST_MEMORY;
+    }
+    snprintf(writer->temporary, bytes, "%s.tmp.%ld", path, (long)getpid());
+    int fd = open(writer->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    writer->file = fd < 0 ? NULL : fdopen(fd, "wb");
+    if (writer->file)
+        return EQ_OK;
+    eq_status status = eq_fail(EQ_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
+    if (fd >= 0) {
+        close(fd);
+        unlink(writer->temporary);
+    }
+    writer_clear(writer);
+    return status;
+}
+
+eq_status eq_writer_write(struct eq_writer *writer, const void *data, size_t bytes)
+{
+    if (bytes && fwrite(data, 1, bytes, writer->file) != bytes)
+        return writer_fail(writer, "write");
+    return EQ_OK;
+}
+
+// A rename survives a power cut only when the folder is synced too; file systems that cannot do that are left as they are.
+static void sync_folder(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+    int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (fd >= 0) {
+        fsync(fd);
+        close(fd);
+    }
+    free(folder);
+}
+
+eq_status eq_writer_commit(struct eq_writer *writer)
+{
+    if (fflush(writer->file) != 0 || fsync(fileno(writer->file)) != 0)
+        return writer_fail(writer, "write");
+    FILE *file = writer->file;
+    writer->file = NULL;
+    if (fclose(file) != 0)
+        return writer_fail(writer, "close");
+    if (rename(writer->temporary, writer->path) != 0)
+        return writer_fail(writer, "rename the temporary file to it");
+    sync_folder(writer->path);
+    writer_clear(writer);
+    return EQ_OK;
+}

@@ -1,0 +1,41 @@
+// The table of environment variables: the only place that reads the environment.
+#include <stdlib.h>
+
+#include "base/base.h"
+
+static const struct {
+    const char *variable, *help;
+} options[EQ_NUM_OPTIONS] = {
+    [EQ_OPTION_DEVICE] = { "EQUIL_DEVICE", "device to use: index, part of a name, cpu or gpu" },
+    [EQ_OPTION_CACHE_DIR] = { "EQUIL_CACHE_DIR", "folder of compiled kernels (default: $XDG_CACHE_HOME/equil or ~/.cache/equil)" },
+    [EQ_OPTION_CACHE] = { "EQUIL_CACHE", "0 switches the cache of compiled kernels off" },
+    [EQ_OPTION_CONV] = { "EQUIL_CONV", "kernel family: vector or simt (default: vector on CPUs, simt elsewhere)" },
+    [EQ_OPTION_THREADS] = { "EQUIL_THREADS", "threads that decode images (default: number of processors)" },
+    [EQ_OPTION_BUILD] = { "EQUIL_BUILD_OPTIONS", "options added to every OpenCL program" },
+};
+
+const char *eq_option(enum eq_option option)
+{
+    const char *value = getenv(options[option].variable);
+    return value && *value ? value : NULL;
+}
+
+const char *eq_option_variable(enum eq_option option)
+{
+    return options[option].variable;
+}
+
+const char *eq_option_help(enum eq_option option)
+{
+    return options[option].help;
+}
+
+char *eq_cache_folder(void)
+{
+    const char *folder = eq_option(EQ_OPTION_CACHE_DIR), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    if (folder)
+        return eq_strdup(folder);
+    if (xdg && *xdg)
+        return eq_path_join(xdg, "equil");
+    return home && *home ? eq_path_join(home, ".cache/equil") : NULL;
+}

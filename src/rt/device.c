@@ -1,0 +1,298 @@
+// Finding, choosing and opening devices. Every property is read once, here.
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "rt/internal.h"
+
+enum { MAX_PLATFORMS = 64, MAX_DEVICES = 256 };
+
+const char *eq_cl_error(cl_int code)
+{
+    static const struct {
+        cl_int code;
+        const char *name;
+    } names[] = {
+        { -1, "CL_DEVICE_NOT_FOUND" }, { -2, "CL_DEVICE_NOT_AVAILABLE" }, { -3, "CL_COMPILER_NOT_AVAILABLE" },
+        { -4, "CL_MEM_OBJECT_ALLOCATION_FAILURE" }, { -5, "CL_OUT_OF_RESOURCES" }, { -6, "CL_OUT_OF_HOST_MEMORY" },
+        { -11, "CL_BUILD_PROGRAM_FAILURE" }, { -13, "CL_MISALIGNED_SUB_BUFFER_OFFSET" }, { -30, "CL_INVALID_VALUE" },
+        { -33, "CL_INVALID_DEVICE" }, { -34, "CL_INVALID_CONTEXT" }, { -36, "CL_INVALID_COMMAND_QUEUE" },
+        { -38, "CL_INVALID_MEM_OBJECT" }, { -42, "CL_INVALID_BINARY" }, { -43, "CL_INVALID_BUILD_OPTIONS" },
+        { -44, "CL_INVALID_PROGRAM" }, { -45, "CL_INVALID_PROGRAM_EXECUTABLE" }, { -46, "CL_INVALID_KERNEL_NAME" },
+        { -48, "CL_INVALID_KERNEL" }, { -49, "CL_INVALID_ARG_INDEX" }, { -50, "CL_INVALID_ARG_VALUE" },
+        { -51, "CL_INVALID_ARG_SIZE" }, { -52, "CL_INVALID_KERNEL_ARGS" }, { -53, "CL_INVALID_WORK_DIMENSION" },
+        { -54, "CL_INVALID_WORK_GROUP_SIZE" }, { -55, "CL_INVALID_WORK_ITEM_SIZE" }, { -61, "CL_INVALID_BUFFER_SIZE" },
+        { -63, "CL_INVALID_GLOBAL_WORK_SIZE" }, { -1001, "CL_PLATFORM_NOT_FOUND_KHR" },
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (names[i].code == code)
+            return names[i].name;
+    static _Thread_local char text[32];
+    snprintf(text, sizeof text, "OpenCL error %d", code);
+    return text;
+}
+
+// Strings may be longer than the field, and may end in NULs or blanks.
+static void device_text(cl_device_id id, cl_device_info what, char out[128])
+{
+    char text[1024] = { 0 };
+    clGetDeviceInfo(id, what, sizeof text - 1, text, NULL);
+    snprintf(out, 128, "%.127s", text);
+    for (size_t n = strlen(out); n > 0 && isspace((unsigned char)out[n - 1]);)
+        out[--n] = '\0';
+}
+
+static void platform_text(cl_platform_id id, cl_platform_info what, char out[128])
+{
+    char text[1024] = { 0 };
+    clGetPlatformInfo(id, what, sizeof text - 1, text, NULL);
+    snprintf(out, 128, "%.127s", text);
+}
+
+#define DEVICE_VALUE(type, id, what)                                                                                       \
+    __extension__({                                                                                                        \
+        type value_ = 0;                                                                                                   \
+        clGetDeviceInfo((id), (what), sizeof value_, &value_, NULL);                                                       \
+        value_;                                                                                                            \
+    })
+
+struct found {
+    cl_platform_id platform[MAX_DEVICES];
+    cl_device_id device[MAX_DEVICES];
+    int num;
+};
+
+static void find_devices(struct found *found)
+{
+    cl_platform_id platforms[MAX_PLATFORMS];
+    cl_uint num_platforms = 0;
+    found->num = 0;
+    if (clGetPlatformIDs(MAX_PLATFORMS, platforms, &num_platforms) != CL_SUCCESS)
+        return;
+    for (cl_uint p = 0; p < num_platforms && p < MAX_PLATFORMS; p++) {
+        cl_device_id devices[MAX_DEVICES];
+        cl_uint num = 0;
+        if (clGetDeviceIDs(platforms[p], CL_DEVICE_TYPE_ALL, MAX_DEVICES, devices, &num) != CL_SUCCESS)
+            continue;
+        for (cl_uint d = 0; d < num && found->num < MAX_DEVICES; d++) {
+            found->platform[found->num] = platforms[p];
+            found->device[found->num++] = devices[d];
+        }
+    }
+}
+
+static void describe(const struct found *found, int index, struct eq_device_info *info)
+{
+    cl_device_id id = found->device[index];
+    cl_device_type type = DEVICE_VALUE(cl_device_type, id, CL_DEVICE_TYPE);
+    info->index = index;
+    platform_text(found->platform[index], CL_PLATFORM_NAME, info->platform);
+    platform_text(found->platform[index], CL_PLATFORM_VERSION, info->platform_version);
+    device_text(id, CL_DEVICE_NAME, info->name);
+    device_text(id, CL_DEVICE_VENDOR, info->vendor);
+    device_text(id, CL_DEVICE_VERSION, info->version);
+    device_text(id, CL_DRIVER_VERSION, info->driver);
+    snprintf(info->kind, sizeof info->kind, "%s",
+             type & CL_DEVICE_TYPE_GPU ? "gpu" : type & CL_DEVICE_TYPE_CPU ? "cpu" : type & CL_DEVICE_TYPE_ACCELERATOR ? "accelerator" : "other");
+    info->compute_units = (int)DEVICE_VALUE(cl_uint, id, CL_DEVICE_MAX_COMPUTE_UNITS);
+    info->clock_mhz = (int)DEVICE_VALUE(cl_uint, id, CL_DEVICE_MAX_CLOCK_FREQUENCY);
+    info->memory_bytes = (size_t)DEVICE_VALUE(cl_ulong, id, CL_DEVICE_GLOBAL_MEM_SIZE);
+    info->max_alloc_bytes = (size_t)DEVICE_VALUE(cl_ulong, id, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
+    info->local_bytes = (size_t)DEVICE_VALUE(cl_ulong, id, CL_DEVICE_LOCAL_MEM_SIZE);
+    info->max_group = DEVICE_VALUE(size_t, id, CL_DEVICE_MAX_WORK_GROUP_SIZE);
+    info->vector_width = (int)DEVICE_VALUE(cl_uint, id, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT);
+    info->has_fma = (DEVICE_VALUE(cl_device_fp_config, id, CL_DEVICE_SINGLE_FP_CONFIG) & CL_FP_FMA) != 0;
+    const char *reason = !DEVICE_VALUE(cl_bool, id, CL_DEVICE_AVAILABLE)            ? "the driver says it is not available"
+                         : !DEVICE_VALUE(cl_bool, id, CL_DEVICE_COMPILER_AVAILABLE) ? "its driver has no compiler"
+                         : !DEVICE_VALUE(cl_bool, id, CL_DEVICE_ENDIAN_LITTLE)      ? "it is big-endian"
+                         : info->max_group < 64      ? "its work-groups hold fewer than 64 work-items"
+                         : info->local_bytes < 16384 ? "it has less than 16 KiB of local memory"
+                                                     : "";
+    info->is_usable = !*reason;
+    snprintf(info->reason, sizeof info->reason, "%s", reason);
+}
+
+static bool contains(const char *text, const char *part)
+{
+    size_t length = strlen(part);
+    for (; *text; text++)
+        if (strncasecmp(text, part, length) == 0)
+            return true;
+    return false;
+}
+
+static bool is_index(const char *selector)
+{
+    return *selector && strlen(selector) < 6 && strspn(selector, "0123456789") == strlen(selector);
+}
+
+static bool matches(const struct eq_device_info *info, const char *selector)
+{
+    if (is_index(selector))
+        return info->index == atoi(selector);
+    if (strcasecmp(selector, "gpu") == 0 || strcasecmp(selector, "cpu") == 0)
+        return strcasecmp(info->kind, selector) == 0;
+    return contains(info->name, selector) || contains(info->platform, selector) || contains(info->platform_version, selector);
+}
+
+// Marks the device that `selector` means. Without one: a GPU before a CPU before anything else; simulators last.
+static void choose(struct eq_device_info *infos, int num, const char *selector)
+{
+    int best = -1, best_rank = 0;
+    for (int i = 0; i < num; i++) {
+        bool is_gpu = strcmp(infos[i].kind, "gpu") == 0, is_cpu = strcmp(infos[i].kind, "cpu") == 0;
+        bool is_simulator = contains(infos[i].platform, "oclgrind");
+        int rank = !infos[i].is_usable ? 0 : selector ? matches(&infos[i], selector)
+                                       : is_simulator ? 1 : is_gpu ? 4 : is_cpu ? 3 : 2;
+        if (rank > best_rank) {
+            best = i;
+            best_rank = rank;
+        }
+    }
+    for (int i = 0; i < num; i++) {
+        if (!infos[i].is_usable)
+            continue;
+        infos[i].is_chosen = i == best;
+        if (i == best && selector)
+            snprintf(infos[i].reason, sizeof infos[i].reason, "the first usable device that matches '%.100s'", selector);
+        else if (i == best)
+            snprintf(infos[i].reason, sizeof infos[i].reason, "the first usable %s; no device was named", best_rank == 4 ? "GPU" : "device, and there is no GPU");
+        else
+            snprintf(infos[i].reason, sizeof infos[i].reason, "%s", selector && !matches(&infos[i], selector) ? "does not match" : "comes after the chosen one");
+    }
+}
+
+static eq_status list_found(const char *selector, struct found *found, struct eq_device_info **infos)
+{
+    find_devices(found);
+    EQ_ALLOC(*infos, found->num);
+    for (int i = 0; i < found->num; i++)
+        describe(found, i, &(*infos)[i]);
+    choose(*infos, found->num, selector ? selector : eq_option(EQ_OPTION_DEVICE));
+    return EQ_OK;
+}
+
+eq_status eq_device_list(const char *selector, struct eq_device_info **infos, int *num)
+{
+    struct found found;
+    EQ_TRY(list_found(selector, &found, infos));
+    *num = found.num;
+    return EQ_OK;
+}
+
+void eq_device_list_free(struct eq_device_info **infos)
+{
+    free(*infos);
+    *infos = NULL;
+}
+
+struct eq_target eq_target_default(void)
+{
+    return (struct eq_target){ .family = EQ_FAMILY_VECTOR, .block = 16, .compute_units = 2, .max_group = 256, .local_bytes = 16384,
+                               .max_alloc_bytes = (size_t)1 << 40, .memory_bytes = (size_t)1 << 40, .has_fma = true };
+}
+
+static eq_status make_target(const struct eq_device_info *info, cl_device_id id, enum eq_kind kind, struct eq_target *target)
+{
+    const char *family = eq_option(EQ_OPTION_CONV);
+    EQ_REQUIRE(!family || strcmp(family, "vector") == 0 || strcmp(family, "simt") == 0, EQ_ERR_ARGUMENT,
+               "%s is '%s': it must be vector or simt", eq_option_variable(EQ_OPTION_CONV), family);
+    bool is_vector = family ? strcmp(family, "vector") == 0 : kind == EQ_KIND_CPU;
+    *target = (struct eq_target){
+        .family = is_vector ? EQ_FAMILY_VECTOR : EQ_FAMILY_SIMT,
+        .block = kind != EQ_KIND_CPU || info->vector_width >= 16 ? 16 : info->vector_width >= 8 ? 8 : 4,
+        .compute_units = info->compute_units,
+        .max_group = info->max_group < 256 ? info->max_group : 256,
+        .local_bytes = 16384,
+        .max_alloc_bytes = info->max_alloc_bytes,
+        .memory_bytes = info->memory_bytes,
+        .has_fma = info->has_fma,
+        .has_real_local = DEVICE_VALUE(cl_device_local_mem_type, id, CL_DEVICE_LOCAL_MEM_TYPE) == CL_LOCAL,
+    };
+    return EQ_OK;
+}
+
+static eq_status open_found(const struct found *found, const struct eq_device_info *info, struct eq_device **out)
+{
+    struct eq_device *device;
+    EQ_ALLOC(device, 1);
+    *out = device;
+    device->platform = found->platform[info->index];
+    device->id = found->device[info->index];
+    device->kind = strcmp(info->kind, "cpu") == 0 ? EQ_KIND_CPU : strcmp(info->kind, "gpu") == 0 ? EQ_KIND_GPU : EQ_KIND_OTHER;
+    memcpy(device->name, info->name, sizeof device->name);
+    memcpy(device->vendor, info->vendor, sizeof device->vendor);
+    memcpy(device->driver, info->driver, sizeof device->driver);
+    memcpy(device->version, info->version, sizeof device->version);
+    memcpy(device->platform_name, info->platform, sizeof device->platform_name);
+    memcpy(device->platform_version, info->platform_version, sizeof device->platform_version);
+    EQ_TRY(make_target(info, device->id, device->kind, &device->target));
+    cl_context_properties properties[] = { CL_CONTEXT_PLATFORM, (cl_context_properties)device->platform, 0 };
+    cl_int code;
+    device->context = clCreateContext(properties, 1, &device->id, NULL, NULL, &code);
+    EQ_REQUIRE(code == CL_SUCCESS, EQ_ERR_DEVICE, "%s: cannot make a context: %s", device->name, eq_cl_error(code));
+    device->queue = clCreateCommandQueue(device->context, device->id, 0, &code);
+    EQ_REQUIRE(code == CL_SUCCESS, EQ_ERR_DEVICE, "%s: cannot make a queue: %s", device->name, eq_cl_error(code));
+    return EQ_OK;
+}
+
+static eq_status no_device(const char *selector, const struct eq_device_info *infos, int num)
+{
+    if (num == 0)
+        return eq_fail(EQ_ERR_DEVICE, "no OpenCL device: install a driver, such as pocl-opencl-icd for the processor");
+    struct eq_str text = { 0 };
+    for (int i = 0; i < num; i++)
+        eq_str_append(&text, "%s%d: %s (%s)%s%s", i ? "; " : "", i, infos[i].name, infos[i].platform,
+                      infos[i].is_usable ? "" : ": ", infos[i].is_usable ? "" : infos[i].reason);
+    eq_status status = selector ? eq_fail(EQ_ERR_DEVICE, "no usable device matches '%s'; there are: %s", selector, text.text)
+                                : eq_fail(EQ_ERR_DEVICE, "no usable device; there are: %s", text.text);
+    eq_str_free(&text);
+    return status;
+}
+
+eq_status eq_device_open(const char *selector, struct eq_device **device)
+{
+    struct found found;
+    struct eq_device_info *infos = NULL;
+    int chosen = -1;
+    *device = NULL;
+    selector = selector ? selector : eq_option(EQ_OPTION_DEVICE);
+    EQ_TRY(list_found(selector, &found, &infos));
+    for (int i = 0; i < found.num; i++)
+        if (infos[i].is_chosen)
+            chosen = i;
+    eq_status status = chosen < 0 ? no_device(selector, infos, found.num) : open_found(&found, &infos[chosen], device);
+    free(infos);
+    if (status != EQ_OK)
+        eq_device_destroy(device);
+    return status;
+}
+
+void eq_device_destroy(struct eq_device **device)
+{
+    if (!*device)
+        return;
+    eq_programs_destroy(&(*device)->programs);
+    if ((*device)->queue)
+        clReleaseCommandQueue((*device)->queue);
+    if ((*device)->context)
+        clReleaseContext((*device)->context);
+    free(*device);
+    *device = NULL;
+}
+
+const char *eq_device_name(const struct eq_device *device)
+{
+    return device->name;
+}
+
+const char *eq_device_driver(const struct eq_device *device)
+{
+    return device->driver;
+}
+
+size_t eq_device_peak_bytes(const struct eq_device *device)
+{
+    return device->bytes_peak;
+}

@@ -1,0 +1,25 @@
+// Shared inside the run-time layer only.
+#ifndef EQ_RT_INTERNAL_H
+#define EQ_RT_INTERNAL_H
+
+#include "rt/rt.h"
+
+// "CL_OUT_OF_RESOURCES" and so on; the number for unknown codes. Valid until this thread's next call.
+const char *eq_cl_error(cl_int code);
+
+#define EQ_CL(call, what)                                                                                                  \
+    do {                                                                                                                   \
+        cl_int eq_cl_code_ = (call);                                                                                       \
+        if (eq_cl_code_ != CL_SUCCESS)                                                                                     \
+            return eq_fail(EQ_ERR_DEVICE, "%s: %s", (what), eq_cl_error(eq_cl_code_));                                     \
+    } while (0)
+
+// Programs built so far on a device.
+void eq_programs_destroy(struct eq_programs **programs);
+
+// Bytes that CLBlast needs beside the operands for one product.
+eq_status eq_gemm_workspace(struct eq_device *device, const struct eq_gemm *gemm, size_t *bytes);
+eq_status eq_gemm_enqueue(struct eq_device *device, const struct eq_gemm *gemm, struct eq_ref a, struct eq_ref b, struct eq_ref c,
+                          struct eq_buffer *workspace);
+
+#endif

@@ -1,0 +1,237 @@
+// Programs: embedded text + options -> cl_program, kept per device and, as a binary, in a folder.
+//
+// Cache file: "EQKC" | u32 format | u64 key bytes | key | u64 binary bytes | u64 FNV-1a of the binary | binary. The key is text with all
+// that the binary depends on: format, hash of the source, options, platform, device and driver. It is stored whole and compared, so a
+// collision of file names is only a miss; so is anything wrong with the file. Two processes may write one entry: each writes its
+// own temporary file and renames it, the last one wins.
+#include <stdlib.h>
+#include <string.h>
+
+#include "embedded.h"
+#include "rt/internal.h"
+
+enum { CACHE_FORMAT = 1, MAX_CACHE_BYTES = 64 << 20 };
+
+struct program {
+    const char *source;
+    char *options;
+    cl_program program;
+    struct program *next;
+};
+
+struct eq_programs {
+    struct program *first;
+};
+
+void eq_programs_destroy(struct eq_programs **programs)
+{
+    if (!*programs)
+        return;
+    for (struct program *at = (*programs)->first, *next; at; at = next) {
+        next = at->next;
+        clReleaseProgram(at->program);
+        free(at->options);
+        free(at);
+    }
+    free(*programs);
+    *programs = NULL;
+}
+
+static const char *embedded_text(const char *name)
+{
+    for (int i = 0; i < eq_num_embedded_sources; i++)
+        if (strcmp(eq_embedded_sources[i].name, name) == 0)
+            return eq_embedded_sources[i].text;
+    return NULL;
+}
+
+static void make_key(const struct eq_device *device, const char *const texts[2], const char *options, struct eq_str *key)
+{
+    uint64_t hash[2] = { EQ_FNV_START, ~EQ_FNV_START };
+    for (int i = 0; i < 2; i++)
+        for (int t = 0; t < 2; t++)
+            hash[i] = eq_fnv1a(texts[t], strlen(texts[t]), hash[i]);
+    eq_str_append(key, "format %d\nequil %s\nsource %016llx%016llx %zu\noptions %s\n", CACHE_FORMAT, EQ_VERSION,
+                  (unsigned long long)hash[0], (unsigned long long)hash[1], strlen(texts[1]), options);
+    eq_str_append(key, "platform %s | %s\ndevice %s | %s | %s\ndriver %s\nbits %d\n", device->platform_name, device->platform_version,
+                  device->name, device->vendor, device->version, device->driver, (int)(8 * sizeof(void *)));
+}
+
+// NULL when there is no folder, or no cache wanted.
+static char *cache_path(const struct eq_str *key)
+{
+    const char *enabled = eq_option(EQ_OPTION_CACHE);
+    if (enabled && strcmp(enabled, "0") == 0)
+        return NULL;
+    char *folder = eq_cache_folder();
+    if (!folder)
+        return NULL;
+    char name[64];
+    snprintf(name, sizeof name, "%016llx.bin", (unsigned long long)eq_fnv1a(key->text, key->length, EQ_FNV_START));
+    char *path = eq_path_join(folder, name);
+    free(folder);
+    return path;
+}
+
+static bool take(const char **at, const char *end, void *out, size_t bytes)
+{
+    if ((size_t)(end - *at) < bytes)
+        return false;
+    memcpy(out, *at, bytes);
+    *at += bytes;
+    return true;
+}
+
+// Points at the binary inside a cache file; false for anything but a whole entry of this key.
+static bool parse_entry(const char *data, size_t bytes, const struct eq_str *key, const unsigned char **binary, size_t *binary_bytes)
+{
+    const char *at = data, *end = data + bytes;
+    char magic[4];
+    uint32_t format;
+    uint64_t key_bytes, size, hash;
+    if (!take(&at, end, magic, 4) || memcmp(magic, "EQKC", 4) != 0 || !take(&at, end, &format, 4) || format != CACHE_FORMAT)
+        return false;
+    if (!take(&at, end, &key_bytes, 8) || key_bytes != key->length || (size_t)(end - at) < key_bytes ||
+        memcmp(at, key->text, key_bytes) != 0)
+        return false;
+    at += key_bytes;
+    if (!take(&at, end, &size, 8) || !take(&at, end, &hash, 8) || (size_t)(end - at) != size ||
+        eq_fnv1a(at, size, EQ_FNV_START) != hash)
+        return false;
+    *binary = (const unsigned char *)at;
+    *binary_bytes = size;
+    return true;
+}
+
+static cl_program load_binary(const struct eq_device *device, const char *path, const struct eq_str *key, const char *options)
+{
+    char *data;
+    size_t bytes, size;
+    const unsigned char *binary;
+    cl_program program = NULL;
+    if (!eq_file_exists(path) || eq_file_read(path, MAX_CACHE_BYTES, &data, &bytes) != EQ_OK)
+        return NULL;
+    if (parse_entry(data, bytes, key, &binary, &size)) {
+        cl_int status, code;
+        program = clCreateProgramWithBinary(device->context, 1, &device->id, &size, &binary, &status, &code);
+        if (program && (code != CL_SUCCESS || clBuildProgram(program, 1, &device->id, options, NULL, NULL) != CL_SUCCESS)) {
+            clReleaseProgram(program);
+            program = NULL;
+        }
+    }
+    free(data);
+    return program;
+}
+
+// Best effort: a cache that cannot be written is logged and otherwise as if there were none.
+static void store_binary(const char *path, const struct eq_str *key, cl_program program)
+{
+    size_t size = 0;
+    if (clGetProgramInfo(program, CL_PROGRAM_BINARY_SIZES, sizeof size, &size, NULL) != CL_SUCCESS || size == 0)
+        return;
+    unsigned char *binary = malloc(size);
+    if (!binary || clGetProgramInfo(program, CL_PROGRAM_BINARIES, sizeof binary, &binary, NULL) != CL_SUCCESS) {
+        free(binary);
+        return;
+    }
+    char *folder = eq_strdup(path);
+    struct eq_writer writer;
+    uint32_t format = CACHE_FORMAT;
+    uint64_t key_bytes = key->length, bytes = size, hash = eq_fnv1a(binary, size, EQ_FNV_START);
+    if (folder)
+        *strrchr(folder, '/') = '\0';
+    bool is_stored = folder && eq_dir_make(folder) == EQ_OK && eq_writer_open(&writer, path) == EQ_OK &&
+                     eq_writer_write(&writer, "EQKC", 4) == EQ_OK && eq_writer_write(&writer, &format, 4) == EQ_OK &&
+                     eq_writer_write(&writer, &key_bytes, 8) == EQ_OK && eq_writer_write(&writer, key->text, key->length) == EQ_OK &&
+                     eq_writer_write(&writer, &bytes, 8) == EQ_OK && eq_writer_write(&writer, &hash, 8) == EQ_OK &&
+                     eq_writer_write(&writer, binary, size) == EQ_OK && eq_writer_commit(&writer) == EQ_OK;
+    if (!is_stored)
+        eq_log(EQ_LOG_WARNING, "cache of compiled kernels: %s", eq_last_error());
+    free(folder);
+    free(binary);
+}
+
+static eq_status build_source(struct eq_device *device, const char *source, const char *const texts[2], const char *options, cl_program *out)
+{
+    cl_int code;
+    cl_program program = clCreateProgramWithSource(device->context, 2, (const char **)texts, NULL, &code);
+    EQ_REQUIRE(code == CL_SUCCESS, EQ_ERR_DEVICE, "%s.cl: %s", source, eq_cl_error(code));
+    code = clBuildProgram(program, 1, &device->id, options, NULL, NULL);
+    if (code == CL_SUCCESS) {
+        *out = program;
+        return EQ_OK;
+    }
+    char log[3072] = { 0 };
+    clGetProgramBuildInfo(program, device->id, CL_PROGRAM_BUILD_LOG, sizeof log - 1, log, NULL);
+    clReleaseProgram(program);
+    return eq_fail(EQ_ERR_BUILD, "%s: %s.cl with options '%s': %s\n%s", device->name, source, options, eq_cl_error(code), log);
+}
+
+// PoCL keeps the machine code of each kernel in a cache of its own; what it gives as a program's binary costs a second compilation.
+static bool driver_caches(const struct eq_device *device)
+{
+    return strstr(device->platform_version, "PoCL") || strstr(device->platform_version, "pocl");
+}
+
+static eq_status build(struct eq_device *device, const char *source, const char *options, cl_program *program)
+{
+    const char *texts[2] = { embedded_text("common.clh"), embedded_text(source) };
+    EQ_REQUIRE(texts[0] && texts[1], EQ_ERR_NOT_FOUND, "no kernel file %s.cl in the library", source);
+    struct eq_str key = { 0 };
+    make_key(device, texts, options, &key);
+    if (key.failed)
+        return EQ_ERR_HOST_MEMORY;
+    char *path = driver_caches(device) ? NULL : cache_path(&key);
+    eq_status status = EQ_OK;
+    *program = path ? load_binary(device, path, &key, options) : NULL;
+    if (!*program) {
+        status = build_source(device, source, texts, options, program);
+        if (status == EQ_OK && path)
+            store_binary(path, &key, *program);
+    }
+    free(path);
+    eq_str_free(&key);
+    return status;
+}
+
+static eq_status find_program(struct eq_device *device, const char *source, const char *options, cl_program *program)
+{
+    if (!device->programs)
+        EQ_ALLOC(device->programs, 1);
+    for (struct program *at = device->programs->first; at; at = at->next)
+        if (strcmp(at->source, source) == 0 && strcmp(at->options, options) == 0) {
+            *program = at->program;
+            return EQ_OK;
+        }
+    struct program *entry;
+    EQ_ALLOC(entry, 1);
+    entry->source = source;
+    entry->options = eq_strdup(options);
+    eq_status status = entry->options ? build(device, source, options, &entry->program) : EQ_ERR_HOST_MEMORY;
+    if (status != EQ_OK) {
+        free(entry->options);
+        free(entry);
+        return status;
+    }
+    entry->next = device->programs->first;
+    device->programs->first = entry;
+    *program = entry->program;
+    return EQ_OK;
+}
+
+eq_status eq_kernel_create(struct eq_device *device, const char *source, const char *options, const char *kernel, cl_kernel *out)
+{
+    const char *extra = eq_option(EQ_OPTION_BUILD);
+    struct eq_str text = { 0 };
+    eq_str_append(&text, "-cl-std=CL1.2 -DEQ_FMA=%d %s%s%s", device->target.has_fma, options ? options : "", extra ? " " : "", extra ? extra : "");
+    if (text.failed)
+        return EQ_ERR_HOST_MEMORY;
+    cl_program program;
+    eq_status status = find_program(device, source, text.text, &program);
+    eq_str_free(&text);
+    EQ_TRY(status);
+    cl_int code;
+    *out = clCreateKernel(program, kernel, &code);
+    EQ_REQUIRE(code == CL_SUCCESS, EQ_ERR_DEVICE, "%s.cl has no kernel %s: %s", source, kernel, eq_cl_error(code));
+    return EQ_OK;
+}

@@ -1,0 +1,137 @@
+// Extents, strides and host-side conversion of tensors.
+#include <string.h>
+
+#include "tensor/tensor.h"
+
+size_t eq_dtype_bytes(enum eq_dtype dtype)
+{
+    static const size_t bytes[] = { [EQ_F32] = 4, [EQ_I32] = 4, [EQ_U8] = 1, [EQ_I64] = 8 };
+    return bytes[dtype];
+}
+
+const char *eq_dtype_name(enum eq_dtype dtype)
+{
+    static const char *const names[] = { [EQ_F32] = "f32", [EQ_I32] = "i32", [EQ_U8] = "u8", [EQ_I64] = "i64" };
+    return names[dtype];
+}
+
+struct eq_tensor eq_tensor_plain(enum eq_dtype dtype, int n, int c, int h, int w)
+{
+    return (struct eq_tensor){ .dtype = dtype, .form = EQ_FORM_PLAIN, .n = n, .c = c, .h = h, .w = w };
+}
+
+struct eq_tensor eq_tensor_vector(int elems)
+{
+    return eq_tensor_plain(EQ_F32, elems, 1, 1, 1);
+}
+
+struct eq_tensor eq_tensor_blocked(int n, int c, int h, int w, int block, int halo)
+{
+    return (struct eq_tensor){ .dtype = EQ_F32, .form = EQ_FORM_BLOCKED, .n = n, .c = c, .h = h, .w = w, .block = block, .halo = halo };
+}
+
+struct eq_tensor eq_tensor_weight(int oc, int ic, int kh, int kw, int block, int block_in)
+{
+    return (struct eq_tensor){ .dtype = EQ_F32, .form = EQ_FORM_WEIGHT, .n = oc, .c = ic, .h = kh, .w = kw, .block = block,
+                               .block_in = block_in };
+}
+
+static size_t ceil_div(int a, int b)
+{
+    return ((size_t)a + (size_t)b - 1) / (size_t)b;
+}
+
+int eq_tensor_blocks(const struct eq_tensor *t)
+{
+    return (int)ceil_div(t->form == EQ_FORM_WEIGHT ? t->n : t->c, t->block);
+}
+
+size_t eq_tensor_row(const struct eq_tensor *t)
+{
+    return (size_t)(t->w + 2 * t->halo) * (size_t)t->block;
+}
+
+size_t eq_tensor_plane(const struct eq_tensor *t)
+{
+    return (size_t)(t->h + 2 * t->halo) * eq_tensor_row(t);
+}
+
+size_t eq_tensor_image(const struct eq_tensor *t)
+{
+    return (size_t)eq_tensor_blocks(t) * eq_tensor_plane(t);
+}
+
+size_t eq_tensor_origin(const struct eq_tensor *t)
+{
+    return (size_t)t->halo * (eq_tensor_row(t) + (size_t)t->block);
+}
+
+size_t eq_tensor_logical(const struct eq_tensor *t)
+{
+    return (size_t)t->n * (size_t)t->c * (size_t)t->h * (size_t)t->w;
+}
+
+size_t eq_tensor_elems(const struct eq_tensor *t)
+{
+    switch (t->form) {
+    case EQ_FORM_PLAIN: return eq_tensor_logical(t);
+    case EQ_FORM_BLOCKED: return (size_t)t->n * eq_tensor_image(t);
+    case EQ_FORM_WEIGHT: break;
+    }
+    return ceil_div(t->n, t->block) * (size_t)t->block * ceil_div(t->c, t->block_in) * (size_t)t->block_in * (size_t)t->h * (size_t)t->w;
+}
+
+size_t eq_tensor_bytes(const struct eq_tensor *t)
+{
+    return eq_tensor_elems(t) * eq_dtype_bytes(t->dtype);
+}
+
+eq_status eq_tensor_check(const struct eq_tensor *t)
+{
+    char text[64];
+    EQ_REQUIRE(t->n > 0 && t->c > 0 && t->h > 0 && t->w > 0, EQ_ERR_SHAPE, "a tensor of shape %s: every extent must be positive",
+               eq_tensor_shape_text(t, text));
+    // 2^40 bytes; doubles, because the product itself may not fit 64 bits. 16 and 3 bound what padding and halo add.
+    double bytes = (double)t->n * (t->c + 16.0) * (t->h + 2.0 * t->halo) * (t->w + 2.0 * t->halo) * 8.0;
+    EQ_REQUIRE(bytes < 0x1p40, EQ_ERR_SHAPE, "a tensor of shape %s takes %.3g GiB: more than any device has",
+               eq_tensor_shape_text(t, text), bytes / 0x1p30);
+    return EQ_OK;
+}
+
+const char *eq_tensor_shape_text(const struct eq_tensor *t, char text[64])
+{
+    snprintf(text, 64, "[%d, %d, %d, %d]", t->n, t->c, t->h, t->w);
+    return text;
+}
+
+// Offset of the element (n, c, y, x) in the stored form.
+static size_t stored_at(const struct eq_tensor *t, int n, int c, int y, int x)
+{
+    if (t->form == EQ_FORM_PLAIN)
+        return (((size_t)n * (size_t)t->c + (size_t)c) * (size_t)t->h + (size_t)y) * (size_t)t->w + (size_t)x;
+    size_t b = (size_t)t->block;
+    if (t->form == EQ_FORM_BLOCKED)
+        return eq_tensor_origin(t) + (size_t)n * eq_tensor_image(t) + (size_t)c / b * eq_tensor_plane(t) + (size_t)y * eq_tensor_row(t) +
+               (size_t)x * b + (size_t)c % b;
+    size_t b_in = (size_t)t->block_in, block = (size_t)n / b * ceil_div(t->c, t->block_in) + (size_t)c / b_in;
+    return (((block * (size_t)t->h + (size_t)y) * (size_t)t->w + (size_t)x) * b_in + (size_t)c % b_in) * b + (size_t)n % b;
+}
+
+void eq_tensor_pack(const struct eq_tensor *t, const float *plain, float *stored)
+{
+    memset(stored, 0, eq_tensor_elems(t) * sizeof *stored);
+    for (int n = 0; n < t->n; n++)
+        for (int c = 0; c < t->c; c++)
+            for (int y = 0; y < t->h; y++)
+                for (int x = 0; x < t->w; x++)
+                    stored[stored_at(t, n, c, y, x)] = *plain++;
+}
+
+void eq_tensor_unpack(const struct eq_tensor *t, const float *stored, float *plain)
+{
+    for (int n = 0; n < t->n; n++)
+        for (int c = 0; c < t->c; c++)
+            for (int y = 0; y < t->h; y++)
+                for (int x = 0; x < t->w; x++)
+                    *plain++ = stored[stored_at(t, n, c, y, x)];
+}
