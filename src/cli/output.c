@@ -1,0 +1,109 @@
+#include "output.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "command.h"
+#include "equil/device.h"
+
+static bool progress_is_open; // a progress line stands on the terminal without a newline
+
+static void end_progress(void) {
+    if (progress_is_open)
+        fputc('\n', stderr);
+    progress_is_open = false;
+}
+
+void message(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    end_progress();
+    fputs("equil: ", stderr);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+}
+
+int fail_with_last_error(const char *what) {
+    if (what)
+        message("%s: %s", what, eq_last_error());
+    else
+        message("%s", eq_last_error());
+    return EXIT_FAILED;
+}
+
+int usage_error(const char *command, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fprintf(stderr, command ? "equil %s: " : "equil: ", command);
+    vfprintf(stderr, format, args);
+    fprintf(stderr, command ? "\nTry 'equil %s --help'.\n" : "\nTry 'equil --help'.\n", command);
+    va_end(args);
+    return EXIT_USAGE;
+}
+
+int json_print(json_t *object) {
+    return json_write(object, "-");
+}
+
+int json_write(json_t *object, const char *path) {
+    if (!object) {
+        message("no memory for the JSON text");
+        return EXIT_FAILED;
+    }
+    const size_t flags = JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9);
+    bool is_stdout = strcmp(path, "-") == 0, written = false;
+    FILE *file = is_stdout ? stdout : fopen(path, "w");
+    if (file) {
+        written = json_dumpf(object, file, flags) == 0 && fputc('\n', file) != EOF && fflush(file) == 0;
+        if (!is_stdout && fclose(file) != 0)
+            written = false;
+    }
+    if (!written)
+        message("cannot write %s", is_stdout ? "to standard output" : path);
+    json_decref(object);
+    return written ? EXIT_SUCCESS : EXIT_FAILED;
+}
+
+const char *format_bytes(char *text, size_t bytes) {
+    static const char *const units[] = { "bytes", "KiB", "MiB", "GiB", "TiB" };
+    double value = (double)bytes;
+    int unit = 0;
+    for (; value >= 1024 && unit < 4; unit++)
+        value /= 1024;
+    snprintf(text, 32, unit && value < 100 ? "%.1f %s" : "%.0f %s", value, units[unit]);
+    return text;
+}
+
+const char *format_seconds(char *text, double seconds) {
+    long total = seconds > 0 && seconds < 1e9 ? lround(seconds) : 0;
+    if (total >= 3600)
+        snprintf(text, 32, "%ld:%02ld:%02ld", total / 3600, total / 60 % 60, total % 60);
+    else
+        snprintf(text, 32, "%ld:%02ld", total / 60, total % 60);
+    return text;
+}
+
+void progress_line(bool is_last, const char *format, ...) {
+    static time_t last_time;
+    bool is_terminal = isatty(STDERR_FILENO);
+    time_t now = time(NULL);
+    if (!is_terminal && !is_last && now - last_time < 10)
+        return;
+    last_time = now;
+
+    char text[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    fprintf(stderr, is_terminal ? "\r\033[K%s" : "%s\n", text);
+    progress_is_open = is_terminal && !is_last;
+    if (is_terminal && is_last)
+        fputc('\n', stderr);
+    fflush(stderr);
+}

@@ -1,0 +1,37 @@
+// Messages, JSON and the progress line.
+#ifndef EQUIL_CLI_OUTPUT_H
+#define EQUIL_CLI_OUTPUT_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#if defined(__GNUC__)
+#define OUTPUT_FORMAT(text, first) __attribute__((format(printf, text, first)))
+#else
+#define OUTPUT_FORMAT(text, first)
+#endif
+
+// "equil: text" on stderr, after ending a progress line.
+void message(const char *format, ...) OUTPUT_FORMAT(1, 2);
+// "equil: what: <last error of the library>" on stderr; returns EXIT_FAILED. what NULL: without it.
+int fail_with_last_error(const char *what);
+// "equil COMMAND: text" and where help is, on stderr; returns EXIT_USAGE. command NULL: of equil itself.
+int usage_error(const char *command, const char *format, ...) OUTPUT_FORMAT(2, 3);
+
+// Prints indented JSON and a newline to stdout and frees it; returns the exit code. object NULL: memory ran out.
+int json_print(json_t *object);
+// The same into a file; path "-": stdout.
+int json_write(json_t *object, const char *path);
+
+// "1.2 MiB" into text[32]; returns text.
+const char *format_bytes(char *text, size_t bytes);
+// "1:02:03" or "2:03" into text[32]; returns text.
+const char *format_seconds(char *text, double seconds);
+
+// One line on stderr that is written over on a terminal. Elsewhere every call with is_last, and otherwise one in 10 seconds, prints a
+// plain line. is_last leaves the line standing.
+void progress_line(bool is_last, const char *format, ...) OUTPUT_FORMAT(2, 3);
+
+#endif
