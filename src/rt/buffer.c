@@ -74,8 +74,13 @@ eq_status eq_ref_read(struct eq_ref ref, void *host, size_t elems, size_t elem_b
     return EQ_OK;
 }
 
+// Waits for a marker's event and not with clFinish(): rusticl's (Mesa 22) returns at once for work that clFlush() has handed over already.
 eq_status eq_device_finish(struct eq_device *device)
 {
-    EQ_CL(clFinish(device->queue), "waiting for the device");
+    cl_event event;
+    EQ_CL(clEnqueueMarkerWithWaitList(device->queue, 0, NULL, &event), "marking the end of the queue");
+    cl_int code = clWaitForEvents(1, &event);
+    clReleaseEvent(event);
+    EQ_CL(code, "waiting for the device");
     return EQ_OK;
 }

@@ -59,7 +59,7 @@ void eq_list_destroy(struct eq_list **list)
     if (!*list)
         return;
     if ((*list)->num)
-        clFinish((*list)->device->queue); // kernels may still run
+        eq_device_finish((*list)->device); // kernels may still run
     for (int i = 0; i < (*list)->num; i++) {
         if ((*list)->steps[i].kernel)
             clReleaseKernel((*list)->steps[i].kernel);
