@@ -2,8 +2,8 @@
 #ifndef EQ_CL_EMBEDDED_H
 #define EQ_CL_EMBEDDED_H
 
-// `name` is "X" for cl/X.cl, and "common.clh" for the text that stands before every kernel file. `text` begins with a #line directive, so
-// that messages of a driver's compiler name the real file. Not in any order.
+// `name` is "X" for cl/X.cl, and "common.clh" for the text that stands before every kernel file. `text` begins with a #line
+// directive, so that messages of a driver's compiler name the real file. Not in any order.
 struct eq_embedded {
     const char *name;
     const char *text;

@@ -1,9 +1,10 @@
 // Command-line options from a table.
 //
-//     int epochs; const char *data;
+//     int epochs;
+//     const char *data;
 //     const struct arg_option options[] = {
-//         { .name = "data", .kind = ARG_STRING, .value = &data, .metavar = "DIR", .is_required = true, .help = "training images" },
-//         { .name = "epochs", .kind = ARG_INT, .value = &epochs, .fallback = "30", .min = 1, .max = 10000, .help = "passes over the data" },
+//         { .name = "data", .kind = ARG_STRING, .value = &data, .metavar = "DIR", .is_required = true, .help = "images" },
+//         { .name = "epochs", .kind = ARG_INT, .value = &epochs, .fallback = "30", .min = 1, .max = 999, .help = "passes" },
 //         { 0 },
 //     };
 //     const struct arg_spec spec = { .command = "train", .summary = "Trains a network.", .options = options };
@@ -11,8 +12,8 @@
 //     if (args_parse(&spec, argc, argv, &args) != ARGS_RUN)
 //         return args.exit_code;
 //
-// Options are written --name value or --name=value, flags --name, in any order; "--" ends them. --help is always there. When an option
-// is given twice the last one counts.
+// Options are written --name value or --name=value, flags --name, in any order; "--" ends them. --help is always there. When an
+// option is given twice the last one counts.
 #ifndef EQUIL_CLI_ARGS_H
 #define EQUIL_CLI_ARGS_H
 
@@ -62,9 +63,12 @@ struct arg_result {
 enum args_outcome args_parse(const struct arg_spec *spec, int argc, char **argv, struct arg_result *result);
 
 // The options most commands share.
-#define ARG_OPTION_DEVICE(variable)                                                                                        \
-    { .name = "device", .kind = ARG_STRING, .value = (variable), .metavar = "DEVICE",                                       \
-      .help = "part of a device's or platform's name, an index, gpu or cpu\n(default: $EQUIL_DEVICE, else the first GPU, else the first CPU)" }
+#define ARG_OPTION_DEVICE(variable)                                                                                          \
+    {                                                                                                                        \
+        .name = "device", .kind = ARG_STRING, .value = (variable), .metavar = "DEVICE",                                      \
+        .help = "part of a device's or platform's name, an index, gpu or cpu\n(default: $EQUIL_DEVICE, else the first GPU, " \
+                "else the first CPU)"                                                                                        \
+    }
 #define ARG_OPTION_JSON(variable)                                                                                          \
     { .name = "json", .kind = ARG_FLAG, .value = (variable), .help = "print the result as JSON" }
 

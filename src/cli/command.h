@@ -12,7 +12,7 @@ struct command {
     int (*run)(int argc, char **argv);
 };
 
-extern const struct command command_devices, command_train, command_eval, command_classify, command_run, command_grad, command_info,
-    command_bench;
+extern const struct command command_devices, command_train, command_eval, command_classify, command_run, command_grad,
+    command_info, command_bench;
 
 #endif

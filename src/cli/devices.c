@@ -14,20 +14,33 @@ static const char nothing_found[] =
     "    apt-get install nvidia-opencl-icd    NVIDIA GPUs, with NVIDIA's driver";
 
 static json_t *device_json(const struct eq_device_info *info) {
-    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:I, s:I, s:i, s:b, s:b, s:b, s:s}", "index",
-                     info->index, "name", info->name, "kind", info->kind, "vendor", info->vendor, "version", info->version, "driver",
-                     info->driver, "platform", info->platform, "platform_version", info->platform_version, "compute_units",
-                     info->compute_units, "clock_mhz", info->clock_mhz, "memory_bytes", (json_int_t)info->memory_bytes,
-                     "max_alloc_bytes", (json_int_t)info->max_alloc_bytes, "local_bytes", (json_int_t)info->local_bytes, "max_group",
-                     (json_int_t)info->max_group, "vector_width", info->vector_width, "has_fma", info->has_fma, "is_usable",
-                     info->is_usable, "is_chosen", info->is_chosen, "reason", info->reason);
+    json_t *object = json_object();
+    json_object_set_new(object, "index", json_integer(info->index));
+    json_object_set_new(object, "name", json_string(info->name));
+    json_object_set_new(object, "kind", json_string(info->kind));
+    json_object_set_new(object, "vendor", json_string(info->vendor));
+    json_object_set_new(object, "version", json_string(info->version));
+    json_object_set_new(object, "driver", json_string(info->driver));
+    json_object_set_new(object, "platform", json_string(info->platform));
+    json_object_set_new(object, "platform_version", json_string(info->platform_version));
+    json_object_set_new(object, "compute_units", json_integer(info->compute_units));
+    json_object_set_new(object, "clock_mhz", json_integer(info->clock_mhz));
+    json_object_set_new(object, "memory_bytes", json_integer((json_int_t)info->memory_bytes));
+    json_object_set_new(object, "max_alloc_bytes", json_integer((json_int_t)info->max_alloc_bytes));
+    json_object_set_new(object, "local_bytes", json_integer((json_int_t)info->local_bytes));
+    json_object_set_new(object, "max_group", json_integer((json_int_t)info->max_group));
+    json_object_set_new(object, "vector_width", json_integer(info->vector_width));
+    json_object_set_new(object, "has_fma", json_boolean(info->has_fma));
+    json_object_set_new(object, "is_usable", json_boolean(info->is_usable));
+    json_object_set_new(object, "is_chosen", json_boolean(info->is_chosen));
+    json_object_set_new(object, "reason", json_string(info->reason));
+    return object;
 }
 
 static int print_json(const struct eq_device_info *infos, int num, bool is_any_chosen) {
     json_t *list = json_array();
     for (int i = 0; i < num; i++)
-        if (json_array_append_new(list, device_json(&infos[i])) != 0)
-            message("device %d \"%s\" has text that JSON cannot hold", i, infos[i].name);
+        json_array_append_new(list, device_json(&infos[i]));
     int exit_code = json_print(json_pack("{s:o}", "devices", list));
     return is_any_chosen ? exit_code : EXIT_FAILED;
 }
@@ -80,7 +93,8 @@ static int run_devices(int argc, char **argv) {
     if (num == 0)
         message("%s", nothing_found);
     else if (!is_any_chosen)
-        message("none of the %d devices is usable%s%s%s", num, device ? " and fits \"" : "", device ? device : "", device ? "\"" : "");
+        message("none of the %d devices is usable%s%s%s", num, device ? " and fits \"" : "", device ? device : "",
+                device ? "\"" : "");
     eq_device_list_free(&infos);
     return exit_code;
 }

@@ -16,7 +16,8 @@
 #pragma weak command_bench
 
 static const struct command *const commands[] = {
-    &command_train, &command_eval, &command_classify, &command_run, &command_grad, &command_info, &command_bench, &command_devices,
+    &command_train, &command_eval, &command_classify, &command_run,
+    &command_grad,  &command_info, &command_bench,    &command_devices,
 };
 enum { NUM_COMMANDS = sizeof commands / sizeof commands[0] };
 
@@ -26,7 +27,8 @@ static void print_help(void) {
     for (int i = 0; i < NUM_COMMANDS; i++)
         if (commands[i])
             printf("  %-10s  %s\n", commands[i]->name, commands[i]->help);
-    printf("\n'equil COMMAND --help' has the options of a command. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.\n");
+    printf("\n'equil COMMAND --help' has the options of a command. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by "
+           "Ctrl-C.\n");
 }
 
 static void print_log(void *user, enum eq_log_level level, const char *text) {

@@ -18,12 +18,13 @@ static struct {
 
 static const struct arg_option options[] = {
     { .name = "fast", .kind = ARG_FLAG, .value = &values.fast, .help = "a flag" },
-    { .name = "epochs", .kind = ARG_INT, .value = &values.epochs, .fallback = "30", .min = 1, .max = 100,
-      .is_given = &values.epochs_given, .help = "passes" },
+    { .name = "epochs", .kind = ARG_INT, .value = &values.epochs, .fallback = "30", .min = 1, .max = 100, .help = "passes",
+      .is_given = &values.epochs_given },
     { .name = "seed", .kind = ARG_INT64, .value = &values.seed, .fallback = "7", .help = "seed" },
-    { .name = "rate", .kind = ARG_FLOAT, .value = &values.rate, .fallback = "0.5", .min = 0, .max = 1, .help = "learning rate" },
+    { .name = "rate", .kind = ARG_FLOAT, .value = &values.rate, .fallback = "0.5", .max = 1, .help = "learning rate" },
     { .name = "data", .kind = ARG_STRING, .value = &values.data, .metavar = "DIR", .is_required = true, .help = "images" },
-    { .name = "schedule", .kind = ARG_CHOICE, .value = &values.schedule, .fallback = "cosine", .choices = "step|cosine", .help = "rate" },
+    { .name = "schedule", .kind = ARG_CHOICE, .value = &values.schedule, .fallback = "cosine", .choices = "step|cosine",
+      .help = "rate" },
     { 0 },
 };
 static const struct arg_spec spec = {
@@ -138,8 +139,10 @@ START_TEST(help_comes_from_the_table) {
     struct arg_result result;
     ck_assert_int_eq(PARSE(&result, STDOUT_FILENO, "--epochs", "3", "--help"), ARGS_EXIT);
     ck_assert_int_eq(result.exit_code, 0);
-    static const char *const parts[] = { "Usage: equil test [options] FILE...\n", "Tests.", "--fast ", "--epochs N", "(default: 30)",
-                                         "--data DIR", "(required)", "--schedule step|cosine", "--help", "Notes." };
+    static const char *const parts[] = {
+        "Usage: equil test [options] FILE...\n", "Tests.", "--fast ", "--epochs N", "(default: 30)", "--data DIR", "(required)",
+        "--schedule step|cosine", "--help", "Notes.",
+    };
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         ck_assert_msg(strstr(captured, parts[i]), "the help has no \"%s\":\n%s", parts[i], captured);
 }

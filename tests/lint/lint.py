@@ -31,14 +31,14 @@ SKIPPED = 77
 
 
 def tracked(root):
-    """Files of the project: what git knows or would add; without git, everything outside hidden folders and build*."""
+    """Files of the project: what git knows or would add; without git, everything outside .git and build*."""
     try:
         out = subprocess.run(["git", "-C", root, "ls-files", "-co", "--exclude-standard"], check=True, capture_output=True, text=True).stdout
         names = out.split("\n")
     except (OSError, subprocess.CalledProcessError):
         names = []
         for folder, folders, files in os.walk(root):
-            folders[:] = [name for name in folders if not name.startswith((".", "build"))]
+            folders[:] = [name for name in folders if not name.startswith((".git", "build", "__pycache__"))]
             names += [os.path.relpath(os.path.join(folder, name), root) for name in files]
     return sorted(name for name in set(names) if name and os.path.isfile(os.path.join(root, name)))
 

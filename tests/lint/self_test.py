@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Checks that lint.py finds what it is there to find: a small tree with one breach for each rule, and one without any."""
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -52,7 +53,8 @@ def run(rule, files):
                 file.write(text)
             if name in ("bootstrap", ".ci/run"):
                 os.chmod(path, 0o755)
-        subprocess.run(["git", "init", "-q", root], check=True)
+        if shutil.which("git"):
+            subprocess.run(["git", "init", "-q", root], check=True)
         return subprocess.run([LINT, rule, root], capture_output=True, text=True)
 
 
