@@ -1,0 +1,90 @@
+// Convolution for CPUs: explicit vectors over output channels, one work-item a register tile. Also computes data gradients, as
+// convolutions of dz with transposed filters (conv2d_filter.cl), one launch per parity class of the output pixel.
+//   x    f32 [n, x_blocks, rows, columns, BI]              read    first element: the input pixel under tap (0, 0) of output (0, 0)
+//   w    f32 [oc_blocks, x_blocks, kh, kw, BI, BLOCK]      read
+//   add  f32 as z                                          read    only where has_add; may be z itself
+//   z    f32 [n, oc_blocks, oh, ow, BLOCK]                 write   pixels z_step apart, rows z_row apart
+// One work-item makes TH x TW pixels of OBT blocks. The last tile of a row, column or of the blocks is moved back so that it ends at
+// the border: its first part is computed twice and stored once. Sums run over (block, kh, kw, channel) in that order.
+// Every pixel under a tap must be readable: x has a halo of zeros.
+#ifndef BI
+#define BI BLOCK // input channels in a block: BLOCK, or 1 for a plain image
+#endif
+#ifndef STRIDE
+#define STRIDE 1 // from an output pixel to the next, in input pixels
+#endif
+#ifndef TH
+#define TH 1 // tile: rows, pixels in a row, blocks; TH * TW * OBT accumulators must fit the registers
+#endif
+#ifndef TW
+#define TW 7
+#endif
+#ifndef OBT
+#define OBT 4
+#endif
+
+__kernel __attribute__((reqd_work_group_size(1, 1, 1)))
+void conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *add_base, const ulong add_at, EQ_BUF(float, z),
+                   const int x_row, const int x_plane, const int x_blocks, const int kh, const int kw, const int stride_h,
+                   const int oc_blocks, const int oh, const int ow, const int z_row, const int z_step, const int z_plane,
+                   const int a_row, const int a_step, const int a_plane, const int has_add, const int blocks_outer)
+{
+    EQ_IN_PTR(float, x);
+    EQ_IN_PTR(float, w);
+    EQ_PTR(float, z);
+    const int tiles_w = (ow + TW - 1) / TW, tile = (int)get_global_id(0);
+    const int want_y = tile / tiles_w * TH, want_x = tile % tiles_w * TW;
+    const int id1 = (int)get_global_id(1), id2 = (int)get_global_id(2);
+    const int want_b = (blocks_outer ? id2 : id1) * OBT, n = blocks_outer ? id1 : id2;
+    const int y0 = min(want_y, oh - TH), x0 = min(want_x, ow - TW), b0 = min(want_b, oc_blocks - OBT);
+    const ulong w_plane = (ulong)x_blocks * (kh * kw * BI * BLOCK);
+
+    vecf acc[OBT][TH][TW];
+    #pragma unroll
+    for (int b = 0; b < OBT; b++)
+        #pragma unroll
+        for (int r = 0; r < TH; r++)
+            #pragma unroll
+            for (int t = 0; t < TW; t++)
+                acc[b][r][t] = (vecf)(0.0f);
+
+    __global const float *xb = x + (ulong)n * x_blocks * x_plane + (ulong)y0 * stride_h * x_row + (ulong)x0 * (STRIDE * BI);
+    __global const float *wt = w + (ulong)b0 * w_plane;
+    for (int ib = 0; ib < x_blocks; ib++, xb += x_plane) {
+        for (int i = 0; i < kh; i++) {
+            for (int j = 0; j < kw; j++, wt += BI * BLOCK) {
+                __global const float *xt = xb + i * x_row + j * BI;
+                #pragma unroll
+                for (int c = 0; c < BI; c++) {
+                    vecf wv[OBT];
+                    #pragma unroll
+                    for (int b = 0; b < OBT; b++)
+                        wv[b] = EQ_LOAD(wt + b * w_plane + c * BLOCK);
+                    #pragma unroll
+                    for (int r = 0; r < TH; r++)
+                        #pragma unroll
+                        for (int t = 0; t < TW; t++) {
+                            const vecf value = (vecf)(xt[r * stride_h * x_row + t * STRIDE * BI + c]);
+                            #pragma unroll
+                            for (int b = 0; b < OBT; b++)
+                                acc[b][r][t] = EQ_MAD(value, wv[b], acc[b][r][t]);
+                        }
+                }
+            }
+        }
+    }
+
+    #pragma unroll
+    for (int b = 0; b < OBT; b++)
+        #pragma unroll
+        for (int r = 0; r < TH; r++)
+            #pragma unroll
+            for (int t = 0; t < TW; t++)
+                if (b0 + b >= want_b && y0 + r >= want_y && x0 + t >= want_x) {
+                    const ulong block = (ulong)n * oc_blocks + b0 + b;
+                    vecf sum = acc[b][r][t];
+                    if (has_add)
+                        sum += EQ_LOAD(add_base + add_at + block * a_plane + (ulong)(y0 + r) * a_row + (ulong)(x0 + t) * a_step);
+                    EQ_STORE(sum, z + block * z_plane + (ulong)(y0 + r) * z_row + (ulong)(x0 + t) * z_step);
+                }
+}

@@ -1,0 +1,56 @@
+// Convolutions on GPUs: the work-group's tile and the launch.
+#include <assert.h>
+
+#include "op/conv2d.h"
+
+// 4 * lanes_oc output channels x lanes_px * pixels pixels.
+struct tile {
+    int lanes_oc, lanes_px, pixels;
+};
+
+static size_t ceil_div(size_t a, size_t b)
+{
+    return (a + b - 1) / b;
+}
+
+// Wide tiles for reuse; narrower ones where there are few channels, or too few work-groups to fill the device twice.
+static struct tile choose_tile(const struct eq_target *target, int channels, size_t pixels)
+{
+    if (channels <= 16)
+        return (struct tile){ 4, 16, 8 };
+    if (channels <= 32)
+        return (struct tile){ 8, 16, 8 };
+    const struct tile tiles[] = { { 16, 16, 8 }, { 16, 16, 4 }, { 16, 8, 4 } };
+    const size_t want = 2 * (size_t)target->compute_units, rows = ceil_div((size_t)channels, 64);
+    for (int i = 0; i < 2; i++)
+        if ((size_t)(tiles[i].lanes_oc * tiles[i].lanes_px) <= target->max_group &&
+            rows * ceil_div(pixels, (size_t)(tiles[i].lanes_px * tiles[i].pixels)) >= want)
+            return tiles[i];
+    return tiles[2];
+}
+
+eq_status eq_conv2d_simt_emit(struct eq_list *list, const struct eq_conv2d_job *job)
+{
+    const struct eq_conv2d_view *x = &job->x, *z = &job->z, *add = &job->add;
+    const size_t pixels = (size_t)x->n * (size_t)z->h * (size_t)z->w;
+    const struct tile tile = choose_tile(eq_list_target(list), z->blocks * z->block, pixels);
+    const bool has_taps = job->kh > 0 && job->kw > 0;
+    // Without taps there is nothing to sum: no input block, and any filter size will do.
+    const struct eq_options options = eq_options_format("-DBLOCK=%d -DBI=%d -DKH=%d -DKW=%d -DNTO=%d -DNTP=%d -DPT=%d", z->block, x->block,
+                                                        has_taps ? job->kh : 1, has_taps ? job->kw : 1, tile.lanes_oc, tile.lanes_px,
+                                                        tile.pixels);
+    const size_t group = (size_t)(tile.lanes_oc * tile.lanes_px);
+    assert(group <= 256);
+    const struct eq_launch launch = {
+        .source = "conv2d_simt", .options = options.text, .kernel = "conv2d_simt",
+        .range = eq_range_2d(group * ceil_div(pixels, (size_t)(tile.lanes_px * tile.pixels)),
+                             ceil_div((size_t)(z->blocks * z->block), (size_t)(4 * tile.lanes_oc)), group, 1),
+        .cost = job->cost,
+    };
+    return eq_list_kernel(list, &launch,
+        EQ_ARGS(EQ_REF(x->origin), EQ_REF(job->filter), EQ_REF(job->has_add ? add->origin : EQ_REF_NONE), EQ_REF(z->origin),
+                EQ_I32(x->n), EQ_I32(x->h), EQ_I32(x->w), EQ_I32(x->row), EQ_I32(x->plane), EQ_I32(has_taps ? x->blocks : 0),
+                EQ_I32(job->first_y), EQ_I32(job->first_x), EQ_I32(job->stride_h), EQ_I32(job->stride_w), EQ_I32(z->blocks), EQ_I32(z->h),
+                EQ_I32(z->w), EQ_I32(z->row), EQ_I32(z->step), EQ_I32(z->plane), EQ_I32(add->row), EQ_I32(add->step), EQ_I32(add->plane),
+                EQ_I32(job->has_add)));
+}

@@ -1,0 +1,188 @@
+// Gradient of a convolution's filter. The sum over the pixels of all images is split into parts where the filter alone gives too few
+// work-groups; parts are a function of shapes and compute units, and merge in their order, so the bits do not depend on timing.
+#include <assert.h>
+
+#include "op/conv2d.h"
+
+enum { X, DZ };
+enum { MIN_PART_ROWS = 8, MIN_PART_PIXELS = 128, MAX_PARTS_BYTES = 64 << 20 };
+
+static int ceil_div(int a, int b)
+{
+    return (a + b - 1) / b;
+}
+
+// How the work is cut: `parts` parts of `size` units each (rows of dz for CPUs, pixels of it for GPUs).
+struct split {
+    int parts, size;
+};
+
+// groups: work-groups of one part; want: how many there should be.
+static struct split make_split(double groups, double want, int units, int min_size, double filter_bytes)
+{
+    double parts = want / groups;
+    const double by_size = (double)units / min_size, by_bytes = MAX_PARTS_BYTES / filter_bytes;
+    parts = parts < by_size ? parts : by_size;
+    parts = parts < by_bytes ? parts : by_bytes;
+    const int size = parts <= 1 ? units : ceil_div(units, (int)parts);
+    return (struct split){ ceil_div(units, size), size };
+}
+
+// Accumulators of a work-item of the CPU kernel: values of x, blocks of dz, pixels in an iteration.
+struct tile {
+    int values, blocks, step;
+};
+
+static struct tile vector_tile(const struct eq_tensor *w, const struct eq_tensor *dz)
+{
+    const int max_sums = w->block == 16 ? 16 : 8, available = eq_tensor_blocks(dz);
+    struct tile tile = { .values = w->block_in == 1 ? w->w : w->block == 4 ? 4 : w->block / 2 };
+    tile.blocks = max_sums / tile.values;
+    tile.blocks = tile.blocks < 1 ? 1 : tile.blocks > 4 ? 4 : tile.blocks;
+    tile.blocks = tile.blocks < available ? tile.blocks : available;
+    tile.step = dz->w % 7 == 0 ? 7 : dz->w >= 4 ? 4 : 1;
+    return tile;
+}
+
+static int vector_runs(const struct eq_tensor *w, struct tile tile)
+{
+    const int rows = ceil_div(w->c, w->block_in) * w->h;
+    return w->block_in == 1 ? rows : rows * w->w * (w->block_in / tile.values);
+}
+
+static struct split vector_split(const struct eq_target *target, const struct eq_tensor *w, const struct eq_tensor *dz)
+{
+    const struct tile tile = vector_tile(w, dz);
+    const double groups = (double)vector_runs(w, tile) * ceil_div(eq_tensor_blocks(dz), tile.blocks);
+    return make_split(groups, 8.0 * target->compute_units, dz->n * dz->h, MIN_PART_ROWS, 4.0 * (double)eq_tensor_elems(w));
+}
+
+// Work-group tile of the GPU kernel: 4 * lanes_oc output channels x 64 * quads values of k.
+struct group_tile {
+    int lanes_oc, quads, tiles_oc, tiles_k;
+};
+
+static struct group_tile simt_tile(const struct eq_tensor *w)
+{
+    const int channels = ceil_div(w->n, w->block) * w->block, k = ceil_div(w->c, w->block_in) * w->block_in * w->h * w->w;
+    struct group_tile tile = { .lanes_oc = channels <= 16 ? 4 : channels <= 32 ? 8 : 16, .quads = k <= 64 ? 1 : 2 };
+    tile.tiles_oc = ceil_div(channels, 4 * tile.lanes_oc);
+    tile.tiles_k = ceil_div(k, 64 * tile.quads);
+    return tile;
+}
+
+static struct split simt_split(const struct eq_target *target, const struct eq_tensor *w, const struct eq_tensor *dz)
+{
+    const struct group_tile tile = simt_tile(w);
+    return make_split((double)tile.tiles_oc * tile.tiles_k, 4.0 * target->compute_units, dz->n * dz->h * dz->w, MIN_PART_PIXELS,
+                      4.0 * (double)eq_tensor_elems(w));
+}
+
+static struct split split_of(const struct eq_call *call)
+{
+    if (call->target->family == EQ_FAMILY_VECTOR)
+        return vector_split(call->target, &call->output[0], &call->input[DZ]);
+    return simt_split(call->target, &call->output[0], &call->input[DZ]);
+}
+
+static eq_status shape(struct eq_call *call)
+{
+    const struct eq_conv2d_weight_grad_attributes *a = call->attributes;
+    const struct eq_tensor *x = &call->input[X], *dz = &call->input[DZ];
+    EQ_TRY(eq_tensor_check(dz));
+    const struct eq_tensor w = eq_conv2d_weight(call->target, x, dz->c, a->kh, a->kw);
+    int oh, ow;
+    EQ_TRY(eq_conv2d_check("conv2d_weight_grad", call->target, &a->conv, x, &w, &oh, &ow));
+    EQ_REQUIRE(dz->form == EQ_FORM_BLOCKED && dz->block == call->target->block && dz->n == x->n && dz->h == oh && dz->w == ow, EQ_ERR_SHAPE,
+               "conv2d_weight_grad: the gradient is %d images of %d x %d in blocks of %d, not %d of %d x %d in blocks of %d", dz->n, dz->h,
+               dz->w, dz->block, x->n, oh, ow, call->target->block);
+    call->num_outputs = 2;
+    call->output[0] = w;
+    const struct split split = split_of(call);
+    call->output[1] = eq_tensor_vector(split.parts > 1 ? split.parts * (int)eq_tensor_elems(&w) : 1);
+    return EQ_OK;
+}
+
+static int halo(const struct eq_call *call, int input)
+{
+    const struct eq_conv2d_attributes *a = &((const struct eq_conv2d_weight_grad_attributes *)call->attributes)->conv;
+    if (input != X || call->target->family != EQ_FAMILY_VECTOR)
+        return 0;
+    return a->pad_h > a->pad_w ? a->pad_h : a->pad_w;
+}
+
+static struct eq_cost cost(const struct eq_call *call)
+{
+    return eq_conv2d_cost(&call->input[X], &call->output[0], &call->input[DZ]);
+}
+
+static eq_status emit_vector(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, struct eq_ref dw, struct split split)
+{
+    const struct eq_conv2d_attributes *a = &((const struct eq_conv2d_weight_grad_attributes *)call->attributes)->conv;
+    const struct eq_tensor *w = &call->output[0];
+    const struct eq_conv2d_view x = eq_conv2d_view(&call->input[X], in[X]), dz = eq_conv2d_view(&call->input[DZ], in[DZ]);
+    assert(x.halo >= a->pad_h && x.halo >= a->pad_w);
+    const struct tile tile = vector_tile(w, &call->input[DZ]);
+    const struct eq_options options = eq_options_format("-DBLOCK=%d -DBI=%d -DNI=%d -DSTRIDE=%d -DOBT=%d -DSTEP=%d", dz.block, x.block,
+                                                        tile.values, a->stride_w, tile.blocks, tile.step);
+    const ptrdiff_t first = -((ptrdiff_t)a->pad_h * x.row + (ptrdiff_t)a->pad_w * x.step);
+    const struct eq_launch launch = {
+        .source = "conv2d_vector_weight_grad", .options = options.text, .kernel = "conv2d_vector_weight_grad",
+        .range = eq_range_3d((const size_t[]){ (size_t)vector_runs(w, tile), (size_t)ceil_div(dz.blocks, tile.blocks), (size_t)split.parts },
+                             (const size_t[]){ 1, 1, 1 }),
+        .cost = cost(call),
+    };
+    return eq_list_kernel(list, &launch,
+        EQ_ARGS(EQ_REF(eq_ref_plus(x.origin, (size_t)first)), EQ_REF(dz.origin), EQ_REF(dw), EQ_I32(x.row), EQ_I32(x.plane),
+                EQ_I32(x.blocks), EQ_I32(w->h), EQ_I32(w->w), EQ_I32(a->stride_h), EQ_I32(dz.blocks), EQ_I32(dz.h), EQ_I32(dz.w),
+                EQ_I32(dz.row), EQ_I32(dz.plane), EQ_I32(dz.n * dz.h), EQ_I32(split.size)));
+}
+
+static eq_status emit_simt(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, struct eq_ref dw, struct split split)
+{
+    const struct eq_conv2d_attributes *a = &((const struct eq_conv2d_weight_grad_attributes *)call->attributes)->conv;
+    const struct eq_tensor *w = &call->output[0];
+    const struct eq_conv2d_view x = eq_conv2d_view(&call->input[X], in[X]), dz = eq_conv2d_view(&call->input[DZ], in[DZ]);
+    const struct group_tile tile = simt_tile(w);
+    const struct eq_options options = eq_options_format("-DBLOCK=%d -DBI=%d -DNTO=%d -DKV=%d", dz.block, x.block, tile.lanes_oc, tile.quads);
+    const size_t group = 16 * (size_t)tile.lanes_oc;
+    const struct eq_launch launch = {
+        .source = "conv2d_simt_weight_grad", .options = options.text, .kernel = "conv2d_simt_weight_grad",
+        .range = eq_range_3d((const size_t[]){ group * (size_t)tile.tiles_k, (size_t)tile.tiles_oc, (size_t)split.parts },
+                             (const size_t[]){ group, 1, 1 }),
+        .cost = cost(call),
+    };
+    return eq_list_kernel(list, &launch,
+        EQ_ARGS(EQ_REF(x.origin), EQ_REF(dz.origin), EQ_REF(dw), EQ_I32(x.h), EQ_I32(x.w), EQ_I32(x.row), EQ_I32(x.plane), EQ_I32(x.blocks),
+                EQ_I32(w->h), EQ_I32(w->w), EQ_I32(a->stride_h), EQ_I32(a->stride_w), EQ_I32(a->pad_h), EQ_I32(a->pad_w),
+                EQ_I32(dz.blocks), EQ_I32(dz.h), EQ_I32(dz.w), EQ_I32(dz.row), EQ_I32(dz.plane), EQ_I32(dz.n * dz.h * dz.w),
+                EQ_I32(split.size)));
+}
+
+static eq_status emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out)
+{
+    const struct split split = split_of(call);
+    const struct eq_ref sums = split.parts > 1 ? out[1] : out[0];
+    if (call->target->family == EQ_FAMILY_VECTOR)
+        EQ_TRY(emit_vector(list, call, in, sums, split));
+    else
+        EQ_TRY(emit_simt(list, call, in, sums, split));
+    if (split.parts == 1)
+        return EQ_OK;
+    const size_t elems = eq_tensor_elems(&call->output[0]);
+    const struct eq_options options = eq_options_format("-DBLOCK=%d", call->target->block);
+    const struct eq_launch launch = {
+        .source = "conv2d_filter", .options = options.text, .kernel = "conv2d_filter_merge", .range = eq_range_1d(elems / 4, 64),
+        .cost = { (double)elems * split.parts, 4.0 * (double)elems * (split.parts + 1) },
+    };
+    return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(out[1]), EQ_REF(out[0]), EQ_I32(split.parts), EQ_I32(elems / 4)));
+}
+
+const struct eq_op eq_op_conv2d_weight_grad = {
+    .name = "conv2d_weight_grad",
+    .attribute_bytes = sizeof(struct eq_conv2d_weight_grad_attributes),
+    .shape = shape,
+    .halo = halo,
+    .emit = emit,
+    .cost = cost,
+};
