@@ -11,7 +11,8 @@
 
 enum { HELP_COLUMN = 30 };
 
-static const struct arg_option *find_option(const struct arg_spec *spec, const char *name, size_t length) {
+static const struct arg_option *find_option(const struct arg_spec *spec, const char *name, size_t length)
+{
     for (const struct arg_option *option = spec->options; option->name; option++)
         if (strlen(option->name) == length && memcmp(option->name, name, length) == 0)
             return option;
@@ -19,7 +20,8 @@ static const struct arg_option *find_option(const struct arg_spec *spec, const c
 }
 
 // An option that begins like `name`, or that `name` begins like, for "did you mean".
-static const char *similar_option(const struct arg_spec *spec, const char *name, size_t length) {
+static const char *similar_option(const struct arg_spec *spec, const char *name, size_t length)
+{
     for (const struct arg_option *option = spec->options; option->name; option++) {
         size_t own = strlen(option->name), common = own < length ? own : length;
         if (common >= 3 && memcmp(option->name, name, common) == 0)
@@ -28,7 +30,8 @@ static const char *similar_option(const struct arg_spec *spec, const char *name,
     return NULL;
 }
 
-static bool is_choice(const char *choices, const char *text) {
+static bool is_choice(const char *choices, const char *text)
+{
     size_t length = strlen(text);
     while (length > 0 && choices) {
         const char *end = strchr(choices, '|');
@@ -40,19 +43,22 @@ static bool is_choice(const char *choices, const char *text) {
     return false;
 }
 
-static int number_error(const struct arg_spec *spec, const struct arg_option *option, const char *text, const char *what) {
+static int number_error(const struct arg_spec *spec, const struct arg_option *option, const char *text, const char *what)
+{
     if (option->min == 0 && option->max == 0)
         return usage_error(spec->command, "--%s is \"%s\": %s is needed", option->name, text, what);
     return usage_error(spec->command, "--%s is \"%s\": %s from %.15g to %.15g is needed", option->name, text, what, option->min,
                        option->max);
 }
 
-static bool in_range(const struct arg_option *option, double value) {
+static bool in_range(const struct arg_option *option, double value)
+{
     return (option->min == 0 && option->max == 0) || (value >= option->min && value <= option->max);
 }
 
 // Returns 0, or the exit code of the usage error.
-static int set_integer(const struct arg_spec *spec, const struct arg_option *option, const char *text) {
+static int set_integer(const struct arg_spec *spec, const struct arg_option *option, const char *text)
+{
     char *end;
     errno = 0;
     long long value = strtoll(text, &end, 10);
@@ -66,7 +72,8 @@ static int set_integer(const struct arg_spec *spec, const struct arg_option *opt
     return 0;
 }
 
-static int set_float(const struct arg_spec *spec, const struct arg_option *option, const char *text) {
+static int set_float(const struct arg_spec *spec, const struct arg_option *option, const char *text)
+{
     char *end;
     errno = 0;
     double value = strtod(text, &end);
@@ -77,7 +84,8 @@ static int set_float(const struct arg_spec *spec, const struct arg_option *optio
     return 0;
 }
 
-static int set_value(const struct arg_spec *spec, const struct arg_option *option, const char *text) {
+static int set_value(const struct arg_spec *spec, const struct arg_option *option, const char *text)
+{
     switch (option->kind) {
     case ARG_FLAG: *(bool *)option->value = true; return 0;
     case ARG_INT:
@@ -97,7 +105,8 @@ static int set_value(const struct arg_spec *spec, const struct arg_option *optio
     return 0;
 }
 
-static void set_fallback(const struct arg_spec *spec, const struct arg_option *option) {
+static void set_fallback(const struct arg_spec *spec, const struct arg_option *option)
+{
     if (option->is_given)
         *option->is_given = false;
     if (option->kind == ARG_FLAG)
@@ -114,7 +123,8 @@ static void set_fallback(const struct arg_spec *spec, const struct arg_option *o
         set_value(spec, option, option->fallback);
 }
 
-static const char *value_name(const struct arg_option *option) {
+static const char *value_name(const struct arg_option *option)
+{
     if (option->metavar)
         return option->metavar;
     switch (option->kind) {
@@ -128,7 +138,8 @@ static const char *value_name(const struct arg_option *option) {
     return NULL;
 }
 
-static void print_option(const char *name, const char *value, const char *help, const char *fallback) {
+static void print_option(const char *name, const char *value, const char *help, const char *fallback)
+{
     int width = printf(value ? "  --%s %s" : "  --%s", name, value);
     if (width > HELP_COLUMN - 2) {
         putchar('\n');
@@ -145,7 +156,8 @@ static void print_option(const char *name, const char *value, const char *help, 
     putchar('\n');
 }
 
-static void print_help(const struct arg_spec *spec) {
+static void print_help(const struct arg_spec *spec)
+{
     printf("Usage: equil %s [options]%s%s\n\n%s\n\nOptions:\n", spec->command, spec->positional ? " " : "",
            spec->positional ? spec->positional : "", spec->summary);
     for (const struct arg_option *option = spec->options; option->name; option++) {
@@ -159,7 +171,8 @@ static void print_help(const struct arg_spec *spec) {
 }
 
 // One option at argv[*i]; moves *i over a value of its own. Returns 0 or the exit code.
-static int parse_option(const struct arg_spec *spec, int argc, char **argv, int *i) {
+static int parse_option(const struct arg_spec *spec, int argc, char **argv, int *i)
+{
     const char *name = argv[*i] + 2, *equals = strchr(name, '=');
     size_t length = equals ? (size_t)(equals - name) : strlen(name);
     const struct arg_option *option = find_option(spec, name, length);
@@ -181,7 +194,8 @@ static int parse_option(const struct arg_spec *spec, int argc, char **argv, int 
     return set_value(spec, option, text);
 }
 
-static int check_positional(const struct arg_spec *spec, const struct arg_result *result) {
+static int check_positional(const struct arg_spec *spec, const struct arg_result *result)
+{
     int num = result->num_positional;
     if (num < spec->min_positional)
         return usage_error(spec->command, "%s is missing", spec->positional);
@@ -190,12 +204,14 @@ static int check_positional(const struct arg_spec *spec, const struct arg_result
     return 0;
 }
 
-static enum args_outcome leave(struct arg_result *result, int exit_code) {
+static enum args_outcome leave(struct arg_result *result, int exit_code)
+{
     result->exit_code = exit_code;
     return ARGS_EXIT;
 }
 
-enum args_outcome args_parse(const struct arg_spec *spec, int argc, char **argv, struct arg_result *result) {
+enum args_outcome args_parse(const struct arg_spec *spec, int argc, char **argv, struct arg_result *result)
+{
     *result = (struct arg_result){ .positional = argv };
     for (const struct arg_option *option = spec->options; option->name; option++)
         set_fallback(spec, option);

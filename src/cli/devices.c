@@ -13,7 +13,8 @@ static const char nothing_found[] =
     "    apt-get install mesa-opencl-icd      AMD GPUs (rusticl, with RUSTICL_ENABLE=radeonsi); or AMD's ROCm\n"
     "    apt-get install nvidia-opencl-icd    NVIDIA GPUs, with NVIDIA's driver";
 
-static json_t *device_json(const struct eq_device_info *info) {
+static json_t *device_json(const struct eq_device_info *info)
+{
     json_t *object = json_object();
     json_object_set_new(object, "index", json_integer(info->index));
     json_object_set_new(object, "name", json_string(info->name));
@@ -37,7 +38,8 @@ static json_t *device_json(const struct eq_device_info *info) {
     return object;
 }
 
-static int print_json(const struct eq_device_info *infos, int num, bool is_any_chosen) {
+static int print_json(const struct eq_device_info *infos, int num, bool is_any_chosen)
+{
     json_t *list = json_array();
     for (int i = 0; i < num; i++)
         json_array_append_new(list, device_json(&infos[i]));
@@ -45,7 +47,8 @@ static int print_json(const struct eq_device_info *infos, int num, bool is_any_c
     return is_any_chosen ? exit_code : EXIT_FAILED;
 }
 
-static void print_device(const struct eq_device_info *info) {
+static void print_device(const struct eq_device_info *info)
+{
     char memory[32], max_alloc[32], local[32];
     format_bytes(memory, info->memory_bytes);
     format_bytes(max_alloc, info->max_alloc_bytes);
@@ -63,7 +66,8 @@ static void print_device(const struct eq_device_info *info) {
     printf("     %s %s\n\n", info->is_chosen ? "chosen:   " : info->is_usable ? "not chosen:" : "unusable: ", info->reason);
 }
 
-static int run_devices(int argc, char **argv) {
+static int run_devices(int argc, char **argv)
+{
     const char *device;
     bool is_json;
     const struct arg_option options[] = { ARG_OPTION_DEVICE(&device), ARG_OPTION_JSON(&is_json), { 0 } };

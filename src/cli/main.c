@@ -21,7 +21,8 @@ static const struct command *const commands[] = {
 };
 enum { NUM_COMMANDS = sizeof commands / sizeof commands[0] };
 
-static void print_help(void) {
+static void print_help(void)
+{
     printf("Usage: equil COMMAND [options]\n\n"
            "Trains and runs Channel Equilibrium networks on any OpenCL device.\n\nCommands:\n");
     for (int i = 0; i < NUM_COMMANDS; i++)
@@ -31,12 +32,14 @@ static void print_help(void) {
            "Ctrl-C.\n");
 }
 
-static void print_log(void *user, enum eq_log_level level, const char *text) {
+static void print_log(void *user, enum eq_log_level level, const char *text)
+{
     (void)user;
     message("%s%s", level == EQ_LOG_WARNING ? "warning: " : "", text);
 }
 
-static int run_command(int argc, char **argv) {
+static int run_command(int argc, char **argv)
+{
     if (argc < 2)
         return usage_error(NULL, "a command is missing");
     const char *name = argv[1];
@@ -54,7 +57,8 @@ static int run_command(int argc, char **argv) {
     return usage_error(NULL, "unknown %s \"%s\"", name[0] == '-' ? "option" : "command", name);
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     eq_log_set(print_log, NULL, EQ_LOG_WARNING);
     int exit_code = run_command(argc, argv);
     // A full disk or a closed pipe shows here at the latest.

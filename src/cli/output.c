@@ -12,13 +12,15 @@
 
 static bool progress_is_open; // a progress line stands on the terminal without a newline
 
-static void end_progress(void) {
+static void end_progress(void)
+{
     if (progress_is_open)
         fputc('\n', stderr);
     progress_is_open = false;
 }
 
-void message(const char *format, ...) {
+void message(const char *format, ...)
+{
     va_list args;
     va_start(args, format);
     end_progress();
@@ -28,7 +30,8 @@ void message(const char *format, ...) {
     va_end(args);
 }
 
-int fail_with_last_error(const char *what) {
+int fail_with_last_error(const char *what)
+{
     if (what)
         message("%s: %s", what, eq_last_error());
     else
@@ -36,7 +39,8 @@ int fail_with_last_error(const char *what) {
     return EXIT_FAILED;
 }
 
-int usage_error(const char *command, const char *format, ...) {
+int usage_error(const char *command, const char *format, ...)
+{
     va_list args;
     va_start(args, format);
     fprintf(stderr, command ? "equil %s: " : "equil: ", command);
@@ -46,11 +50,13 @@ int usage_error(const char *command, const char *format, ...) {
     return EXIT_USAGE;
 }
 
-int json_print(json_t *object) {
+int json_print(json_t *object)
+{
     return json_write(object, "-");
 }
 
-int json_write(json_t *object, const char *path) {
+int json_write(json_t *object, const char *path)
+{
     if (!object) {
         message("no memory for the JSON text");
         return EXIT_FAILED;
@@ -69,7 +75,8 @@ int json_write(json_t *object, const char *path) {
     return written ? EXIT_SUCCESS : EXIT_FAILED;
 }
 
-const char *format_bytes(char *text, size_t bytes) {
+const char *format_bytes(char *text, size_t bytes)
+{
     static const char *const units[] = { "bytes", "KiB", "MiB", "GiB", "TiB" };
     double value = (double)bytes;
     int unit = 0;
@@ -79,7 +86,8 @@ const char *format_bytes(char *text, size_t bytes) {
     return text;
 }
 
-const char *format_seconds(char *text, double seconds) {
+const char *format_seconds(char *text, double seconds)
+{
     long total = seconds > 0 && seconds < 1e9 ? lround(seconds) : 0;
     if (total >= 3600)
         snprintf(text, 32, "%ld:%02ld:%02ld", total / 3600, total / 60 % 60, total % 60);
@@ -88,7 +96,8 @@ const char *format_seconds(char *text, double seconds) {
     return text;
 }
 
-void progress_line(bool is_last, const char *format, ...) {
+void progress_line(bool is_last, const char *format, ...)
+{
     static time_t last_time;
     bool is_terminal = isatty(STDERR_FILENO);
     time_t now = time(NULL);

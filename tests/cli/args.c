@@ -35,7 +35,8 @@ enum { NUM_TEXT = 4096 };
 static char captured[NUM_TEXT];
 
 // Parses the words (NULL at the end) and leaves in `captured` what went to the given descriptor.
-static enum args_outcome parse(struct arg_result *result, int descriptor, char **words) {
+static enum args_outcome parse(struct arg_result *result, int descriptor, char **words)
+{
     static char *argv[16];
     int argc = 0;
     argv[argc++] = "test";
@@ -58,7 +59,8 @@ static enum args_outcome parse(struct arg_result *result, int descriptor, char *
 }
 #define PARSE(result, descriptor, ...) parse(result, descriptor, (char *[]){ __VA_ARGS__, NULL })
 
-START_TEST(defaults) {
+START_TEST(defaults)
+{
     struct arg_result result;
     ck_assert_int_eq(PARSE(&result, STDERR_FILENO, "--data", "x"), ARGS_RUN);
     ck_assert(!values.fast && !values.epochs_given);
@@ -72,7 +74,8 @@ START_TEST(defaults) {
 }
 END_TEST
 
-START_TEST(both_spellings_in_any_order) {
+START_TEST(both_spellings_in_any_order)
+{
     struct arg_result result;
     ck_assert_int_eq(PARSE(&result, STDERR_FILENO, "a", "--data=d=e", "--epochs", "100", "--fast", "b", "--rate=1e-3",
                            "--schedule", "step", "--seed", "-9007199254740993", "--epochs=99"), ARGS_RUN);
@@ -88,7 +91,8 @@ START_TEST(both_spellings_in_any_order) {
 }
 END_TEST
 
-START_TEST(two_dashes_end_options) {
+START_TEST(two_dashes_end_options)
+{
     struct arg_result result;
     ck_assert_int_eq(PARSE(&result, STDERR_FILENO, "--data", "x", "--", "--fast", "-"), ARGS_RUN);
     ck_assert(!values.fast);
@@ -124,7 +128,8 @@ static const struct {
 };
 enum { NUM_MISTAKES = sizeof mistakes / sizeof mistakes[0] };
 
-START_TEST(mistake) {
+START_TEST(mistake)
+{
     char *words[5] = { 0 };
     memcpy(words, mistakes[_i].words, sizeof mistakes[_i].words);
     struct arg_result result;
@@ -135,7 +140,8 @@ START_TEST(mistake) {
 }
 END_TEST
 
-START_TEST(help_comes_from_the_table) {
+START_TEST(help_comes_from_the_table)
+{
     struct arg_result result;
     ck_assert_int_eq(PARSE(&result, STDOUT_FILENO, "--epochs", "3", "--help"), ARGS_EXIT);
     ck_assert_int_eq(result.exit_code, 0);
@@ -148,7 +154,8 @@ START_TEST(help_comes_from_the_table) {
 }
 END_TEST
 
-int main(void) {
+int main(void)
+{
     Suite *suite = suite_create("args");
     TCase *tcase = tcase_create("args");
     tcase_add_test(tcase, defaults);

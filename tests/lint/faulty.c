@@ -13,7 +13,8 @@ static const char source[] =
     "__kernel void uninitialised(__global int *x, __local int *tile) {"
     "    int i = get_local_id(0); if (tile[i] > 3) x[i] = 1; }\n";
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     cl_platform_id platform;
     cl_device_id device;
     if (argc != 2 || clGetPlatformIDs(1, &platform, NULL) || clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, 1, &device, NULL))
