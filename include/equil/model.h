@@ -1,0 +1,107 @@
+// Named networks, and a network with its weights on a device.
+//
+// Names: resnet18, resnet34, resnet50, resnet101 (ImageNet form) and resnet20, resnet56 (CIFAR form of He et al. 2016: 3x3 stem, 16-32-64
+// channels, three stages), each plain or with a prefix: ce- (Channel Equilibrium, Shao et al. 2020), bd- (its batch decorrelation
+// alone), ir- (its instance reweighting alone), se- (squeeze and excitation). Places of the blocks, names and shapes of the tensors are
+// those of the published PyTorch implementation.
+#ifndef EQUIL_MODEL_H
+#define EQUIL_MODEL_H
+
+#include "device.h"
+#include "graph.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct eq_model_params {
+    const char *arch;  // "ce-resnet50"
+    int classes;       // >= 2
+    bool small;        // 3x3 stride-1 stem without pooling; resnet20 and resnet56 always have it
+    enum eq_act act;   // 0 means EQ_RELU; the gates inside CE and SE keep their ReLU
+};
+
+// Checks the parameters; the text of EQ_ERR_NOT_FOUND lists the names there are. Thread-safe.
+EQ_API eq_status eq_model_check(const struct eq_model_params *params);
+// Whether the network has the small stem, that is whether it is meant for small images such as 32 x 32. False for unknown names.
+EQ_API bool eq_model_is_small(const struct eq_model_params *params);
+// Appends the network to a graph: x [n, 3, h, w] -> logits [n, classes].
+EQ_API eq_status eq_model_build(struct eq_graph *graph, const struct eq_model_params *params, eq_value x, eq_value *logits);
+
+// ---- what a network costs: no device is opened
+
+struct eq_layer_info {
+    char name[64];      // "layer1.0.conv1"
+    char op[24];        // "conv2d", "unit", ...
+    int shape[4];       // of the output: [n, c, h, w]
+    size_t parameters;  // trained numbers in it
+    double flops;       // of the forward pass over the whole batch; a multiply-add is two
+};
+struct eq_model_info {
+    size_t parameters;        // trained numbers
+    size_t tensors;           // in a state dict, running statistics and batch counters included
+    double flops;             // forward, whole batch
+    double conv_flops;        // of the convolutions alone, by direct convolution
+    size_t weight_bytes;      // parameters and running statistics as stored on the device
+    size_t inference_bytes;   // planned peak of inference: weights, activations, input
+    size_t training_bytes;    // planned peak of training: weights, gradients, velocities, activations, input
+    struct eq_layer_info *layers; // [num_layers]; free with eq_model_info_free()
+    int num_layers;
+};
+// Plans the network for batches [n, 3, h, w] on `device`, or, NULL, on a processor with vectors of 16 floats. Thread-safe for NULL.
+EQ_API eq_status eq_model_describe(const struct eq_device *device, const struct eq_model_params *params, int n, int h, int w,
+                                   struct eq_model_info *info);
+EQ_API void eq_model_info_free(struct eq_model_info *info);
+
+// ---- a network on a device
+
+struct eq_network;
+
+// Makes the network's tensors on the device; their values are those of eq_network_initialise() with seed 0. The device must outlive it. One
+// thread at a time per network and device.
+EQ_API eq_status eq_network_create(struct eq_device *device, const struct eq_model_params *params, struct eq_network **network);
+EQ_API void eq_network_destroy(struct eq_network **network); // *network becomes NULL; NULL is allowed
+
+// What training starts from: convolutions N(0, 2 / (kh kw oc)), normalisation scales 1 and shifts 0, linear layers uniform in
+// +-1 / sqrt(fan-in) with their biases, x_weight 0; running means 0, variances 1, running_wm the identity, running_scale 0.
+EQ_API eq_status eq_network_initialise(struct eq_network *network, uint64_t seed);
+
+// Reads a safetensors file with PyTorch's names. Running statistics that are missing get their initial values; a missing or misshapen
+// parameter is EQ_ERR_NOT_FOUND or EQ_ERR_SHAPE and names it; names the network does not have are logged. With new_head a classifier (fc.*)
+// of another shape is left at its initial values (eq_network_initialise with `seed`). On failure the network is unchanged.
+EQ_API eq_status eq_network_load(struct eq_network *network, const char *path, bool new_head, uint64_t seed);
+
+// A tensor of the network.
+struct eq_network_tensor {
+    const char *name;   // "layer1.0.conv1.weight"; valid as long as the network
+    int rank, shape[4]; // as in files
+    size_t elems;
+    bool is_parameter;  // trained; else a running statistic
+};
+EQ_API int eq_network_num_tensors(const struct eq_network *network);
+EQ_API struct eq_network_tensor eq_network_tensor(const struct eq_network *network, int index);
+// Copies, f32, row-major in the tensor's shape. EQ_ERR_NOT_FOUND: no tensor of that name.
+EQ_API eq_status eq_network_read(const struct eq_network *network, const char *name, float *values);
+EQ_API eq_status eq_network_write(struct eq_network *network, const char *name, const float *values);
+// The gradient of a parameter, from the last eq_network_gradients().
+EQ_API eq_status eq_network_read_gradient(const struct eq_network *network, const char *name, float *values);
+
+struct eq_network_text {
+    const char *key, *value;
+};
+// Writes parameters, running statistics and num_batches_tracked as safetensors (atomically), with the texts as metadata.
+EQ_API eq_status eq_network_save(const struct eq_network *network, const char *path, const struct eq_network_text *texts, size_t num_texts);
+
+// Evaluation mode: images f32 [n, 3, h, w] -> logits f32 [n, classes]. The first call for a batch shape compiles. A running_scale that is
+// not above 0 is EQ_ERR_NUMERIC: the network was never trained.
+EQ_API eq_status eq_network_infer(struct eq_network *network, int n, int h, int w, const float *images, float *logits);
+
+// Training mode: one forward and backward pass. Running statistics move; parameters do not. labels [n] in 0 .. classes - 1.
+// loss [1] mean over the batch; logits f32 [n, classes] or NULL. smoothing in [0, 1): 1 - s on the label, s / (classes - 1) elsewhere.
+EQ_API eq_status eq_network_gradients(struct eq_network *network, int n, int h, int w, const float *images, const int64_t *labels,
+                                      float smoothing, float *loss, float *logits);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

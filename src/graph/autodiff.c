@@ -1,0 +1,113 @@
+// Reverse-mode differentiation: walks the calls backwards and lets each op append the calls of its gradient.
+//
+// A value with several readers collects its gradient. An op that can add to what is there already takes it (in place, no extra pass);
+// otherwise an addition is appended.
+#include <stdlib.h>
+#include <string.h>
+
+#include "graph/graph.h"
+
+struct walk {
+    struct eq_ir *ir;
+    int *grad;    // [values] gradient collected so far, or EQ_NO_VALUE
+    bool *wants;  // [values] a parameter, or computed from one
+    int num;      // values before differentiation
+    int call;     // being differentiated
+};
+
+static eq_status tape_call(struct eq_tape *tape, const struct eq_op *op, const void *attributes, const int *inputs, int num_inputs, int *outputs)
+{
+    struct walk *walk = tape->graph;
+    EQ_TRY(eq_ir_call(walk->ir, op, attributes, inputs, num_inputs, walk->ir->calls[walk->call].label, outputs));
+    walk->ir->calls[walk->ir->num_calls - 1].is_gradient = true;
+    return EQ_OK;
+}
+
+static int tape_take(struct eq_tape *tape, int input)
+{
+    struct walk *walk = tape->graph;
+    int value = tape->input[input], grad = value >= 0 ? walk->grad[value] : EQ_NO_VALUE;
+    if (grad != EQ_NO_VALUE)
+        walk->grad[value] = EQ_NO_VALUE;
+    return grad;
+}
+
+static eq_status tape_give(struct eq_tape *tape, int input, int grad)
+{
+    struct walk *walk = tape->graph;
+    int value = tape->input[input];
+    if (value < 0)
+        return EQ_OK;
+    if (walk->grad[value] != EQ_NO_VALUE) {
+        int outputs[EQ_MAX_OPERANDS];
+        EQ_TRY(tape_call(tape, &eq_op_add, NULL, (int[]){ walk->grad[value], grad }, 2, outputs));
+        grad = outputs[0];
+    }
+    walk->grad[value] = grad;
+    return EQ_OK;
+}
+
+static eq_status differentiate_call(struct walk *walk, int index, int loss)
+{
+    struct eq_ir_call *call = &walk->ir->calls[index];
+    struct eq_tape tape = { .graph = walk, .call = tape_call, .take = tape_take, .give = tape_give };
+    bool is_reached = false, is_wanted = false;
+    for (int o = 0; o < call->call.num_outputs; o++) {
+        tape.output[o] = call->out[o];
+        tape.output_grad[o] = walk->grad[call->out[o]];
+        is_reached |= tape.output_grad[o] != EQ_NO_VALUE || call->out[o] == loss;
+    }
+    for (int i = 0; i < call->call.num_inputs; i++) {
+        tape.input[i] = call->in[i];
+        tape.wants[i] = call->in[i] >= 0 && walk->wants[call->in[i]];
+        is_wanted |= tape.wants[i];
+    }
+    if (!is_reached || !is_wanted || !call->call.op->gradient)
+        return EQ_OK;
+    walk->call = index;
+    struct eq_call forward = call->call; // the array of calls moves as it grows
+    return forward.op->gradient(&forward, &tape);
+}
+
+static void mark_wanted(struct walk *walk)
+{
+    const struct eq_ir *ir = walk->ir;
+    for (int v = 0; v < walk->num; v++)
+        walk->wants[v] = ir->values[v].kind == EQ_VALUE_PARAMETER;
+    for (int c = 0; c < ir->num_calls; c++) {
+        bool wanted = false;
+        for (int i = 0; i < ir->calls[c].call.num_inputs; i++)
+            wanted |= ir->calls[c].in[i] >= 0 && walk->wants[ir->calls[c].in[i]];
+        for (int o = 0; o < ir->calls[c].call.num_outputs; o++)
+            walk->wants[ir->calls[c].out[o]] |= wanted;
+    }
+}
+
+static eq_status differentiate(struct walk *walk, int loss)
+{
+    struct eq_ir *ir = walk->ir;
+    for (int v = 0; v < walk->num; v++)
+        walk->grad[v] = EQ_NO_VALUE;
+    mark_wanted(walk);
+    for (int c = ir->num_calls - 1; c >= 0; c--)
+        EQ_TRY(differentiate_call(walk, c, loss));
+    for (int v = 0; v < walk->num; v++) {
+        if (ir->values[v].kind != EQ_VALUE_PARAMETER)
+            continue;
+        EQ_REQUIRE(walk->grad[v] != EQ_NO_VALUE, EQ_ERR_ARGUMENT, "parameter %s: the loss does not depend on it",
+                   ir->graph->values[ir->values[v].front].name);
+        ir->values[walk->grad[v]].grad_of = v;
+    }
+    return EQ_OK;
+}
+
+eq_status eq_ir_differentiate(struct eq_ir *ir, int loss)
+{
+    struct walk walk = { .ir = ir, .num = ir->num_values };
+    walk.grad = eq_malloc((size_t)ir->num_values, sizeof *walk.grad);
+    walk.wants = eq_calloc((size_t)ir->num_values, sizeof *walk.wants);
+    eq_status status = walk.grad && walk.wants ? differentiate(&walk, loss) : EQ_ERR_HOST_MEMORY;
+    free(walk.grad);
+    free(walk.wants);
+    return status;
+}

@@ -1,0 +1,186 @@
+// Lowering with fusion: batch norm, its gate, a residual and an activation become one two-pass unit.
+//
+// Nodes are visited in order. A norm opens a unit that stays pending, not yet a call, while the nodes that follow may join it; the unit
+// becomes a call when somebody else reads its value. A value with more than one reader cannot be absorbed.
+#include <stdlib.h>
+#include <string.h>
+
+#include "graph/graph.h"
+
+struct pending {
+    struct eq_unit_attributes attributes;
+    int inputs[EQ_UNIT_NUM_INPUTS]; // ir values
+    const char *label;
+};
+
+struct fusion {
+    struct eq_ir *ir;
+    struct pending *pending; // [front values]
+    bool *is_pending;        // [front values]
+};
+
+// The reader that makes the graph's input wants it plain (block 1) when every reader is a convolution and there are few channels.
+static bool read_by_conv_only(const struct eq_graph *graph, int front)
+{
+    for (int i = 0; i < graph->num_nodes; i++)
+        for (int j = 0; j < graph->nodes[i].num_inputs; j++)
+            if (graph->nodes[i].inputs[j] == front && graph->nodes[i].op != &eq_op_conv2d)
+                return false;
+    return graph->values[front].shape[1] < 4;
+}
+
+static eq_status lower_leaf(struct eq_ir *ir, int front)
+{
+    const struct eq_front_value *value = &ir->graph->values[front];
+    const int *s = value->shape;
+    struct eq_tensor tensor = eq_tensor_plain(value->dtype, s[0], s[1], s[2], s[3]);
+    if (value->kind == EQ_VALUE_INPUT && value->dtype == EQ_F32)
+        tensor = eq_tensor_blocked(s[0], s[1], s[2], s[3], read_by_conv_only(ir->graph, front) ? 1 : ir->target.block, 0);
+    return eq_ir_value(ir, value->kind, &tensor, front, &ir->lowered[front]);
+}
+
+// The ir value of a front value: a leaf on first use, or a pending unit, which becomes a call now.
+static eq_status materialise(struct fusion *f, int front, int *value)
+{
+    if (front == EQ_NO_VALUE) {
+        *value = EQ_NO_VALUE;
+        return EQ_OK;
+    }
+    if (f->is_pending[front]) {
+        struct pending *unit = &f->pending[front];
+        int outputs[EQ_MAX_OPERANDS];
+        EQ_TRY(eq_ir_call(f->ir, &eq_op_unit, &unit->attributes, unit->inputs, EQ_UNIT_NUM_INPUTS, unit->label, outputs));
+        f->ir->lowered[front] = outputs[EQ_UNIT_OUT];
+        f->ir->values[outputs[EQ_UNIT_OUT]].front = front;
+        f->is_pending[front] = false;
+    }
+    if (f->ir->lowered[front] < 0)
+        EQ_TRY(lower_leaf(f->ir, front));
+    *value = f->ir->lowered[front];
+    return EQ_OK;
+}
+
+// Moves the pending unit of `from` to `to`.
+static struct pending *carry_on(struct fusion *f, int from, int to)
+{
+    f->pending[to] = f->pending[from];
+    f->is_pending[from] = false;
+    f->is_pending[to] = true;
+    return &f->pending[to];
+}
+
+static bool can_absorb(const struct fusion *f, int front)
+{
+    return f->is_pending[front] && f->ir->graph->values[front].num_readers == 1 && f->pending[front].attributes.activation == EQ_ACT_NONE;
+}
+
+static eq_status open_unit(struct fusion *f, const struct eq_front_node *node)
+{
+    struct pending *unit = &f->pending[node->output];
+    unit->attributes = *(const struct eq_unit_attributes *)node->attributes;
+    unit->label = node->label;
+    for (int i = 0; i < EQ_UNIT_NUM_INPUTS; i++)
+        EQ_TRY(materialise(f, node->inputs[i], &unit->inputs[i]));
+    f->is_pending[node->output] = true;
+    return EQ_OK;
+}
+
+// The builder made sure that a gate follows a norm that nobody else reads.
+static eq_status join_gate(struct fusion *f, const struct eq_front_node *node)
+{
+    const struct eq_unit_attributes *gate = node->attributes;
+    struct pending *unit = carry_on(f, node->inputs[EQ_UNIT_Z], node->output);
+    unit->attributes.method = gate->method;
+    unit->attributes.group = gate->group;
+    unit->attributes.iterations = gate->iterations;
+    unit->attributes.ce_eps = gate->ce_eps;
+    unit->attributes.hidden = gate->hidden;
+    unit->label = node->label;
+    for (int i = EQ_UNIT_GAMMA; i < EQ_UNIT_NUM_INPUTS; i++)
+        if (node->inputs[i] != EQ_NO_VALUE)
+            EQ_TRY(materialise(f, node->inputs[i], &unit->inputs[i]));
+    return EQ_OK;
+}
+
+static eq_status join_add(struct fusion *f, const struct eq_front_node *node)
+{
+    int a = node->inputs[EQ_UNIT_Z], b = node->inputs[EQ_UNIT_RESIDUAL];
+    for (int turn = 0; turn < 2; turn++) {
+        int host = turn ? b : a, other = turn ? a : b, residual;
+        if (host == other || !can_absorb(f, host) || f->pending[host].inputs[EQ_UNIT_RESIDUAL] != EQ_NO_VALUE)
+            continue;
+        EQ_TRY(materialise(f, other, &residual));
+        carry_on(f, host, node->output)->inputs[EQ_UNIT_RESIDUAL] = residual;
+        return EQ_OK;
+    }
+    return open_unit(f, node);
+}
+
+static eq_status join_activation(struct fusion *f, const struct eq_front_node *node)
+{
+    int x = node->inputs[EQ_UNIT_Z];
+    if (!can_absorb(f, x))
+        return open_unit(f, node);
+    carry_on(f, x, node->output)->attributes.activation = ((const struct eq_unit_attributes *)node->attributes)->activation;
+    return EQ_OK;
+}
+
+// A filter is stored as its convolution's input and the target want it.
+static eq_status lower_filter(struct eq_ir *ir, int x, int front)
+{
+    if (ir->lowered[front] >= 0)
+        return EQ_OK;
+    const int *s = ir->graph->values[front].shape;
+    struct eq_tensor tensor = eq_conv2d_weight(&ir->target, &ir->values[x].tensor, s[0], s[2], s[3]);
+    return eq_ir_value(ir, EQ_VALUE_PARAMETER, &tensor, front, &ir->lowered[front]);
+}
+
+static eq_status lower_op(struct fusion *f, const struct eq_front_node *node)
+{
+    int inputs[EQ_MAX_OPERANDS], outputs[EQ_MAX_OPERANDS];
+    for (int i = 0; i < node->num_inputs; i++) {
+        if (i == 1 && node->op == &eq_op_conv2d)
+            EQ_TRY(lower_filter(f->ir, inputs[0], node->inputs[1]));
+        EQ_TRY(materialise(f, node->inputs[i], &inputs[i]));
+    }
+    EQ_TRY(eq_ir_call(f->ir, node->op, node->attributes, inputs, node->num_inputs, node->label, outputs));
+    f->ir->lowered[node->output] = outputs[0];
+    f->ir->values[outputs[0]].front = node->output;
+    return EQ_OK;
+}
+
+static eq_status lower_node(struct fusion *f, const struct eq_front_node *node)
+{
+    switch (node->kind) {
+    case EQ_FRONT_OP: return lower_op(f, node);
+    case EQ_FRONT_NORM: return open_unit(f, node);
+    case EQ_FRONT_GATE: return join_gate(f, node);
+    case EQ_FRONT_ADD: return join_add(f, node);
+    case EQ_FRONT_ACT: break;
+    }
+    return join_activation(f, node);
+}
+
+static eq_status lower_all(struct fusion *f)
+{
+    const struct eq_graph *graph = f->ir->graph;
+    for (int i = 0; i < graph->num_nodes; i++)
+        EQ_TRY(lower_node(f, &graph->nodes[i]));
+    for (int i = 0, value; i < graph->num_values; i++) {
+        if (!graph->values[i].is_output)
+            continue;
+        EQ_TRY(materialise(f, i, &value));
+        f->ir->values[value].is_output = true;
+    }
+    return EQ_OK;
+}
+
+eq_status eq_ir_lower(struct eq_ir *ir)
+{
+    size_t num = (size_t)ir->graph->num_values;
+    struct fusion f = { .ir = ir, .pending = eq_calloc(num, sizeof(struct pending)), .is_pending = eq_calloc(num, sizeof(bool)) };
+    eq_status status = f.pending && f.is_pending ? lower_all(&f) : EQ_ERR_HOST_MEMORY;
+    free(f.pending);
+    free(f.is_pending);
+    return status;
+}

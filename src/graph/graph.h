@@ -1,0 +1,158 @@
+// The graph layer: builder -> lowering with fusion -> gradients -> memory plan -> execution.
+//
+//   struct eq_graph   what the user built: front nodes on plain shapes (build.c)
+//   struct eq_ir      calls of ops on device tensors, for one target: fuse.c lowers, autodiff.c appends gradients
+//   struct eq_plan    offsets in the arena, from sizes and lifetimes alone (plan.c)
+//   struct eq_store   parameters, running statistics, gradients and velocities on a device (store.c)
+//   struct eq_exec    a command list over a store and an arena (exec.c)
+#ifndef EQ_GRAPH_GRAPH_H
+#define EQ_GRAPH_GRAPH_H
+
+#include "equil/graph.h"
+#include "op/op.h"
+
+// ---- front (build.c)
+
+enum eq_front_kind { EQ_FRONT_OP, EQ_FRONT_NORM, EQ_FRONT_GATE, EQ_FRONT_ADD, EQ_FRONT_ACT };
+
+struct eq_front_value {
+    enum eq_value_kind kind;
+    char *name;      // of inputs, parameters, states and outputs
+    bool is_output;
+    bool is_rows;    // plain [n, c] rather than an activation
+    enum eq_dtype dtype;
+    int shape[4];    // [n, c, h, w]; parameters: as stored in files, unused extents 1
+    int rank;        // parameters and states: number of dimensions in files
+    int num_readers;
+};
+
+// A node. NORM and GATE (CE and its branches, SE) carry unit attributes and parameter inputs by enum eq_unit_input.
+struct eq_front_node {
+    enum eq_front_kind kind;
+    const struct eq_op *op;              // EQ_FRONT_OP
+    void *attributes;                    // of the op or of the unit
+    int inputs[EQ_MAX_OPERANDS], num_inputs;
+    int output;
+    char *label;                         // "layer1.0.conv1"
+};
+
+struct eq_graph {
+    struct eq_front_value *values;
+    int num_values, value_capacity;
+    struct eq_front_node *nodes;
+    int num_nodes, node_capacity;
+};
+
+// ---- lowered form (ir.c, fuse.c, autodiff.c)
+
+struct eq_ir_value {
+    enum eq_value_kind kind;
+    struct eq_tensor tensor;
+    int front;       // front value it stands for, or -1
+    int producer;    // call, or -1
+    int last_reader; // call, or -1
+    int grad_of;     // parameter value whose gradient this is, or -1
+    bool is_output;
+};
+
+struct eq_ir_call {
+    struct eq_call call;
+    void *attributes;
+    int in[EQ_MAX_OPERANDS], out[EQ_MAX_OPERANDS];
+    const char *label; // of the front node
+    bool is_gradient;
+};
+
+struct eq_ir {
+    const struct eq_graph *graph;
+    struct eq_target target;
+    bool training;
+    struct eq_ir_value *values;
+    int num_values, value_capacity;
+    struct eq_ir_call *calls;
+    int num_calls, call_capacity;
+    int *lowered; // [front values] -> ir value, or -1
+};
+
+struct eq_compile_params {
+    bool training;  // batch statistics
+    eq_value loss;  // with gradients: front value of the loss; EQ_NO_VALUE: forward only
+};
+eq_status eq_ir_create(const struct eq_graph *graph, const struct eq_target *target, const struct eq_compile_params *params, struct eq_ir **ir);
+void eq_ir_destroy(struct eq_ir **ir);
+// Building blocks, for fuse.c and autodiff.c.
+eq_status eq_ir_value(struct eq_ir *ir, enum eq_value_kind kind, const struct eq_tensor *tensor, int front, int *value);
+eq_status eq_ir_call(struct eq_ir *ir, const struct eq_op *op, const void *attributes, const int *inputs, int num_inputs, const char *label,
+                     int *outputs);
+eq_status eq_ir_lower(struct eq_ir *ir);                  // fuse.c
+eq_status eq_ir_differentiate(struct eq_ir *ir, int loss); // autodiff.c
+
+// ---- plan (plan.c): pure
+
+struct eq_plan_item {
+    size_t bytes;
+    int first, last; // steps between which the memory is held, both included
+    int chunk;       // result
+    size_t offset;   // result, bytes from the start of the chunk
+};
+// Places items so that no two whose steps overlap share memory: largest first, each at the lowest place that is free over its life.
+// Chunks are at most max_chunk_bytes; an item above that is EQ_ERR_DEVICE_MEMORY. chunk_bytes[] gets the size of each of *num_chunks
+// chunks (at most max_chunks). Offsets are multiples of `alignment`.
+eq_status eq_plan_place(struct eq_plan_item *items, int num, size_t alignment, size_t max_chunk_bytes, size_t *chunk_bytes, int max_chunks,
+                        int *num_chunks);
+
+// Lifetimes and sizes of an ir's temporaries; sharing of in-place operands is resolved. items[] and item_of_value[] (item or -1) are
+// malloc'ed.
+eq_status eq_plan_items(const struct eq_ir *ir, struct eq_plan_item **items, int *num, int **item_of_value);
+
+// ---- store (store.c)
+
+struct eq_store_entry {
+    const char *name; // of the graph's value
+    enum eq_value_kind kind;
+    int shape[4], rank;
+    struct eq_tensor tensor; // stored form
+    int chunk;
+    size_t at; // elements from the start of the chunk, in weights, gradients and velocities alike
+};
+struct eq_store;
+// Bytes of parameters and of states, as the ir stores them.
+void eq_store_sizes(const struct eq_ir *ir, size_t *parameter_bytes, size_t *state_bytes);
+// Memory for the parameters and states of `ir`, zeroed. The graph must outlive it.
+eq_status eq_store_create(struct eq_device *device, const struct eq_ir *ir, struct eq_store **store);
+void eq_store_destroy(struct eq_store **store);
+// Adds gradients and velocities (zeroed); once.
+eq_status eq_store_add_training(struct eq_store *store);
+int eq_store_num_entries(const struct eq_store *store);
+const struct eq_store_entry *eq_store_entry(const struct eq_store *store, int index);
+const struct eq_store_entry *eq_store_find(const struct eq_store *store, const char *name);
+enum eq_store_part { EQ_STORE_VALUE, EQ_STORE_GRADIENT, EQ_STORE_VELOCITY, EQ_STORE_SUM };
+struct eq_ref eq_store_ref(const struct eq_store *store, const struct eq_store_entry *entry, enum eq_store_part part);
+// Host copies in the API's order (OIHW and so on), logical elements.
+eq_status eq_store_read(const struct eq_store *store, const struct eq_store_entry *entry, enum eq_store_part part, float *host);
+eq_status eq_store_write(struct eq_store *store, const struct eq_store_entry *entry, enum eq_store_part part, const float *host);
+// Appends the SGD update of every parameter; hyper as for eq_sgd_emit(). With `from_sum` the gradient is the accumulated one.
+eq_status eq_store_emit_update(struct eq_store *store, struct eq_list *list, struct eq_ref hyper, bool from_sum);
+// Appends sum = (first ? 0 : sum) + scale * gradient for every parameter; makes the sums on first use.
+eq_status eq_store_emit_accumulate(struct eq_store *store, struct eq_list *list, float scale, bool first);
+
+// ---- execution (exec.c)
+
+struct eq_exec;
+eq_status eq_exec_create(struct eq_device *device, struct eq_store *store, const struct eq_graph *graph,
+                         const struct eq_compile_params *params, struct eq_exec **exec);
+void eq_exec_destroy(struct eq_exec **exec);
+// Bytes of arena and inputs that it holds.
+size_t eq_exec_bytes(const struct eq_exec *exec);
+struct eq_list *eq_exec_list(struct eq_exec *exec);
+// An input's or output's place and stored form, by its front value.
+eq_status eq_exec_find(const struct eq_exec *exec, eq_value value, struct eq_ref *ref, struct eq_tensor *tensor);
+// Host copies: f32 in the API's order [n, c, h, w], or i32 as it is.
+eq_status eq_exec_write(struct eq_exec *exec, eq_value value, const void *host);
+eq_status eq_exec_read(struct eq_exec *exec, eq_value value, void *host);
+eq_status eq_exec_run(struct eq_exec *exec); // enqueues; does not wait
+
+// Arena bytes an ir would need, and its inputs' bytes: for `info`, without a device.
+eq_status eq_plan_bytes(const struct eq_ir *ir, size_t *arena_bytes, size_t *input_bytes);
+
+#endif

@@ -1,0 +1,184 @@
+// Networks as graphs of their own, initial values, and what a network costs.
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/model.h"
+
+static eq_status fill_graph(const struct eq_model_params *params, int n, int h, int w, float smoothing, struct eq_model_graph *model)
+{
+    EQ_TRY(eq_graph_create(&model->graph));
+    EQ_TRY(eq_graph_input(model->graph, "input", n, 3, h, w, &model->images));
+    EQ_TRY(eq_model_build(model->graph, params, model->images, &model->logits));
+    EQ_TRY(eq_graph_output(model->graph, model->logits, "logits"));
+    if (smoothing < 0)
+        return EQ_OK;
+    EQ_TRY(eq_graph_labels(model->graph, "labels", n, &model->labels));
+    EQ_TRY(eq_graph_cross_entropy(model->graph, model->logits, model->labels, smoothing, &model->loss));
+    return eq_graph_output(model->graph, model->loss, "loss");
+}
+
+eq_status eq_model_graph_create(const struct eq_model_params *params, int n, int h, int w, float smoothing, struct eq_model_graph *model)
+{
+    *model = (struct eq_model_graph){ .labels = EQ_NO_VALUE, .loss = EQ_NO_VALUE };
+    eq_status status = fill_graph(params, n, h, w, smoothing, model);
+    if (status != EQ_OK)
+        eq_model_graph_destroy(model);
+    return status;
+}
+
+void eq_model_graph_destroy(struct eq_model_graph *model)
+{
+    eq_graph_destroy(&model->graph);
+}
+
+// ---- initial values
+
+static size_t logical(const struct eq_store_entry *entry)
+{
+    return (size_t)entry->shape[0] * (size_t)entry->shape[1] * (size_t)entry->shape[2] * (size_t)entry->shape[3];
+}
+
+static void fill_value(float *values, size_t n, float value)
+{
+    for (size_t i = 0; i < n; i++)
+        values[i] = value;
+}
+
+static void fill_uniform(float *values, size_t n, uint64_t key, double bound)
+{
+    for (size_t i = 0; i < n; i++)
+        values[i] = (float)(bound * (2 * eq_random_unit(key, i) - 1));
+}
+
+// Fan-in of the linear layer that a bias belongs to, or 0 when its weight is no matrix (batch norm, layer norm).
+static int linear_fan_in(const struct eq_store *store, const char *bias)
+{
+    char name[256];
+    snprintf(name, sizeof name, "%.*s.weight", (int)(strlen(bias) - strlen(".bias")), bias);
+    const struct eq_store_entry *weight = eq_store_find(store, name);
+    return weight && weight->rank == 2 ? weight->shape[1] : 0;
+}
+
+static void fill_state(const struct eq_store_entry *entry, float *values)
+{
+    size_t n = logical(entry);
+    fill_value(values, n, eq_str_ends(entry->name, "running_var") ? 1.0f : 0.0f);
+    int g = entry->shape[1];
+    for (size_t i = 0; eq_str_ends(entry->name, "running_wm") && i < n; i++)
+        values[i] = i / (size_t)g % (size_t)g == i % (size_t)g ? 1.0f : 0.0f;
+}
+
+void eq_model_initial(const struct eq_store *store, const struct eq_store_entry *entry, uint64_t seed, float *values)
+{
+    size_t n = logical(entry);
+    const int *s = entry->shape;
+    uint64_t key = eq_random_key(seed, 0, eq_fnv1a(entry->name, strlen(entry->name), EQ_FNV_START), "initialise");
+    if (entry->kind == EQ_VALUE_STATE) {
+        fill_state(entry, values);
+    } else if (entry->rank == 4) {
+        double deviation = sqrt(2.0 / ((double)s[0] * s[2] * s[3]));
+        for (size_t i = 0; i < n; i++)
+            values[i] = (float)(deviation * eq_random_normal(key, i));
+    } else if (entry->rank == 2) {
+        fill_uniform(values, n, key, 1 / sqrt(s[1]));
+    } else if (eq_str_ends(entry->name, ".bias")) {
+        int fan_in = linear_fan_in(store, entry->name);
+        fill_uniform(values, n, key, fan_in ? 1 / sqrt(fan_in) : 0.0);
+    } else {
+        fill_value(values, n, eq_str_ends(entry->name, "x_weight") ? 0.0f : 1.0f);
+    }
+}
+
+// ---- cost
+
+static eq_status add_layers(const struct eq_ir *ir, struct eq_model_info *info)
+{
+    EQ_ALLOC(info->layers, ir->num_calls);
+    for (int c = 0; c < ir->num_calls; c++) {
+        const struct eq_ir_call *call = &ir->calls[c];
+        const struct eq_tensor *out = &call->call.output[0];
+        struct eq_layer_info *layer = &info->layers[info->num_layers++];
+        snprintf(layer->name, sizeof layer->name, "%s", call->label);
+        snprintf(layer->op, sizeof layer->op, "%s", call->call.op->name);
+        memcpy(layer->shape, (int[4]){ out->n, out->c, out->h, out->w }, sizeof layer->shape);
+        layer->flops = call->call.op->cost(&call->call).flops;
+        for (int i = 0; i < call->call.num_inputs; i++)
+            if (call->in[i] >= 0 && ir->values[call->in[i]].kind == EQ_VALUE_PARAMETER)
+                layer->parameters += eq_tensor_logical(&ir->values[call->in[i]].tensor);
+        info->flops += layer->flops;
+        info->parameters += layer->parameters;
+        if (call->call.op == &eq_op_conv2d)
+            info->conv_flops += layer->flops;
+    }
+    return EQ_OK;
+}
+
+static void count_tensors(const struct eq_ir *ir, struct eq_model_info *info)
+{
+    for (int v = 0; v < ir->num_values; v++) {
+        const struct eq_ir_value *value = &ir->values[v];
+        if (value->kind != EQ_VALUE_PARAMETER && value->kind != EQ_VALUE_STATE)
+            continue;
+        info->tensors++;
+        if (eq_str_ends(ir->graph->values[value->front].name, ".running_var"))
+            info->tensors++; // PyTorch keeps a num_batches_tracked beside each
+    }
+}
+
+static eq_status describe_inference(const struct eq_target *target, const struct eq_model_graph *model, struct eq_model_info *info)
+{
+    struct eq_ir *ir;
+    size_t parameter_bytes, state_bytes, arena_bytes, input_bytes;
+    EQ_TRY(eq_ir_create(model->graph, target, &(struct eq_compile_params){ .loss = EQ_NO_VALUE }, &ir));
+    eq_status status = eq_plan_bytes(ir, &arena_bytes, &input_bytes);
+    if (status == EQ_OK)
+        status = add_layers(ir, info);
+    if (status == EQ_OK) {
+        eq_store_sizes(ir, &parameter_bytes, &state_bytes);
+        count_tensors(ir, info);
+        info->weight_bytes = parameter_bytes + state_bytes;
+        info->inference_bytes = info->weight_bytes + arena_bytes + input_bytes;
+    }
+    eq_ir_destroy(&ir);
+    return status;
+}
+
+static eq_status describe_training(const struct eq_target *target, const struct eq_model_graph *model, struct eq_model_info *info)
+{
+    struct eq_ir *ir;
+    size_t parameter_bytes, state_bytes, arena_bytes, input_bytes;
+    EQ_TRY(eq_ir_create(model->graph, target, &(struct eq_compile_params){ .training = true, .loss = model->loss }, &ir));
+    eq_status status = eq_plan_bytes(ir, &arena_bytes, &input_bytes);
+    if (status == EQ_OK) {
+        eq_store_sizes(ir, &parameter_bytes, &state_bytes);
+        info->training_bytes = 3 * parameter_bytes + state_bytes + arena_bytes + input_bytes;
+    }
+    eq_ir_destroy(&ir);
+    return status;
+}
+
+eq_status eq_model_describe(const struct eq_device *device, const struct eq_model_params *params, int n, int h, int w, struct eq_model_info *info)
+{
+    struct eq_target target = device ? device->target : eq_target_default();
+    struct eq_model_graph model;
+    *info = (struct eq_model_info){ 0 };
+    EQ_TRY(eq_model_graph_create(params, n, h, w, -1, &model));
+    eq_status status = describe_inference(&target, &model, info);
+    eq_model_graph_destroy(&model);
+    if (status == EQ_OK)
+        status = eq_model_graph_create(params, n, h, w, 0.1f, &model);
+    if (status == EQ_OK) {
+        status = describe_training(&target, &model, info);
+        eq_model_graph_destroy(&model);
+    }
+    if (status != EQ_OK)
+        eq_model_info_free(info);
+    return status;
+}
+
+void eq_model_info_free(struct eq_model_info *info)
+{
+    free(info->layers);
+    *info = (struct eq_model_info){ 0 };
+}
