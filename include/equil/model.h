@@ -7,6 +7,7 @@
 #ifndef EQUIL_MODEL_H
 #define EQUIL_MODEL_H
 
+#include "data.h"
 #include "device.h"
 #include "graph.h"
 
@@ -86,11 +87,8 @@ EQ_API eq_status eq_network_write(struct eq_network *network, const char *name, 
 // The gradient of a parameter, from the last eq_network_gradients().
 EQ_API eq_status eq_network_read_gradient(const struct eq_network *network, const char *name, float *values);
 
-struct eq_network_text {
-    const char *key, *value;
-};
 // Writes parameters, running statistics and num_batches_tracked as safetensors (atomically), with the texts as metadata.
-EQ_API eq_status eq_network_save(const struct eq_network *network, const char *path, const struct eq_network_text *texts, size_t num_texts);
+EQ_API eq_status eq_network_save(const struct eq_network *network, const char *path, const struct eq_tensors_text *texts, size_t num_texts);
 
 // Evaluation mode: images f32 [n, 3, h, w] -> logits f32 [n, classes]. The first call for a batch shape compiles. A running_scale that is
 // not above 0 is EQ_ERR_NUMERIC: the network was never trained.
