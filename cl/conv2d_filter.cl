@@ -33,7 +33,8 @@ void conv2d_filter_transpose(EQ_IN(float, w), EQ_BUF(float, t), const int oc_blo
 // dw = sum over parts, in their order.
 //   partial  f32 [parts, quads, 4]    read
 //   dw       f32 [quads, 4]           write
-__kernel void conv2d_filter_merge(EQ_IN(float, partial), EQ_BUF(float, dw), const int parts, const int quads)
+__kernel __attribute__((reqd_work_group_size(64, 1, 1)))
+void conv2d_filter_merge(EQ_IN(float, partial), EQ_BUF(float, dw), const int parts, const int quads)
 {
     EQ_IN_PTR(float, partial);
     EQ_PTR(float, dw);

@@ -4,7 +4,8 @@
 //   add  f32 as dx                                  read    only where has_add; may be dx itself
 //   dx   f32 [n * ic, ih, iw]                       write   first element: pixel (0, 0)
 // One work-item per pixel; sums over (block, kh, kw), then over the lanes of a block.
-__kernel void conv2d_plain_data_grad(EQ_IN(float, dz), EQ_IN(float, w), __global const float *add_base, const ulong add_at,
+__kernel __attribute__((reqd_work_group_size(64, 1, 1)))
+void conv2d_plain_data_grad(EQ_IN(float, dz), EQ_IN(float, w), __global const float *add_base, const ulong add_at,
                                      EQ_BUF(float, dx), const int planes, const int ic, const int oc_blocks, const int oh,
                                      const int ow, const int d_row, const int d_plane, const int kh, const int kw, const int stride_h,
                                      const int stride_w, const int pad_h, const int pad_w, const int ih, const int iw, const int x_row,
