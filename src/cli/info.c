@@ -1,0 +1,119 @@
+// equil info: layers, sizes, arithmetic and planned memory of a network. Opens no device unless one is named.
+#include <stdlib.h>
+#include <string.h>
+
+#include "command.h"
+#include "network.h"
+#include "output.h"
+
+static json_t *info_json(const struct eq_model_params *params, int batch, int size, const struct eq_model_info *info)
+{
+    json_t *layers = json_array();
+    for (int i = 0; i < info->num_layers; i++) {
+        const struct eq_layer_info *layer = &info->layers[i];
+        json_array_append_new(layers, json_pack("{s:s, s:s, s:[i,i,i,i], s:I, s:f}", "name", layer->name, "op", layer->op, "shape",
+                                                layer->shape[0], layer->shape[1], layer->shape[2], layer->shape[3], "parameters",
+                                                (json_int_t)layer->parameters, "flops", layer->flops));
+    }
+    return json_pack("{s:s, s:i, s:i, s:i, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:o}", "arch", params->arch, "classes", params->classes, "batch",
+                     batch, "size", size, "parameters", (json_int_t)info->parameters, "tensors", (json_int_t)info->tensors, "flops",
+                     info->flops, "conv_flops", info->conv_flops, "weight_bytes", (json_int_t)info->weight_bytes, "inference_bytes",
+                     (json_int_t)info->inference_bytes, "training_bytes", (json_int_t)info->training_bytes, "layers", layers);
+}
+
+static void print_info(const struct eq_model_params *params, int batch, int size, const struct eq_model_info *info)
+{
+    char text[3][32];
+    printf("%-28s %-12s %22s %12s %10s\n", "layer", "op", "output", "parameters", "MFLOP");
+    for (int i = 0; i < info->num_layers; i++) {
+        const struct eq_layer_info *layer = &info->layers[i];
+        char shape[64];
+        snprintf(shape, sizeof shape, "%d x %d x %d x %d", layer->shape[0], layer->shape[1], layer->shape[2], layer->shape[3]);
+        printf("%-28s %-12s %22s %12zu %10.1f\n", layer->name, layer->op, shape, layer->parameters, layer->flops * 1e-6);
+    }
+    printf("\n%s, %d classes, batch %d of %d x %d pixels\n", params->arch, params->classes, batch, size, size);
+    printf("parameters          %zu in a state dict of %zu tensors\n", info->parameters, info->tensors);
+    printf("forward             %.2f GFLOP an image, %.2f of them in convolutions (a multiply-add is two)\n", info->flops * 1e-9 / batch,
+           info->conv_flops * 1e-9 / batch);
+    printf("memory, inference   %s planned, %s of it weights\n", format_bytes(text[0], info->inference_bytes), format_bytes(text[1], info->weight_bytes));
+    printf("memory, training    %s planned\n", format_bytes(text[2], info->training_bytes));
+}
+
+// Network and input size from the metadata of a weights file.
+static bool options_from_weights(const char *path, struct network_options *network, int *size)
+{
+    struct eq_tensors *file;
+    if (eq_tensors_open(path, &file) != EQ_OK) {
+        fail_with_last_error(NULL);
+        return false;
+    }
+    const char *arch = eq_tensors_text(file, "arch"), *classes = eq_tensors_text(file, "classes"), *stem = eq_tensors_text(file, "small");
+    const char *act = eq_tensors_text(file, "act"), *side = eq_tensors_text(file, "size");
+    bool ok = arch && classes && atoi(classes) >= 2;
+    if (ok) {
+        static char arch_text[64], act_text[16]; // outlive the file
+        snprintf(arch_text, sizeof arch_text, "%s", arch);
+        snprintf(act_text, sizeof act_text, "%s", act ? act : "relu");
+        *network = (struct network_options){ .arch = arch_text, .act = act_text, .classes = atoi(classes), .small = stem && strcmp(stem, "1") == 0 };
+        if (side && *size == 0)
+            *size = atoi(side);
+    } else {
+        message("%s: its metadata does not say which network it belongs to; use --arch and --classes", path);
+    }
+    eq_tensors_close(&file);
+    return ok;
+}
+
+static int describe(const char *selector, const struct eq_model_params *params, int batch, int size, bool is_json)
+{
+    struct eq_device *device = NULL;
+    struct eq_model_info info;
+    if (selector && eq_device_open(selector, &device) != EQ_OK)
+        return fail_with_last_error(NULL);
+    eq_status status = eq_model_describe(device, params, batch, size, size, &info);
+    eq_device_destroy(&device);
+    if (status != EQ_OK)
+        return fail_with_last_error(NULL);
+    int exit_code = EXIT_SUCCESS;
+    if (is_json)
+        exit_code = json_print(info_json(params, batch, size, &info));
+    else
+        print_info(params, batch, size, &info);
+    eq_model_info_free(&info);
+    return exit_code;
+}
+
+static int run_info(int argc, char **argv)
+{
+    struct network_options network;
+    const char *device, *weights;
+    int batch, size;
+    bool is_json;
+    const struct arg_option options[] = {
+        { .name = "arch", .kind = ARG_STRING, .value = &network.arch, .metavar = "NAME", .help = "network: resnet18, 34, 50, 101, 20 or 56; with ce-, bd-, ir- or se- before it" },
+        { .name = "weights", .kind = ARG_STRING, .value = &weights, .metavar = "FILE", .help = "or the network that a file written by 'equil train' holds" },
+        NETWORK_OPTION_CLASSES(&network),
+        NETWORK_OPTION_SMALL(&network),
+        NETWORK_OPTION_ACT(&network),
+        { .name = "batch", .kind = ARG_INT, .value = &batch, .fallback = "16", .min = 1, .max = 65536, .help = "images in a batch" },
+        { .name = "size", .kind = ARG_INT, .value = &size, .fallback = "0", .min = 0, .max = 4096, .help = "side of the images in pixels; 0: 224, or 32 with the small stem" },
+        ARG_OPTION_DEVICE(&device),
+        ARG_OPTION_JSON(&is_json),
+        { 0 },
+    };
+    const struct arg_spec spec = { .command = "info", .summary = "Layers, parameters, arithmetic and planned memory of a network.", .options = options,
+                                   .notes = "Without --device the plan is that of a processor with vectors of 16 floats." };
+    struct arg_result args;
+    if (args_parse(&spec, argc, argv, &args) != ARGS_RUN)
+        return args.exit_code;
+    if (!network.arch == !weights)
+        return usage_error("info", "name a network with either --arch or --weights");
+    if (weights && !options_from_weights(weights, &network, &size))
+        return EXIT_FAILED;
+    struct eq_model_params params = network_params(&network);
+    if (size == 0)
+        size = eq_model_is_small(&params) ? 32 : 224;
+    return describe(device, &params, batch, size, is_json);
+}
+
+const struct command command_info = { "info", "layers, sizes, arithmetic and memory of a network", run_info };

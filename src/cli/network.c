@@ -1,0 +1,88 @@
+#include "network.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "command.h"
+#include "output.h"
+
+struct eq_model_params network_params(const struct network_options *options)
+{
+    return (struct eq_model_params){ .arch = options->arch, .classes = options->classes, .small = options->small,
+                                     .act = options->act && strcmp(options->act, "elu") == 0 ? EQ_ELU : EQ_RELU };
+}
+
+// images [n, 3, h, w] from the file's tensor `input`.
+static bool read_images(struct network_job *job)
+{
+    const char *path = eq_tensors_path(job->input);
+    const struct eq_tensor_entry *entry = eq_tensors_find(job->input, "input");
+    if (!entry) {
+        message("%s: there is no tensor called input", path);
+        return false;
+    }
+    const int64_t *d = entry->dims;
+    if (entry->num_dims != 4 || d[0] < 1 || d[1] != 3 || d[2] < 1 || d[3] < 1 || d[0] > INT_MAX || d[2] > 65535 || d[3] > 65535) {
+        message("%s: input has %d dimensions, the second is %lld; it must be [N, 3, H, W]", path, entry->num_dims,
+                (long long)(entry->num_dims > 1 ? d[1] : 0));
+        return false;
+    }
+    job->n = (int)d[0];
+    job->h = (int)d[2];
+    job->w = (int)d[3];
+    job->images = malloc(entry->elems * sizeof *job->images);
+    if (!job->images) {
+        message("%s: no memory for %zu numbers", path, entry->elems);
+        return false;
+    }
+    if (eq_tensors_read_f32(job->input, "input", job->images, entry->elems) == EQ_OK)
+        return true;
+    fail_with_last_error(NULL);
+    return false;
+}
+
+static bool read_labels(struct network_job *job)
+{
+    job->labels = malloc((size_t)job->n * sizeof *job->labels);
+    if (job->labels && eq_tensors_read_i64(job->input, "labels", job->labels, (size_t)job->n) == EQ_OK)
+        return true;
+    if (job->labels)
+        fail_with_last_error(NULL);
+    else
+        message("no memory for %d labels", job->n);
+    return false;
+}
+
+bool network_job_open(const struct network_options *options, const char *selector, const char *weights, const char *input, bool has_labels,
+                      struct network_job *job)
+{
+    *job = (struct network_job){ 0 };
+    struct eq_model_params params = network_params(options);
+    if (eq_model_check(&params) != EQ_OK || eq_tensors_open(input, &job->input) != EQ_OK) {
+        fail_with_last_error(NULL);
+        return false;
+    }
+    if (!read_images(job) || (has_labels && !read_labels(job)))
+        return false;
+    job->logits = malloc((size_t)job->n * (size_t)options->classes * sizeof *job->logits);
+    if (!job->logits) {
+        message("no memory for %d x %d logits", job->n, options->classes);
+        return false;
+    }
+    if (eq_device_open(selector, &job->device) == EQ_OK && eq_network_create(job->device, &params, &job->network) == EQ_OK &&
+        eq_network_load(job->network, weights, false, 0) == EQ_OK)
+        return true;
+    fail_with_last_error(NULL);
+    return false;
+}
+
+void network_job_close(struct network_job *job)
+{
+    eq_network_destroy(&job->network);
+    eq_device_destroy(&job->device);
+    eq_tensors_close(&job->input);
+    free(job->images);
+    free(job->logits);
+    free(job->labels);
+}

@@ -1,0 +1,40 @@
+// What run, grad, info and bench share: the options that name a network, and opening it.
+#ifndef EQUIL_CLI_NETWORK_H
+#define EQUIL_CLI_NETWORK_H
+
+#include "args.h"
+#include "equil/equil.h"
+
+// Values of the options that name a network.
+struct network_options {
+    const char *arch, *act;
+    int classes;
+    bool small;
+};
+#define NETWORK_OPTION_ARCH(options)                                                                                       \
+    { .name = "arch", .kind = ARG_STRING, .value = &(options)->arch, .metavar = "NAME", .is_required = true,                \
+      .help = "network: resnet18, 34, 50, 101, 20 or 56; with ce-, bd-, ir- or se- before it" }
+#define NETWORK_OPTION_CLASSES(options)                                                                                    \
+    { .name = "classes", .kind = ARG_INT, .value = &(options)->classes, .fallback = "1000", .min = 2, .max = 1000000,       \
+      .help = "number of classes" }
+#define NETWORK_OPTION_SMALL(options)                                                                                      \
+    { .name = "small", .kind = ARG_FLAG, .value = &(options)->small, .help = "3x3 stride-1 stem without pooling, for small images" }
+#define NETWORK_OPTION_ACT(options)                                                                                        \
+    { .name = "act", .kind = ARG_CHOICE, .value = &(options)->act, .choices = "relu|elu", .fallback = "relu", .help = "activation" }
+struct eq_model_params network_params(const struct network_options *options);
+
+// A network on a device with the weights of a file, and a batch of images.
+struct network_job {
+    struct eq_device *device;
+    struct eq_network *network;
+    struct eq_tensors *input;
+    float *images, *logits; // [n, 3, h, w], [n, classes]
+    int64_t *labels;        // [n], or NULL
+    int n, h, w;
+};
+// Opens everything; false: the message was printed. network_job_close() in both cases.
+bool network_job_open(const struct network_options *options, const char *selector, const char *weights, const char *input, bool has_labels,
+                      struct network_job *job);
+void network_job_close(struct network_job *job);
+
+#endif
