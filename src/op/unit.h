@@ -34,6 +34,11 @@ enum eq_unit_input {
 enum eq_unit_output { EQ_UNIT_OUT, EQ_UNIT_SAVED, EQ_UNIT_WORKSPACE, EQ_UNIT_NUM_OUTPUTS };
 extern const struct eq_op eq_op_unit;
 
+// Attributes of unit_grad.
+struct eq_unit_grad_attributes {
+    struct eq_unit_attributes unit;
+    bool has_residual; // a gradient of the residual is wanted
+};
 // unit_grad: inputs: DOUT, OUT (for the activation's mask; absent without activation), Z, SAVED, DRES_ADD? (a gradient of the residual
 // to be added to, may be updated in place), then the parameters GAMMA .. FC2_BIAS at EQ_UNIT_GRAD_PARAMETER + (EQ_UNIT_GAMMA ..).
 // outputs: DZ, DRESIDUAL (has a residual: dout * act', plus DRES_ADD; else 1 element), WORKSPACE, then the gradients of the

@@ -1,0 +1,380 @@
+// Solve of the gates: instance reweighting (CE, IR: y = sigmoid(W2 relu(LayerNorm(W1 v)))) and squeeze-and-excitation
+// (SE: y = sigmoid(W2 relu(W1 v + bias1) + bias2)), and their gradients.
+//
+// Arrays over channels have `stride` entries, over hidden units `hidden_stride`, both multiples of 16 and zero beyond the real ones.
+// SIMT 0: one work-item does a row with vectors of 16. SIMT 1: work-groups of WG work-items.
+#ifndef SIMT
+#define SIMT 0
+#endif
+#if SIMT
+#ifndef WG
+#define WG 256 // work-items per image, a power of two
+#endif
+#define LANES 1
+typedef float lanef;
+#define LANE_LOAD(p) (*(p))
+#define LANE_STORE(v, p) (*(p) = (v))
+#else
+#undef WG
+#define WG 1
+#define LANES 16
+typedef float16 lanef;
+#define LANE_LOAD(p) vload16(0, (p))
+#define LANE_STORE(v, p) vstore16((v), 0, (p))
+#endif
+#define LAYER_NORM_EPS 1e-5f
+
+// Weight of the reweighting branch: 1 - sigmoid(x_weight), 1 without one.
+static float gate_weight(__global const float *x_weight, int has_weight)
+{
+    return has_weight ? 1.0f / (1.0f + exp(x_weight[0])) : 1.0f;
+}
+
+// row . x over `num` entries.
+static float dot_row(__global const float *row, __global const float *x, int num)
+{
+    float sum = 0.0f;
+    int i = 0;
+#if SIMT
+    float4 v = (float4)(0.0f);
+    for (; i + 4 <= num; i += 4)
+        v = EQ_MAD(vload4(0, row + i), vload4(0, x + i), v);
+    sum = (v.x + v.y) + (v.z + v.w);
+#else
+    float16 v = (float16)(0.0f);
+    for (; i + 16 <= num; i += 16)
+        v = EQ_MAD(vload16(0, row + i), vload16(0, x + i), v);
+    const float8 v8 = v.lo + v.hi;
+    const float4 v4 = v8.lo + v8.hi;
+    sum = (v4.x + v4.y) + (v4.z + v4.w);
+#endif
+    for (; i < num; i++)
+        sum = EQ_MAD(row[i], x[i], sum);
+    return sum;
+}
+
+// Sum over the work-items of a group, in a fixed order; all get it.
+static float group_sum(float value, __local float *partial)
+{
+    const int item = get_local_id(0);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    partial[item] = value;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int reach = WG / 2; reach > 0; reach /= 2) {
+        if (item < reach)
+            partial[item] += partial[item + reach];
+        barrier(CLK_LOCAL_MEM_FENCE);
+    }
+    return partial[0];
+}
+
+// The hidden layer: one work-group per image.
+//   value      f32 [n, stride]               read    instance variances (layer_norm) or means
+//   value_sum  f32 [stride]                  read    over the images
+//   w1         f32 [hidden, channels]        read
+//   gain       f32 [hidden]                  read    LayerNorm's; absent for SE
+//   bias       f32 [hidden]                  read    LayerNorm's, or the linear layer's
+//   run_scale  f32 [1]                       updated when training; absent for SE
+//   active     f32 [n, hidden_stride]        write   after the ReLU
+//   normal     f32 [n, hidden_stride]        write   before gain and bias (layer_norm)
+//   deviation  f32 [n]                       write   1 / standard deviation of the hidden layer (layer_norm)
+//   spread     f32 [1]                       write   s: sqrt of the mean variance, its running mean in evaluation, 1 for SE
+__kernel __attribute__((reqd_work_group_size(WG, 1, 1)))
+void reweight(EQ_IN(float, value), EQ_IN(float, value_sum), EQ_IN(float, w1), EQ_IN(float, gain), EQ_IN(float, bias),
+              EQ_BUF(float, run_scale), EQ_BUF(float, active), EQ_BUF(float, normal), EQ_BUF(float, deviation), EQ_BUF(float, spread),
+              int channels, int hidden, int stride, int hidden_stride, int layer_norm, int training, float momentum)
+{
+    EQ_IN_PTR(float, value);
+    EQ_IN_PTR(float, value_sum);
+    EQ_IN_PTR(float, w1);
+    EQ_IN_PTR(float, gain);
+    EQ_IN_PTR(float, bias);
+    EQ_PTR(float, run_scale);
+    EQ_PTR(float, active);
+    EQ_PTR(float, normal);
+    EQ_PTR(float, deviation);
+    EQ_PTR(float, spread);
+    __local float partial[WG];
+    const int n = get_group_id(0), images = get_num_groups(0), item = get_local_id(0);
+    __global float *out = active + n * hidden_stride, *h = normal + n * hidden_stride;
+    if (n == 0) {
+        float sum = 0.0f;
+        for (int c = item; c < channels && layer_norm && training; c += WG)
+            sum += value_sum[c];
+        sum = group_sum(sum, partial);
+        if (item == 0) {
+            float s = 1.0f;
+            if (layer_norm && training) {
+                s = sqrt(sum / ((float)images * channels));
+                run_scale[0] = EQ_MAD(momentum, s - run_scale[0], run_scale[0]);
+            } else if (layer_norm) {
+                s = run_scale[0];
+            }
+            spread[0] = s;
+        }
+    }
+    float sum = 0.0f;
+    for (int j = item; j < hidden_stride; j += WG) {
+        const float v = j < hidden ? dot_row(w1 + (size_t)j * channels, value + n * stride, channels) : 0.0f;
+        sum += v;
+        if (layer_norm)
+            h[j] = v;
+        else
+            out[j] = j < hidden ? fmax(v + bias[j], 0.0f) : 0.0f;
+    }
+    if (!layer_norm)
+        return;
+    const float mean = group_sum(sum, partial) / hidden;
+    float square = 0.0f;
+    for (int j = item; j < hidden; j += WG)
+        square = EQ_MAD(h[j] - mean, h[j] - mean, square);
+    const float inverse = 1.0f / sqrt(group_sum(square, partial) / hidden + LAYER_NORM_EPS);
+    for (int j = item; j < hidden_stride; j += WG) {
+        const float v = j < hidden ? (h[j] - mean) * inverse : 0.0f;
+        h[j] = v;
+        out[j] = j < hidden ? fmax(EQ_MAD(v, gain[j], bias[j]), 0.0f) : 0.0f;
+    }
+    if (item == 0)
+        deviation[n] = inverse;
+}
+
+// The output layer, and with it the affine map's part that differs between images.
+//   active    f32 [n, hidden_stride]      read
+//   w2        f32 [channels, hidden]      read
+//   bias      f32 [channels]              read   SE; else absent
+//   spread    f32 [1], x_weight f32 [1]   read   x_weight: CE; else absent
+//   a, b      f32 [stride]                read   x = a (z - k) + b
+//   common    f32 [stride]                read   CE: shift of the decorrelating branch; else absent
+//   y, gate   f32 [n, stride]             write  gate = (1 - lambda) y / s
+//   scale, shift  f32 [n, stride]         write
+// Work-items: channels, images.
+__kernel void reweight_output(EQ_IN(float, active), EQ_IN(float, w2), EQ_IN(float, bias), EQ_IN(float, spread), EQ_IN(float, x_weight),
+                              EQ_IN(float, a), EQ_IN(float, b), EQ_IN(float, common), EQ_BUF(float, y), EQ_BUF(float, gate),
+                              EQ_BUF(float, scale), EQ_BUF(float, shift), int channels, int hidden, int stride, int hidden_stride,
+                              int has_bias, int has_weight)
+{
+    EQ_IN_PTR(float, active);
+    EQ_IN_PTR(float, w2);
+    EQ_IN_PTR(float, bias);
+    EQ_IN_PTR(float, spread);
+    EQ_IN_PTR(float, x_weight);
+    EQ_IN_PTR(float, a);
+    EQ_IN_PTR(float, b);
+    EQ_IN_PTR(float, common);
+    EQ_PTR(float, y);
+    EQ_PTR(float, gate);
+    EQ_PTR(float, scale);
+    EQ_PTR(float, shift);
+    const int n = get_global_id(1);
+    const float weight = gate_weight(x_weight, has_weight) / spread[0];
+    for (int c = get_global_id(0); c < stride; c += get_global_size(0)) {
+        const int at = n * stride + c;
+        float v = 0.0f;
+        if (c < channels) {
+            v = dot_row(w2 + (size_t)c * hidden, active + n * hidden_stride, hidden) + (has_bias ? bias[c] : 0.0f);
+            v = 1.0f / (1.0f + exp(-v));
+        }
+        const float g = weight * v;
+        y[at] = v;
+        gate[at] = g;
+        scale[at] = g * a[c];
+        shift[at] = EQ_MAD(g, b[c], has_weight ? common[c] : 0.0f);
+    }
+}
+
+// Backward through the output layer, the ReLU and LayerNorm: one work-group per image.
+//   image_sum, image_product  f32 [n, stride]  read   sums of dp and dp (z - k)
+//   a, b, y, spread, x_weight, active, normal, deviation, w2, gain   read   as above
+//   dpre        f32 [n, stride]         write   gradient before the sigmoid
+//   total       f32 [n]                 write   sum of dp x y over the channels
+//   dactive     f32 [n, hidden_stride]  write   gradient before the ReLU
+//   dhidden     f32 [n, hidden_stride]  write   gradient of W1 v
+__kernel __attribute__((reqd_work_group_size(WG, 1, 1)))
+void reweight_grad(EQ_IN(float, image_sum), EQ_IN(float, image_product), EQ_IN(float, a), EQ_IN(float, b), EQ_IN(float, y),
+                   EQ_IN(float, spread), EQ_IN(float, x_weight), EQ_IN(float, active), EQ_IN(float, normal), EQ_IN(float, deviation),
+                   EQ_IN(float, w2), EQ_IN(float, gain), EQ_BUF(float, dpre), EQ_BUF(float, total), EQ_BUF(float, dactive),
+                   EQ_BUF(float, dhidden), int channels, int hidden, int stride, int hidden_stride, int layer_norm, int has_weight)
+{
+    EQ_IN_PTR(float, image_sum);
+    EQ_IN_PTR(float, image_product);
+    EQ_IN_PTR(float, a);
+    EQ_IN_PTR(float, b);
+    EQ_IN_PTR(float, y);
+    EQ_IN_PTR(float, spread);
+    EQ_IN_PTR(float, x_weight);
+    EQ_IN_PTR(float, active);
+    EQ_IN_PTR(float, normal);
+    EQ_IN_PTR(float, deviation);
+    EQ_IN_PTR(float, w2);
+    EQ_IN_PTR(float, gain);
+    EQ_PTR(float, dpre);
+    EQ_PTR(float, total);
+    EQ_PTR(float, dactive);
+    EQ_PTR(float, dhidden);
+    __local float partial[WG];
+    const int n = get_group_id(0), item = get_local_id(0);
+    const float weight = gate_weight(x_weight, has_weight) / spread[0];
+    __global float *dp = dpre + n * stride, *du = dactive + n * hidden_stride, *dh = dhidden + n * hidden_stride;
+    float sum = 0.0f;
+    for (int c = item; c < stride; c += WG) {
+        const int at = n * stride + c;
+        const float d = EQ_MAD(image_product[at], a[c], image_sum[at] * b[c]) * y[at];
+        sum += d;
+        dp[c] = weight * d * (1.0f - y[at]);
+    }
+    sum = group_sum(sum, partial);
+    if (item == 0)
+        total[n] = sum;
+    barrier(CLK_GLOBAL_MEM_FENCE | CLK_LOCAL_MEM_FENCE);
+#if SIMT
+    // Columns of w2 side by side; where there are fewer than WG, slices of its rows.
+    int columns = 1;
+    while (columns < hidden && columns < WG)
+        columns *= 2;
+    for (int first = 0; first < hidden_stride; first += columns) {
+        const int j = first + item % columns;
+        float v = 0.0f;
+        for (int c = item / columns; c < channels && j < hidden; c += WG / columns)
+            v = EQ_MAD(dp[c], w2[(size_t)c * hidden + j], v);
+        partial[item] = v;
+        barrier(CLK_LOCAL_MEM_FENCE);
+        if (item < columns && j < hidden_stride) {
+            v = 0.0f;
+            for (int i = item; i < WG; i += columns)
+                v += partial[i];
+            du[j] = j < hidden && active[n * hidden_stride + j] > 0.0f ? v : 0.0f;
+        }
+        barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);
+    }
+#else
+    for (int first = 0; first < hidden_stride; first += LANES) {
+        if (first + LANES <= hidden) {
+            lanef v = (lanef)(0.0f);
+            for (int c = 0; c < channels; c++)
+                v = EQ_MAD((lanef)(dp[c]), LANE_LOAD(w2 + (size_t)c * hidden + first), v);
+            LANE_STORE(select((lanef)(0.0f), v, isgreater(LANE_LOAD(active + n * hidden_stride + first), (lanef)(0.0f))), du + first);
+            continue;
+        }
+        for (int j = first; j < first + LANES; j++) {
+            float v = 0.0f;
+            for (int c = 0; c < channels && j < hidden; c++)
+                v = EQ_MAD(dp[c], w2[(size_t)c * hidden + j], v);
+            du[j] = j < hidden && active[n * hidden_stride + j] > 0.0f ? v : 0.0f;
+        }
+    }
+#endif
+    float mean = 0.0f, product = 0.0f;
+    for (int j = item; j < hidden && layer_norm; j += WG) {
+        const float d = du[j] * gain[j];
+        mean += d;
+        product = EQ_MAD(d, normal[n * hidden_stride + j], product);
+    }
+    mean = group_sum(mean, partial) / hidden;
+    product = group_sum(product, partial) / hidden;
+    for (int j = item; j < hidden_stride; j += WG) {
+        float d = du[j];
+        if (layer_norm)
+            d = j < hidden ? deviation[n] * (d * gain[j] - mean - normal[n * hidden_stride + j] * product) : 0.0f;
+        dh[j] = d;
+    }
+}
+
+// Backward through W1.
+//   dhidden f32 [n, hidden_stride], w1 f32 [hidden, channels], total f32 [n], spread, x_weight, a   read
+//   dvalue  f32 [n, stride]   write   layer_norm: 2 / (pixels - 1) a (gradient of the variance), that by s included, so that
+//                                     dvalue (z - image mean) is a term of x's gradient; SE: gradient of the mean
+// Work-items: LANES channels, images.
+__kernel void reweight_grad_input(EQ_IN(float, dhidden), EQ_IN(float, w1), EQ_IN(float, total), EQ_IN(float, spread),
+                                  EQ_IN(float, x_weight), EQ_IN(float, a), EQ_BUF(float, dvalue), int channels, int hidden, int stride,
+                                  int hidden_stride, int images, int pixels, int layer_norm, int has_weight)
+{
+    EQ_IN_PTR(float, dhidden);
+    EQ_IN_PTR(float, w1);
+    EQ_IN_PTR(float, total);
+    EQ_IN_PTR(float, spread);
+    EQ_IN_PTR(float, x_weight);
+    EQ_IN_PTR(float, a);
+    EQ_PTR(float, dvalue);
+    const int n = get_global_id(1);
+    float by_spread = 0.0f;
+    if (layer_norm) {
+        for (int i = 0; i < images; i++)
+            by_spread += total[i];
+        const float s = spread[0];
+        by_spread *= gate_weight(x_weight, has_weight) / (s * s * 2.0f * s * ((float)images * channels));
+    }
+    __global const float *dh = dhidden + n * hidden_stride;
+    for (int c = get_global_id(0) * LANES; c < stride; c += get_global_size(0) * LANES) {
+        lanef v = (lanef)(0.0f);
+        if (c + LANES <= channels)
+            for (int j = 0; j < hidden; j++)
+                v = EQ_MAD((lanef)(dh[j]), LANE_LOAD(w1 + (size_t)j * channels + c), v);
+        LANE_STORE(v, dvalue + n * stride + c);
+        for (int i = c; i < c + LANES; i++) {
+            float w = dvalue[n * stride + i];
+            if (c + LANES > channels)
+                for (int j = 0; j < hidden && i < channels; j++)
+                    w = EQ_MAD(dh[j], w1[(size_t)j * channels + i], w);
+            if (layer_norm)
+                w = i < channels ? 2.0f / (pixels - 1) * (w - by_spread) * a[i] : 0.0f;
+            dvalue[n * stride + i] = w;
+        }
+    }
+}
+
+// Gradient of a linear layer's matrix: dweight = sum over images of left^T right, in order.
+//   left   f32 [images, left_stride]    read
+//   right  f32 [images, right_stride]   read
+//   dweight f32 [rows, columns]         write
+// Work-items: LANES columns, rows.
+__kernel void reweight_weight_grad(EQ_IN(float, left), EQ_IN(float, right), EQ_BUF(float, dweight), int rows, int columns,
+                                   int left_stride, int right_stride, int images)
+{
+    EQ_IN_PTR(float, left);
+    EQ_IN_PTR(float, right);
+    EQ_PTR(float, dweight);
+    const int row = get_global_id(1);
+    if (row >= rows)
+        return;
+    for (int column = get_global_id(0) * LANES; column < columns; column += get_global_size(0) * LANES) {
+        lanef v = (lanef)(0.0f);
+        for (int n = 0; n < images; n++)
+            v = EQ_MAD((lanef)(left[n * left_stride + row]), LANE_LOAD(right + n * right_stride + column), v);
+#if SIMT
+        dweight[(size_t)row * columns + column] = v;
+#else
+        if (column + LANES <= columns) {
+            LANE_STORE(v, dweight + (size_t)row * columns + column);
+        } else {
+            float lane[LANES];
+            LANE_STORE(v, lane);
+            for (int i = 0; column + i < columns; i++)
+                dweight[(size_t)row * columns + column + i] = lane[i];
+        }
+#endif
+    }
+}
+
+// Gradients of vectors: sums over the images of left, and of left * right where dgain is there (has_gain).
+//   left, right  f32 [images, stride]   read
+//   dbias, dgain f32 [num]              write
+__kernel void reweight_vector_grad(EQ_IN(float, left), EQ_IN(float, right), EQ_BUF(float, dbias), EQ_BUF(float, dgain), int num,
+                                   int stride, int images, int has_gain)
+{
+    EQ_IN_PTR(float, left);
+    EQ_IN_PTR(float, right);
+    EQ_PTR(float, dbias);
+    EQ_PTR(float, dgain);
+    const int j = get_global_id(0);
+    if (j >= num)
+        return;
+    float sum = 0.0f, product = 0.0f;
+    for (int n = 0; n < images; n++) {
+        sum += left[n * stride + j];
+        if (has_gain)
+            product = EQ_MAD(left[n * stride + j], right[n * stride + j], product);
+    }
+    dbias[j] = sum;
+    if (has_gain)
+        dgain[j] = product;
+}

@@ -1,0 +1,287 @@
+// The unit and its gradient as ops: shapes, steps, gradients. The steps are in moments.c, solve_*.c and affine.c.
+#include "op/unit.h"
+
+#include "op/unit_plan.h"
+
+// What an input of the unit is to a method: whether it is there, and how many elements it has.
+struct operand {
+    bool wanted, state;
+    size_t elems;
+};
+
+static struct operand operand(const struct eq_unit_plan *plan, int input)
+{
+    const size_t c = (size_t)plan->channels, hidden = (size_t)plan->gate.hidden;
+    const bool ce = plan->method == EQ_UNIT_CE, layer_norm = plan->has_gate && plan->gate.layer_norm;
+    const bool se = plan->method == EQ_UNIT_SE;
+    switch (input) {
+    case EQ_UNIT_GAMMA:
+    case EQ_UNIT_BETA: return (struct operand){ plan->has_norm, false, c };
+    case EQ_UNIT_MEAN:
+    case EQ_UNIT_VAR: return (struct operand){ plan->has_norm, true, c };
+    case EQ_UNIT_X_WEIGHT: return (struct operand){ ce, false, 1 };
+    case EQ_UNIT_CE_MEAN: return (struct operand){ plan->has_matrix, true, c };
+    case EQ_UNIT_CE_WM: return (struct operand){ plan->has_matrix, true, c * (size_t)plan->groups.group };
+    case EQ_UNIT_SCALE: return (struct operand){ layer_norm, true, 1 };
+    case EQ_UNIT_W1:
+    case EQ_UNIT_W2: return (struct operand){ layer_norm, false, c * hidden };
+    case EQ_UNIT_LN_GAMMA:
+    case EQ_UNIT_LN_BETA: return (struct operand){ layer_norm, false, hidden };
+    case EQ_UNIT_FC1:
+    case EQ_UNIT_FC2: return (struct operand){ se, false, c * hidden };
+    case EQ_UNIT_FC1_BIAS: return (struct operand){ se, false, hidden };
+    case EQ_UNIT_FC2_BIAS: return (struct operand){ se, false, c };
+    default: return (struct operand){ false, false, 0 };
+    }
+}
+
+static const char *const input_names[EQ_UNIT_NUM_INPUTS] = {
+    "z", "residual", "gamma", "beta", "running mean", "running variance", "x_weight", "CE running mean", "CE running map", "running scale",
+    "W1", "LayerNorm gamma", "LayerNorm beta", "W2", "fc1", "fc1 bias", "fc2", "fc2 bias",
+};
+
+static eq_status check_operand(const struct eq_call *call, const char *name, const struct eq_unit_plan *plan, int input, int at)
+{
+    const struct operand o = operand(plan, input);
+    const bool has = at < call->num_inputs && call->has[at];
+    EQ_REQUIRE(has || !o.wanted, EQ_ERR_ARGUMENT, "%s: %s is missing", name, input_names[input]);
+    if (!o.wanted)
+        return EQ_OK;
+    const struct eq_tensor *t = &call->input[at];
+    EQ_REQUIRE(t->dtype == EQ_F32 && t->form == EQ_FORM_PLAIN && eq_tensor_logical(t) == o.elems, EQ_ERR_SHAPE,
+               "%s: %s has %zu elements, %d channels in groups of %d with %d hidden units need %zu", name, input_names[input],
+               eq_tensor_logical(t), plan->channels, plan->groups.group, plan->gate.hidden, o.elems);
+    return EQ_OK;
+}
+
+static eq_status check_like(const char *name, const char *what, const struct eq_tensor *t, const struct eq_tensor *z)
+{
+    char text[2][64];
+    EQ_REQUIRE(t->dtype == EQ_F32 && t->form == EQ_FORM_BLOCKED && t->block == z->block && t->n == z->n && t->c == z->c && t->h == z->h &&
+                   t->w == z->w, EQ_ERR_SHAPE,
+               "%s: %s is %s in blocks of %d, the input %s in blocks of %d", name, what, eq_tensor_shape_text(t, text[0]), t->block,
+               eq_tensor_shape_text(z, text[1]), z->block);
+    return EQ_OK;
+}
+
+static int elems(size_t size)
+{
+    return (int)size; // the plan has checked it
+}
+
+// ---- unit
+
+static eq_status shape(struct eq_call *call)
+{
+    const struct eq_tensor *z = &call->input[EQ_UNIT_Z];
+    struct eq_unit_plan plan;
+    struct eq_unit_saved saved;
+    struct eq_unit_work work;
+    EQ_REQUIRE(call->num_inputs >= 1 && call->has[EQ_UNIT_Z], EQ_ERR_ARGUMENT, "unit: the input is missing");
+    EQ_TRY(eq_unit_plan_make("unit", call->attributes, call->target, call->training, z, &plan));
+    if (call->num_inputs > EQ_UNIT_RESIDUAL && call->has[EQ_UNIT_RESIDUAL])
+        EQ_TRY(check_like("unit", "the residual", &call->input[EQ_UNIT_RESIDUAL], z));
+    for (int i = EQ_UNIT_GAMMA; i < EQ_UNIT_NUM_INPUTS; i++)
+        EQ_TRY(check_operand(call, "unit", &plan, i, i));
+    const size_t saved_elems = eq_unit_saved_place(&plan, EQ_REF_NONE, &saved), work_elems = eq_unit_work_place(&plan, EQ_REF_NONE, &work);
+    call->num_outputs = EQ_UNIT_NUM_OUTPUTS;
+    call->output[EQ_UNIT_OUT] = eq_tensor_blocked(z->n, z->c, z->h, z->w, z->block, 0);
+    call->output[EQ_UNIT_SAVED] = eq_tensor_vector(call->training ? elems(saved_elems) : 1);
+    call->output[EQ_UNIT_WORKSPACE] = eq_tensor_vector(elems(call->training ? work_elems : saved_elems + 16 + work_elems));
+    return EQ_OK;
+}
+
+static bool has_input(const struct eq_call *call, int input)
+{
+    return input < call->num_inputs && call->has[input];
+}
+
+// The residual is read where the output is written, so its memory will do; in evaluation the input's will, too, where a pixel's channels
+// are read before any is written.
+static int in_place(const struct eq_call *call, int output)
+{
+    const struct eq_unit_attributes *a = call->attributes;
+    if (output != EQ_UNIT_OUT)
+        return -1;
+    if (!call->training && a->method != EQ_UNIT_CE && a->method != EQ_UNIT_BD)
+        return EQ_UNIT_Z;
+    return has_input(call, EQ_UNIT_RESIDUAL) ? EQ_UNIT_RESIDUAL : -1;
+}
+
+static eq_status emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out)
+{
+    struct eq_unit_plan plan;
+    struct eq_unit_saved saved;
+    struct eq_unit_work work;
+    EQ_TRY(eq_unit_plan_make("unit", call->attributes, call->target, call->training, &call->input[EQ_UNIT_Z], &plan));
+    const size_t saved_elems = eq_unit_saved_place(&plan, call->training ? out[EQ_UNIT_SAVED] : out[EQ_UNIT_WORKSPACE], &saved);
+    eq_unit_work_place(&plan, call->training ? out[EQ_UNIT_WORKSPACE] : eq_ref_plus(out[EQ_UNIT_WORKSPACE], (saved_elems + 15) / 16 * 16),
+                       &work);
+    struct eq_ref refs[EQ_UNIT_NUM_INPUTS];
+    for (int i = 0; i < EQ_UNIT_NUM_INPUTS; i++)
+        refs[i] = has_input(call, i) ? in[i] : EQ_REF_NONE;
+    const struct eq_unit_view z = eq_unit_view(&call->input[EQ_UNIT_Z], refs[EQ_UNIT_Z]);
+    if (plan.has_moments)
+        EQ_TRY(eq_unit_moments_emit(list, &plan, z, work.sums, work.tiles));
+    EQ_TRY(eq_unit_solve_emit(list, &plan, refs, z, &saved, &work));
+    const bool is_bn = plan.method == EQ_UNIT_BN;
+    const struct eq_unit_affine affine = {
+        .z = z, .residual = eq_unit_view(&call->input[EQ_UNIT_RESIDUAL], refs[EQ_UNIT_RESIDUAL]),
+        .out = eq_unit_view(&call->output[EQ_UNIT_OUT], out[EQ_UNIT_OUT]),
+        .pivot = plan.has_norm ? saved.pivot : work.shift, .scale = is_bn ? saved.a : work.scale,
+        .shift = is_bn ? saved.b : plan.method == EQ_UNIT_BD ? work.common : work.shift, .matrix = work.matrix, .instance = plan.has_gate,
+    };
+    return eq_unit_affine_emit(list, &plan, &affine);
+}
+
+static struct eq_cost cost(const struct eq_call *call)
+{
+    struct eq_unit_plan plan;
+    if (eq_unit_plan_make("unit", call->attributes, call->target, call->training, &call->input[EQ_UNIT_Z], &plan) != EQ_OK)
+        return (struct eq_cost){ 0, 0 };
+    const double values = (double)eq_tensor_logical(&call->input[EQ_UNIT_Z]), matrix = plan.has_matrix ? 2.0 * plan.groups.group : 0.0;
+    const double passes = plan.has_moments ? 2.0 : 1.0, tensors = passes + 1.0 + has_input(call, EQ_UNIT_RESIDUAL);
+    return (struct eq_cost){ values * (4.0 * passes + matrix * (plan.has_cross ? 2.0 : 1.0)), 4.0 * values * tensors };
+}
+
+static eq_status gradient(const struct eq_call *call, struct eq_tape *tape)
+{
+    if (tape->output_grad[EQ_UNIT_OUT] == EQ_NO_VALUE)
+        return EQ_OK;
+    const struct eq_unit_attributes *a = call->attributes;
+    struct eq_unit_plan plan;
+    EQ_TRY(eq_unit_plan_make("unit", a, call->target, call->training, &call->input[EQ_UNIT_Z], &plan));
+    const bool residual = has_input(call, EQ_UNIT_RESIDUAL) && tape->wants[EQ_UNIT_RESIDUAL];
+    const struct eq_unit_grad_attributes attributes = { *a, residual };
+    int inputs[EQ_UNIT_GRAD_PARAMETER + EQ_UNIT_NUM_INPUTS - EQ_UNIT_GAMMA], outputs[EQ_MAX_OPERANDS];
+    inputs[EQ_UNIT_GRAD_DOUT] = tape->output_grad[EQ_UNIT_OUT];
+    inputs[EQ_UNIT_GRAD_OUT] = a->activation == EQ_ACT_NONE ? EQ_NO_VALUE : tape->output[EQ_UNIT_OUT];
+    inputs[EQ_UNIT_GRAD_Z] = tape->input[EQ_UNIT_Z];
+    inputs[EQ_UNIT_GRAD_SAVED] = tape->output[EQ_UNIT_SAVED];
+    inputs[EQ_UNIT_GRAD_DRES_ADD] = residual ? tape->take(tape, EQ_UNIT_RESIDUAL) : EQ_NO_VALUE;
+    for (int i = EQ_UNIT_GAMMA; i < EQ_UNIT_NUM_INPUTS; i++) {
+        const struct operand o = operand(&plan, i);
+        inputs[EQ_UNIT_GRAD_PARAMETER + i - EQ_UNIT_GAMMA] = o.wanted && !o.state ? tape->input[i] : EQ_NO_VALUE;
+    }
+    EQ_TRY(tape->call(tape, &eq_op_unit_grad, &attributes, inputs, (int)(sizeof inputs / sizeof *inputs), outputs));
+    if (tape->wants[EQ_UNIT_Z])
+        EQ_TRY(tape->give(tape, EQ_UNIT_Z, outputs[0]));
+    if (residual)
+        EQ_TRY(tape->give(tape, EQ_UNIT_RESIDUAL, outputs[1]));
+    for (int i = EQ_UNIT_GAMMA, at = 3; i < EQ_UNIT_NUM_INPUTS; i++) {
+        const struct operand o = operand(&plan, i);
+        if (!o.wanted || o.state)
+            continue;
+        if (tape->wants[i])
+            EQ_TRY(tape->give(tape, i, outputs[at]));
+        at++;
+    }
+    return EQ_OK;
+}
+
+const struct eq_op eq_op_unit = {
+    .name = "unit",
+    .attribute_bytes = sizeof(struct eq_unit_attributes),
+    .shape = shape,
+    .in_place = in_place,
+    .emit = emit,
+    .gradient = gradient,
+    .cost = cost,
+};
+
+// ---- unit_grad
+
+enum { GRAD_DZ, GRAD_DRESIDUAL, GRAD_WORKSPACE, GRAD_PARAMETERS };
+
+static eq_status grad_shape(struct eq_call *call)
+{
+    const struct eq_unit_grad_attributes *a = call->attributes;
+    const struct eq_tensor *z = &call->input[EQ_UNIT_GRAD_Z];
+    struct eq_unit_plan plan;
+    struct eq_unit_grad_work work;
+    EQ_REQUIRE(has_input(call, EQ_UNIT_GRAD_Z) && has_input(call, EQ_UNIT_GRAD_DOUT) && has_input(call, EQ_UNIT_GRAD_SAVED),
+               EQ_ERR_ARGUMENT, "unit_grad: an input is missing");
+    EQ_TRY(eq_unit_plan_make("unit_grad", &a->unit, call->target, true, z, &plan));
+    EQ_TRY(check_like("unit_grad", "the output's gradient", &call->input[EQ_UNIT_GRAD_DOUT], z));
+    EQ_REQUIRE(a->unit.activation == EQ_ACT_NONE || has_input(call, EQ_UNIT_GRAD_OUT), EQ_ERR_ARGUMENT,
+               "unit_grad: the output is missing, which the activation's gradient needs");
+    if (has_input(call, EQ_UNIT_GRAD_OUT))
+        EQ_TRY(check_like("unit_grad", "the output", &call->input[EQ_UNIT_GRAD_OUT], z));
+    if (has_input(call, EQ_UNIT_GRAD_DRES_ADD))
+        EQ_TRY(check_like("unit_grad", "the residual's gradient", &call->input[EQ_UNIT_GRAD_DRES_ADD], z));
+    const struct eq_tensor like = eq_tensor_blocked(z->n, z->c, z->h, z->w, z->block, 0);
+    call->output[GRAD_DZ] = like;
+    call->output[GRAD_DRESIDUAL] = a->has_residual ? like : eq_tensor_vector(1);
+    call->output[GRAD_WORKSPACE] = eq_tensor_vector(elems(eq_unit_grad_work_place(&plan, EQ_REF_NONE, &work)));
+    call->num_outputs = GRAD_PARAMETERS;
+    for (int i = EQ_UNIT_GAMMA; i < EQ_UNIT_NUM_INPUTS; i++) {
+        const struct operand o = operand(&plan, i);
+        if (!o.wanted || o.state)
+            continue;
+        EQ_TRY(check_operand(call, "unit_grad", &plan, i, EQ_UNIT_GRAD_PARAMETER + i - EQ_UNIT_GAMMA));
+        call->output[call->num_outputs++] = call->input[EQ_UNIT_GRAD_PARAMETER + i - EQ_UNIT_GAMMA];
+    }
+    return EQ_OK;
+}
+
+static int grad_in_place(const struct eq_call *call, int output)
+{
+    const struct eq_unit_grad_attributes *a = call->attributes;
+    if (output == GRAD_DZ && a->unit.method != EQ_UNIT_CE && a->unit.method != EQ_UNIT_BD)
+        return EQ_UNIT_GRAD_Z;
+    return output == GRAD_DRESIDUAL && a->has_residual && has_input(call, EQ_UNIT_GRAD_DRES_ADD) ? EQ_UNIT_GRAD_DRES_ADD : -1;
+}
+
+static eq_status grad_emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out)
+{
+    const struct eq_unit_grad_attributes *a = call->attributes;
+    struct eq_unit_plan plan;
+    struct eq_unit_saved saved;
+    struct eq_unit_grad_work work;
+    EQ_TRY(eq_unit_plan_make("unit_grad", &a->unit, call->target, true, &call->input[EQ_UNIT_GRAD_Z], &plan));
+    eq_unit_saved_place(&plan, in[EQ_UNIT_GRAD_SAVED], &saved);
+    eq_unit_grad_work_place(&plan, out[GRAD_WORKSPACE], &work);
+    struct eq_ref parameter[EQ_UNIT_NUM_INPUTS], grad[EQ_UNIT_NUM_INPUTS];
+    for (int i = 0, at = GRAD_PARAMETERS; i < EQ_UNIT_NUM_INPUTS; i++) {
+        const struct operand o = operand(&plan, i);
+        const bool wanted = o.wanted && !o.state;
+        parameter[i] = wanted ? in[EQ_UNIT_GRAD_PARAMETER + i - EQ_UNIT_GAMMA] : EQ_REF_NONE;
+        grad[i] = wanted ? out[at++] : EQ_REF_NONE;
+    }
+    const bool masked = plan.activation != EQ_ACT_NONE, add = a->has_residual && has_input(call, EQ_UNIT_GRAD_DRES_ADD);
+    const struct eq_unit_affine_grad affine = {
+        .z = eq_unit_view(&call->input[EQ_UNIT_GRAD_Z], in[EQ_UNIT_GRAD_Z]),
+        .dout = eq_unit_view(&call->input[EQ_UNIT_GRAD_DOUT], in[EQ_UNIT_GRAD_DOUT]),
+        .out = eq_unit_view(&call->input[EQ_UNIT_GRAD_OUT], masked ? in[EQ_UNIT_GRAD_OUT] : EQ_REF_NONE),
+        .add = eq_unit_view(&call->input[EQ_UNIT_GRAD_DRES_ADD], add ? in[EQ_UNIT_GRAD_DRES_ADD] : EQ_REF_NONE),
+        .dz = eq_unit_view(&call->output[GRAD_DZ], out[GRAD_DZ]),
+        .dres = eq_unit_view(&call->output[GRAD_DRESIDUAL], a->has_residual ? out[GRAD_DRESIDUAL] : EQ_REF_NONE),
+        .pivot = plan.has_norm ? saved.pivot : work.shift, .scale = work.scale, .slope = work.slope, .shift = work.shift,
+        .matrix = work.matrix, .slopes = work.slopes, .instance = plan.has_gate,
+    };
+    if (plan.has_norm)
+        EQ_TRY(eq_unit_moments_grad_emit(list, &plan, affine.z, affine.dout, affine.out, saved.pivot, work.sums, work.tiles));
+    EQ_TRY(eq_unit_solve_grad_emit(list, &plan, parameter, grad, &saved, &work));
+    return eq_unit_affine_grad_emit(list, &plan, &affine);
+}
+
+static struct eq_cost grad_cost(const struct eq_call *call)
+{
+    const struct eq_unit_grad_attributes *a = call->attributes;
+    struct eq_unit_plan plan;
+    if (eq_unit_plan_make("unit_grad", &a->unit, call->target, true, &call->input[EQ_UNIT_GRAD_Z], &plan) != EQ_OK)
+        return (struct eq_cost){ 0, 0 };
+    const double values = (double)eq_tensor_logical(&call->input[EQ_UNIT_GRAD_Z]), matrix = plan.has_matrix ? 6.0 * plan.groups.group : 0.0;
+    const double passes = plan.has_norm ? 2.0 : 1.0, masked = a->unit.activation != EQ_ACT_NONE;
+    const double tensors = passes * (2.0 + masked) + 1.0 + a->has_residual + has_input(call, EQ_UNIT_GRAD_DRES_ADD);
+    return (struct eq_cost){ values * (6.0 * passes + matrix), 4.0 * values * tensors };
+}
+
+const struct eq_op eq_op_unit_grad = {
+    .name = "unit_grad",
+    .attribute_bytes = sizeof(struct eq_unit_grad_attributes),
+    .shape = grad_shape,
+    .in_place = grad_in_place,
+    .emit = grad_emit,
+    .cost = grad_cost,
+};
