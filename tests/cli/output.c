@@ -1,0 +1,116 @@
+// Texts of numbers, JSON into files, and the progress line where there is no terminal.
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/output.h"
+
+START_TEST(bytes)
+{
+    static const struct {
+        size_t bytes;
+        const char *text;
+    } cases[] = {
+        { 0, "0 bytes" },         { 1023, "1023 bytes" }, { 1024, "1.0 KiB" }, { 1536, "1.5 KiB" },
+        { 100 * 1024, "100 KiB" }, { 1 << 20, "1.0 MiB" }, { (size_t)5 << 30, "5.0 GiB" }, { (size_t)3000 << 40, "3000 TiB" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char text[32];
+        ck_assert_str_eq(format_bytes(text, cases[i].bytes), cases[i].text);
+    }
+}
+END_TEST
+
+START_TEST(seconds)
+{
+    static const struct {
+        double seconds;
+        const char *text;
+    } cases[] = { { 0, "0:00" }, { 59.4, "0:59" }, { 59.6, "1:00" }, { 3599, "59:59" }, { 3723, "1:02:03" }, { -1, "0:00" } };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char text[32];
+        ck_assert_str_eq(format_seconds(text, cases[i].seconds), cases[i].text);
+    }
+}
+END_TEST
+
+START_TEST(json_into_a_file)
+{
+    char path[] = "/tmp/equil-output-XXXXXX";
+    int descriptor = mkstemp(path);
+    ck_assert_int_ge(descriptor, 0);
+    close(descriptor);
+    ck_assert_int_eq(json_write(json_pack("{s:i, s:f}", "b", 1, "a", 0.1), path), 0);
+    json_t *read = json_load_file(path, 0, NULL);
+    ck_assert(read && json_integer_value(json_object_get(read, "b")) == 1);
+    ck_assert(json_real_value(json_object_get(read, "a")) == 0.1);
+    json_decref(read);
+    remove(path);
+}
+END_TEST
+
+// Runs with stderr in a file; returns its text.
+static const char *stderr_of(void (*run)(void))
+{
+    static char text[1024];
+    fflush(NULL);
+    FILE *file = tmpfile();
+    int kept = dup(STDERR_FILENO);
+    ck_assert(file && kept >= 0 && dup2(fileno(file), STDERR_FILENO) >= 0);
+    run();
+    fflush(NULL);
+    dup2(kept, STDERR_FILENO);
+    close(kept);
+    rewind(file);
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    fclose(file);
+    return text;
+}
+
+static void write_nowhere(void)
+{
+    ck_assert_int_eq(json_write(json_object(), "/nonexistent-folder/file.json"), 1);
+    ck_assert_int_eq(json_write(NULL, "-"), 1);
+}
+
+START_TEST(json_that_cannot_be_written)
+{
+    ck_assert_str_eq(stderr_of(write_nowhere),
+                     "equil: cannot write /nonexistent-folder/file.json\nequil: no memory for the JSON text\n");
+}
+END_TEST
+
+static void show_progress(void)
+{
+    progress_line(true, "epoch %d", 1);
+    progress_line(false, "too soon after the last one");
+    progress_line(true, "epoch %d", 2);
+    message("done");
+}
+
+START_TEST(progress_without_a_terminal)
+{
+    ck_assert_str_eq(stderr_of(show_progress), "epoch 1\nepoch 2\nequil: done\n");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("output");
+    TCase *tcase = tcase_create("output");
+    tcase_add_test(tcase, bytes);
+    tcase_add_test(tcase, seconds);
+    tcase_add_test(tcase, json_into_a_file);
+    tcase_add_test(tcase, json_that_cannot_be_written);
+    tcase_add_test(tcase, progress_without_a_terminal);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_set_fork_status(runner, CK_NOFORK);
+    srunner_set_tap(runner, "-");
+    srunner_run_all(runner, CK_SILENT);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
