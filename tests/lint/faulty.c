@@ -29,7 +29,8 @@ int main(int argc, char **argv)
     int values[8] = { 0 };
     size_t global = 8;
     cl_mem buffer = clCreateBuffer(context, CL_MEM_COPY_HOST_PTR, sizeof values, values, NULL);
-    if (!kernel || !buffer || clSetKernelArg(kernel, 0, sizeof buffer, &buffer) || clSetKernelArg(kernel, 1, sizeof values, NULL) ||
+    if (!kernel || !buffer || clSetKernelArg(kernel, 0, sizeof buffer, &buffer) ||
+        clSetKernelArg(kernel, 1, sizeof values, NULL) ||
         clEnqueueNDRangeKernel(queue, kernel, 1, NULL, &global, &global, 0, NULL, NULL) || clFinish(queue))
         return 1;
     printf("1..1\nok 1 - %s ran\n", argv[1]);
