@@ -3,6 +3,7 @@
 #define EQUIL_EQUIL_H
 
 #include "base.h"
+#include "bench.h"
 #include "data.h"
 #include "device.h"
 #include "graph.h"

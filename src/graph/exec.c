@@ -178,6 +178,18 @@ size_t eq_exec_bytes(const struct eq_exec *exec)
     return bytes;
 }
 
+void eq_exec_flops(const struct eq_exec *exec, double *flops, double *conv_flops)
+{
+    *flops = *conv_flops = 0;
+    for (int c = 0; c < exec->ir->num_calls; c++) {
+        const struct eq_call *call = &exec->ir->calls[c].call;
+        double cost = call->op->cost(call).flops;
+        bool is_conv = call->op == &eq_op_conv2d || call->op == &eq_op_conv2d_data_grad || call->op == &eq_op_conv2d_weight_grad;
+        *flops += cost;
+        *conv_flops += is_conv ? cost : 0;
+    }
+}
+
 struct eq_list *eq_exec_list(struct eq_exec *exec)
 {
     return exec->list;

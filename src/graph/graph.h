@@ -145,6 +145,8 @@ void eq_exec_destroy(struct eq_exec **exec);
 // Bytes of arena and inputs that it holds.
 size_t eq_exec_bytes(const struct eq_exec *exec);
 struct eq_list *eq_exec_list(struct eq_exec *exec);
+// Arithmetic of one run, and the part of the convolutions (forward and gradients), by the ops' definitions.
+void eq_exec_flops(const struct eq_exec *exec, double *flops, double *conv_flops);
 // An input's or output's place and stored form, by its front value.
 eq_status eq_exec_find(const struct eq_exec *exec, eq_value value, struct eq_ref *ref, struct eq_tensor *tensor);
 // Host copies: f32 in the API's order [n, c, h, w], or i32 as it is.
