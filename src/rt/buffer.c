@@ -74,6 +74,36 @@ eq_status eq_ref_read(struct eq_ref ref, void *host, size_t elems, size_t elem_b
     return EQ_OK;
 }
 
+eq_status eq_ref_write_start(struct eq_ref ref, const void *host, size_t elems, size_t elem_bytes, struct eq_ticket *ticket)
+{
+    EQ_TRY(check_span(ref, elems, elem_bytes, "write"));
+    EQ_TRY(eq_ticket_wait(ticket));
+    EQ_CL(clEnqueueWriteBuffer(ref.buffer->device->queue, ref.buffer->mem, CL_FALSE, ref.at * elem_bytes, elems * elem_bytes, host, 0,
+                               NULL, &ticket->event), "writing to the device");
+    return EQ_OK;
+}
+
+eq_status eq_ref_read_start(struct eq_ref ref, void *host, size_t elems, size_t elem_bytes, struct eq_ticket *ticket)
+{
+    EQ_TRY(check_span(ref, elems, elem_bytes, "read"));
+    EQ_TRY(eq_ticket_wait(ticket));
+    EQ_CL(clEnqueueReadBuffer(ref.buffer->device->queue, ref.buffer->mem, CL_FALSE, ref.at * elem_bytes, elems * elem_bytes, host, 0,
+                              NULL, &ticket->event), "reading from the device");
+    EQ_CL(clFlush(ref.buffer->device->queue), "flushing the queue");
+    return EQ_OK;
+}
+
+eq_status eq_ticket_wait(struct eq_ticket *ticket)
+{
+    if (!ticket->event)
+        return EQ_OK;
+    cl_int code = clWaitForEvents(1, &ticket->event);
+    clReleaseEvent(ticket->event);
+    ticket->event = NULL;
+    EQ_CL(code, "waiting for a copy");
+    return EQ_OK;
+}
+
 // Waits for a marker's event and not with clFinish(): rusticl's (Mesa 22) returns at once for work that clFlush() has handed over already.
 eq_status eq_device_finish(struct eq_device *device)
 {

@@ -72,6 +72,14 @@ void eq_buffer_destroy(struct eq_buffer **buffer);
 // Blocking copies; `at` counts elements of `elem_bytes`.
 eq_status eq_ref_write(struct eq_ref ref, const void *host, size_t elems, size_t elem_bytes);
 eq_status eq_ref_read(struct eq_ref ref, void *host, size_t elems, size_t elem_bytes);
+// The same, but enqueued only: host memory has to stay as it is (what is written) or is undefined (what is read) until
+// eq_ticket_wait(). A zeroed ticket is one that was waited for.
+struct eq_ticket {
+    cl_event event;
+};
+eq_status eq_ref_write_start(struct eq_ref ref, const void *host, size_t elems, size_t elem_bytes, struct eq_ticket *ticket);
+eq_status eq_ref_read_start(struct eq_ref ref, void *host, size_t elems, size_t elem_bytes, struct eq_ticket *ticket);
+eq_status eq_ticket_wait(struct eq_ticket *ticket);
 eq_status eq_device_finish(struct eq_device *device);
 
 // ---- programs (program.c): kernel text embedded in the library, compiled with options, cached on disk and in the device
