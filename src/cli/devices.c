@@ -3,7 +3,7 @@
 
 #include "args.h"
 #include "command.h"
-#include "equil/device.h"
+#include "equil/equil.h"
 #include "output.h"
 
 static const char nothing_found[] =

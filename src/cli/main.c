@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "command.h"
-#include "equil/device.h"
+#include "equil/equil.h"
 #include "output.h"
 
 #pragma weak command_train

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "command.h"
-#include "equil/device.h"
+#include "equil/equil.h"
 
 static bool progress_is_open; // a progress line stands on the terminal without a newline
 
