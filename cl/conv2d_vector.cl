@@ -22,20 +22,28 @@
 #ifndef OBT
 #define OBT 4
 #endif
+#ifndef KW
+#define KW kw // the filter's width where it is worth unrolling: in a plain image a tap is only one multiply-add per accumulator
+#endif
+
+// Which work-items follow each other, as `order`: what they share is in the cache.
+#define ORDER_TILES 0  // all tiles of an image, then the next blocks: its pixels
+#define ORDER_IMAGES 1 // all tiles of all images, then the next blocks: filters
+#define ORDER_BLOCKS 2 // all blocks of a tile, then the next tile: its pixels, while all filters stay
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1)))
 void conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *add_base, const ulong add_at, EQ_BUF(float, z),
                    const int x_row, const int x_plane, const int x_blocks, const int kh, const int kw, const int stride_h,
                    const int oc_blocks, const int oh, const int ow, const int z_row, const int z_step, const int z_plane,
-                   const int a_row, const int a_step, const int a_plane, const int has_add, const int blocks_outer)
+                   const int a_row, const int a_step, const int a_plane, const int has_add, const int order)
 {
     EQ_IN_PTR(float, x);
     EQ_IN_PTR(float, w);
     EQ_PTR(float, z);
-    const int tiles_w = (ow + TW - 1) / TW, tile = (int)get_global_id(0);
+    const int id0 = (int)get_global_id(0), id1 = (int)get_global_id(1), id2 = (int)get_global_id(2);
+    const int tiles_w = (ow + TW - 1) / TW, tile = order == ORDER_BLOCKS ? id1 : id0, n = order == ORDER_IMAGES ? id1 : id2;
+    const int want_b = (order == ORDER_BLOCKS ? id0 : order == ORDER_IMAGES ? id2 : id1) * OBT;
     const int want_y = tile / tiles_w * TH, want_x = tile % tiles_w * TW;
-    const int id1 = (int)get_global_id(1), id2 = (int)get_global_id(2);
-    const int want_b = (blocks_outer ? id2 : id1) * OBT, n = blocks_outer ? id1 : id2;
     const int y0 = min(want_y, oh - TH), x0 = min(want_x, ow - TW), b0 = min(want_b, oc_blocks - OBT);
     const ulong w_plane = (ulong)x_blocks * (kh * kw * BI * BLOCK);
 
@@ -52,7 +60,7 @@ void conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *add_b
     __global const float *wt = w + (ulong)b0 * w_plane;
     for (int ib = 0; ib < x_blocks; ib++, xb += x_plane) {
         for (int i = 0; i < kh; i++) {
-            for (int j = 0; j < kw; j++, wt += BI * BLOCK) {
+            for (int j = 0; j < KW; j++, wt += BI * BLOCK) {
                 __global const float *xt = xb + i * x_row + j * BI;
                 #pragma unroll
                 for (int c = 0; c < BI; c++) {

@@ -25,15 +25,17 @@
 __kernel __attribute__((reqd_work_group_size(1, 1, 1)))
 void conv2d_vector_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, dw), const int x_row, const int x_plane,
                                const int x_blocks, const int kh, const int kw, const int stride_h, const int oc_blocks, const int oh,
-                               const int ow, const int d_row, const int d_plane, const int num_rows, const int part_rows)
+                               const int ow, const int d_row, const int d_plane, const int num_rows, const int part_rows, const int blocks_first)
 {
     EQ_IN_PTR(float, x);
     EQ_IN_PTR(float, dz);
     EQ_PTR(float, dw);
     // k counts runs of NI values: [x_blocks, kh, kw (1 where a run is a filter's row), SPLIT]
-    const int k = (int)get_global_id(0), taps_w = BI == 1 ? 1 : kw;
+    // blocks_first: neighbouring work-items share x, and a part's rows of dz stay in the cache; else the other way round.
+    const int id0 = (int)get_global_id(0), id1 = (int)get_global_id(1);
+    const int k = blocks_first ? id1 : id0, taps_w = BI == 1 ? 1 : kw;
     const int part = k % SPLIT, j = k / SPLIT % taps_w, i = k / (SPLIT * taps_w) % kh, ib = k / (SPLIT * taps_w * kh);
-    const int want_b = (int)get_global_id(1) * OBT, b0 = min(want_b, oc_blocks - OBT);
+    const int want_b = (blocks_first ? id0 : id1) * OBT, b0 = min(want_b, oc_blocks - OBT);
     const int first = (int)get_global_id(2) * part_rows, end = min(first + part_rows, num_rows);
 
     vecf acc[OBT][NI];

@@ -4,7 +4,10 @@
 
 #include "op/conv2d.h"
 
-enum { MAX_TILE_ROWS = 4, MAX_TILE_BLOCKS = 8, LARGE_FILTER_BYTES = 2 << 20 };
+enum { MAX_TILE_ROWS = 4, MAX_TILE_BLOCKS = 8, SMALL_FILTER_BYTES = 512 << 10, LARGE_FILTER_BYTES = 2 << 20 };
+
+// As ORDER_* in cl/conv2d_vector.cl.
+enum order { ORDER_TILES, ORDER_IMAGES, ORDER_BLOCKS };
 
 struct tile {
     int rows, columns, blocks;
@@ -43,28 +46,44 @@ static struct tile choose_tile(const struct eq_conv2d_view *z)
     return best;
 }
 
+// Small filters stay in the second-level cache while pixels pass once; large ones pass once while all images do; else an image stays.
+static enum order choose_order(const struct eq_conv2d_job *job)
+{
+    const struct eq_conv2d_view *x = &job->x, *z = &job->z;
+    const double filter_bytes = 4.0 * z->blocks * z->block * x->blocks * x->block * job->kh * job->kw;
+    if (filter_bytes <= SMALL_FILTER_BYTES)
+        return ORDER_BLOCKS;
+    return filter_bytes > LARGE_FILTER_BYTES && filter_bytes > 4.0 * x->blocks * x->plane ? ORDER_IMAGES : ORDER_TILES;
+}
+
+static struct eq_range make_range(enum order order, size_t tiles, size_t groups, size_t images)
+{
+    const size_t local[3] = { 1, 1, 1 };
+    if (order == ORDER_BLOCKS)
+        return eq_range_3d((const size_t[]){ groups, tiles, images }, local);
+    if (order == ORDER_IMAGES)
+        return eq_range_3d((const size_t[]){ tiles, images, groups }, local);
+    return eq_range_3d((const size_t[]){ tiles, groups, images }, local);
+}
+
 eq_status eq_conv2d_vector_emit(struct eq_list *list, const struct eq_conv2d_job *job)
 {
     const struct eq_conv2d_view *x = &job->x, *z = &job->z, *add = &job->add;
     assert(x->halo >= -job->first_y && x->halo >= -job->first_x);
     const struct tile tile = choose_tile(z);
-    const struct eq_options options = eq_options_format("-DBLOCK=%d -DBI=%d -DSTRIDE=%d -DTH=%d -DTW=%d -DOBT=%d", z->block, x->block,
-                                                        job->stride_w, tile.rows, tile.columns, tile.blocks);
+    const struct eq_options width = x->block == 1 ? eq_options_format("%d", job->kw) : eq_options_format("kw"); // plain: unrolled
+    const struct eq_options options = eq_options_format("-DBLOCK=%d -DBI=%d -DSTRIDE=%d -DTH=%d -DTW=%d -DOBT=%d -DKW=%s", z->block,
+                                                        x->block, job->stride_w, tile.rows, tile.columns, tile.blocks, width.text);
     const size_t tiles = (size_t)ceil_div(z->h, tile.rows) * (size_t)ceil_div(z->w, tile.columns);
-    const size_t groups = (size_t)ceil_div(z->blocks, tile.blocks), images = (size_t)x->n;
-    // Large filters stay in the cache while all images pass, else an image stays while all filters pass.
-    const double filter_bytes = 4.0 * z->blocks * z->block * x->blocks * x->block * job->kh * job->kw;
-    const bool is_blocks_outer = filter_bytes > LARGE_FILTER_BYTES && filter_bytes > 4.0 * x->blocks * x->plane;
+    const enum order order = choose_order(job);
     const ptrdiff_t first = (ptrdiff_t)job->first_y * x->row + (ptrdiff_t)job->first_x * x->step;
     const struct eq_launch launch = {
         .source = "conv2d_vector", .options = options.text, .kernel = "conv2d_vector",
-        .range = eq_range_3d((const size_t[]){ tiles, is_blocks_outer ? images : groups, is_blocks_outer ? groups : images },
-                             (const size_t[]){ 1, 1, 1 }),
-        .cost = job->cost,
+        .range = make_range(order, tiles, (size_t)ceil_div(z->blocks, tile.blocks), (size_t)x->n), .cost = job->cost,
     };
     return eq_list_kernel(list, &launch,
         EQ_ARGS(EQ_REF(eq_ref_plus(x->origin, (size_t)first)), EQ_REF(job->filter), EQ_REF(job->has_add ? add->origin : EQ_REF_NONE),
                 EQ_REF(z->origin), EQ_I32(x->row), EQ_I32(x->plane), EQ_I32(x->blocks), EQ_I32(job->kh), EQ_I32(job->kw),
                 EQ_I32(job->stride_h), EQ_I32(z->blocks), EQ_I32(z->h), EQ_I32(z->w), EQ_I32(z->row), EQ_I32(z->step), EQ_I32(z->plane),
-                EQ_I32(add->row), EQ_I32(add->step), EQ_I32(add->plane), EQ_I32(job->has_add), EQ_I32(is_blocks_outer)));
+                EQ_I32(add->row), EQ_I32(add->step), EQ_I32(add->plane), EQ_I32(job->has_add), EQ_I32(order)));
 }

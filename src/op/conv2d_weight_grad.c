@@ -6,6 +6,9 @@
 
 enum { X, DZ };
 enum { MIN_PART_ROWS = 8, MIN_PART_PIXELS = 128, MAX_PARTS_BYTES = 64 << 20 };
+// CPUs: operands above LARGE_BYTES are cut into parts of about CHUNK_BYTES, so that the smaller operand's part stays in the second-level
+// cache; a part has MIN_CHUNK_PIXELS or more, so that writing and merging partial sums costs less than a tenth of making them.
+enum { LARGE_BYTES = 4 << 20, CHUNK_BYTES = 512 << 10, MIN_CHUNK_PIXELS = 392 };
 
 static int ceil_div(int a, int b)
 {
@@ -50,11 +53,32 @@ static int vector_runs(const struct eq_tensor *w, struct tile tile)
     return w->block_in == 1 ? rows : rows * w->w * (w->block_in / tile.values);
 }
 
+// Bytes of an operand that are read for one pixel of dz.
+static double pixel_bytes(int channels, int block)
+{
+    return 4.0 * ceil_div(channels, block) * block;
+}
+
+// Whether dz is the smaller operand.
+static bool is_dz_smaller(const struct eq_tensor *w)
+{
+    return pixel_bytes(w->n, w->block) < pixel_bytes(w->c, w->block_in);
+}
+
 static struct split vector_split(const struct eq_target *target, const struct eq_tensor *w, const struct eq_tensor *dz)
 {
     const struct tile tile = vector_tile(w, dz);
     const double groups = (double)vector_runs(w, tile) * ceil_div(eq_tensor_blocks(dz), tile.blocks);
-    return make_split(groups, 8.0 * target->compute_units, dz->n * dz->h, MIN_PART_ROWS, 4.0 * (double)eq_tensor_elems(w));
+    // the smaller operand, or, where that is next to nothing, the blocks of dz that pass beside it
+    const double smaller = is_dz_smaller(w) ? pixel_bytes(w->n, w->block) : pixel_bytes(w->c, w->block_in);
+    const double beside = 4.0 * tile.blocks * w->block, pixel = smaller > beside ? smaller : beside;
+    const double pixels = (double)dz->n * dz->h * dz->w, filter_bytes = 4.0 * (double)eq_tensor_elems(w);
+    const struct split split = make_split(groups, 8.0 * target->compute_units, dz->n * dz->h, MIN_PART_ROWS, filter_bytes);
+    if (pixels * pixel <= LARGE_BYTES)
+        return split;
+    const double chunk = CHUNK_BYTES / pixel > MIN_CHUNK_PIXELS ? CHUNK_BYTES / pixel : MIN_CHUNK_PIXELS;
+    const struct split local = make_split(1, pixels / chunk, dz->n * dz->h, 1, filter_bytes);
+    return local.parts > split.parts ? local : split;
 }
 
 // Work-group tile of the GPU kernel: 4 * lanes_oc output channels x 64 * quads values of k.
@@ -125,17 +149,19 @@ static eq_status emit_vector(struct eq_list *list, const struct eq_call *call, c
     const struct tile tile = vector_tile(w, &call->input[DZ]);
     const struct eq_options options = eq_options_format("-DBLOCK=%d -DBI=%d -DNI=%d -DSTRIDE=%d -DOBT=%d -DSTEP=%d", dz.block, x.block,
                                                         tile.values, a->stride_w, tile.blocks, tile.step);
+    const bool is_blocks_first = is_dz_smaller(w);
+    const size_t runs = (size_t)vector_runs(w, tile), groups = (size_t)ceil_div(dz.blocks, tile.blocks);
     const ptrdiff_t first = -((ptrdiff_t)a->pad_h * x.row + (ptrdiff_t)a->pad_w * x.step);
     const struct eq_launch launch = {
         .source = "conv2d_vector_weight_grad", .options = options.text, .kernel = "conv2d_vector_weight_grad",
-        .range = eq_range_3d((const size_t[]){ (size_t)vector_runs(w, tile), (size_t)ceil_div(dz.blocks, tile.blocks), (size_t)split.parts },
+        .range = eq_range_3d((const size_t[]){ is_blocks_first ? groups : runs, is_blocks_first ? runs : groups, (size_t)split.parts },
                              (const size_t[]){ 1, 1, 1 }),
         .cost = cost(call),
     };
     return eq_list_kernel(list, &launch,
         EQ_ARGS(EQ_REF(eq_ref_plus(x.origin, (size_t)first)), EQ_REF(dz.origin), EQ_REF(dw), EQ_I32(x.row), EQ_I32(x.plane),
                 EQ_I32(x.blocks), EQ_I32(w->h), EQ_I32(w->w), EQ_I32(a->stride_h), EQ_I32(dz.blocks), EQ_I32(dz.h), EQ_I32(dz.w),
-                EQ_I32(dz.row), EQ_I32(dz.plane), EQ_I32(dz.n * dz.h), EQ_I32(split.size)));
+                EQ_I32(dz.row), EQ_I32(dz.plane), EQ_I32(dz.n * dz.h), EQ_I32(split.size), EQ_I32(is_blocks_first)));
 }
 
 static eq_status emit_simt(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, struct eq_ref dw, struct split split)
