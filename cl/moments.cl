@@ -231,17 +231,17 @@ void NAME(moments_cross)(INPUTS, EQ_BUF(float, sums), EQ_BUF(float, tiles), STRI
     const int b = tile / span, bi = first_block(b, group) + tile - b * span;
     const int item = get_local_id(0), slice = item / (QUADS * QUADS);
     const int row = item / QUADS % QUADS * 4, column = item % QUADS * 4; // first of 4
-    const int chunk = (pixels + parts - 1) / parts, from = part * chunk, to = min(pixels, from + chunk);
-    if (bi >= blocks || bi < (GRAD ? 0 : b))
-        return;
+    const bool wanted = bi < blocks && bi >= (GRAD ? 0 : b); // no return: barriers follow
+    const int chunk = (pixels + parts - 1) / parts, from = part * chunk, to = wanted ? min(pixels, from + chunk) : 0;
+    const int safe = wanted ? bi : b;
     float4 product0 = (float4)(0.0f), product1 = product0, product2 = product0, product3 = product0, sum = product0, diagonal = product0;
-    __global const float *zp = PLANE(z, n, bi) + column;
+    __global const float *zp = PLANE(z, n, safe) + column;
 #if GRAD
-    const float4 k = vload4(0, pivot + bi * BLOCK + column);
+    const float4 k = vload4(0, pivot + safe * BLOCK + column);
     __global const float *dp = PLANE(dout, n, b) + row;
     __global const float *op = out + (act == ACT_NONE ? 0 : (size_t)n * out_image + (size_t)b * out_plane + row);
 #else
-    const float4 k = vload4(0, z + (size_t)bi * z_plane + column), k_left = vload4(0, z + (size_t)b * z_plane + row);
+    const float4 k = vload4(0, z + (size_t)safe * z_plane + column), k_left = vload4(0, z + (size_t)b * z_plane + row);
     __global const float *lp = PLANE(z, n, b) + row;
 #endif
     for (int p = from + slice; p < to; p += SLICES) {
@@ -267,7 +267,7 @@ void NAME(moments_cross)(INPUTS, EQ_BUF(float, sums), EQ_BUF(float, tiles), STRI
     product3 = add_slices(product3, partial, item, slice);
     sum = add_slices(sum, partial, item, slice);
     diagonal = add_slices(diagonal, partial, item, slice);
-    if (slice == 0) {
+    if (slice == 0 && wanted) {
         __global float *to_tile = tiles + (at * blocks * span + tile) * BLOCK * BLOCK + row * BLOCK + column;
         vstore4(product0, 0, to_tile);
         vstore4(product1, 0, to_tile + BLOCK);

@@ -97,23 +97,23 @@ void reweight(EQ_IN(float, value), EQ_IN(float, value_sum), EQ_IN(float, w1), EQ
     __local float partial[WG];
     const int n = get_group_id(0), images = get_num_groups(0), item = get_local_id(0);
     __global float *out = active + n * hidden_stride, *h = normal + n * hidden_stride;
-    if (n == 0) {
-        float sum = 0.0f;
-        for (int c = item; c < channels && layer_norm && training; c += WG)
-            sum += value_sum[c];
-        sum = group_sum(sum, partial);
-        if (item == 0) {
-            float s = 1.0f;
-            if (layer_norm && training) {
-                s = sqrt(sum / ((float)images * channels));
-                run_scale[0] = EQ_MAD(momentum, s - run_scale[0], run_scale[0]);
-            } else if (layer_norm) {
-                s = run_scale[0];
-            }
-            spread[0] = s;
-        }
-    }
+    // Every group adds up the spread, though only the first one needs it, and SE goes through the sums of LayerNorm: barriers must not
+    // depend on the group (PoCL 3.1 compiles such ones wrongly).
     float sum = 0.0f;
+    for (int c = item; c < channels && layer_norm && training; c += WG)
+        sum += value_sum[c];
+    sum = group_sum(sum, partial);
+    if (n == 0 && item == 0) {
+        float s = 1.0f;
+        if (layer_norm && training) {
+            s = sqrt(sum / ((float)images * channels));
+            run_scale[0] = EQ_MAD(momentum, s - run_scale[0], run_scale[0]);
+        } else if (layer_norm) {
+            s = run_scale[0];
+        }
+        spread[0] = s;
+    }
+    sum = 0.0f;
     for (int j = item; j < hidden_stride; j += WG) {
         const float v = j < hidden ? dot_row(w1 + (size_t)j * channels, value + n * stride, channels) : 0.0f;
         sum += v;
@@ -122,19 +122,17 @@ void reweight(EQ_IN(float, value), EQ_IN(float, value_sum), EQ_IN(float, w1), EQ
         else
             out[j] = j < hidden ? fmax(v + bias[j], 0.0f) : 0.0f;
     }
-    if (!layer_norm)
-        return;
     const float mean = group_sum(sum, partial) / hidden;
     float square = 0.0f;
-    for (int j = item; j < hidden; j += WG)
+    for (int j = item; j < hidden && layer_norm; j += WG)
         square = EQ_MAD(h[j] - mean, h[j] - mean, square);
     const float inverse = 1.0f / sqrt(group_sum(square, partial) / hidden + LAYER_NORM_EPS);
-    for (int j = item; j < hidden_stride; j += WG) {
+    for (int j = item; j < hidden_stride && layer_norm; j += WG) {
         const float v = j < hidden ? (h[j] - mean) * inverse : 0.0f;
         h[j] = v;
         out[j] = j < hidden ? fmax(EQ_MAD(v, gain[j], bias[j]), 0.0f) : 0.0f;
     }
-    if (item == 0)
+    if (item == 0 && layer_norm)
         deviation[n] = inverse;
 }
 
