@@ -1,0 +1,113 @@
+// Fully connected layer through CLBlast: y = x w^T + b, and its gradients dx = dy w, dw = dy^T x, db = sum of dy over the rows.
+#include "op/op.h"
+
+enum { X = 0, W = 1, B = 2, DY = 2, GROUP = 64 };
+
+static eq_status check_rows(const char *name, const char *what, const struct eq_tensor *t)
+{
+    char text[64];
+    EQ_TRY(eq_tensor_check(t));
+    EQ_REQUIRE(t->form == EQ_FORM_PLAIN && t->dtype == EQ_F32 && t->h == 1 && t->w == 1, EQ_ERR_SHAPE, "%s: %s is %s %s, not plain f32 rows",
+               name, what, eq_dtype_name(t->dtype), eq_tensor_shape_text(t, text));
+    return EQ_OK;
+}
+
+static eq_status check(const char *name, const struct eq_call *call)
+{
+    const struct eq_tensor *x = &call->input[X], *w = &call->input[W];
+    EQ_TRY(check_rows(name, "the input", x));
+    EQ_TRY(check_rows(name, "the weight", w));
+    EQ_REQUIRE(w->c == x->c, EQ_ERR_SHAPE, "%s: the input has %d channels, the weight [%d, %d] takes %d", name, x->c, w->n, w->c, w->c);
+    return EQ_OK;
+}
+
+static eq_status shape(struct eq_call *call)
+{
+    const struct eq_tensor *x = &call->input[X], *w = &call->input[W], *b = &call->input[B];
+    EQ_TRY(check("linear", call));
+    EQ_REQUIRE(b->dtype == EQ_F32 && b->form == EQ_FORM_PLAIN && eq_tensor_logical(b) == (size_t)w->n, EQ_ERR_SHAPE,
+               "linear: the bias has %zu elements, the weight [%d, %d] has %d rows", eq_tensor_logical(b), w->n, w->c, w->n);
+    call->num_outputs = 1;
+    call->output[0] = eq_tensor_plain(EQ_F32, x->n, w->n, 1, 1);
+    return EQ_OK;
+}
+
+static struct eq_cost cost(const struct eq_call *call)
+{
+    const double n = call->input[X].n, c = call->input[X].c, k = call->input[W].n;
+    return (struct eq_cost){ 2.0 * n * c * k + n * k, 4.0 * (n * c + c * k + k + n * k) };
+}
+
+static eq_status emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out)
+{
+    const int n = call->input[X].n, c = call->input[X].c, k = call->input[W].n;
+    const struct eq_launch bias = {
+        .source = "linear", .kernel = "linear_bias", .range = eq_range_1d((size_t)k, GROUP), .cost = { 0, 4.0 * ((double)n * k + k) },
+    };
+    const struct eq_gemm product = { .m = n, .n = k, .k = c, .transpose_b = true, .alpha = 1, .beta = 1, .lda = c, .ldb = c, .ldc = k };
+    EQ_TRY(eq_list_kernel(list, &bias, EQ_ARGS(EQ_REF(in[B]), EQ_REF(out[0]), EQ_I32(n), EQ_I32(k))));
+    return eq_list_gemm(list, &product, in[X], in[W], out[0]);
+}
+
+static eq_status gradient(const struct eq_call *call, struct eq_tape *tape)
+{
+    (void)call;
+    if (tape->output_grad[0] == EQ_NO_VALUE || !(tape->wants[X] || tape->wants[W] || tape->wants[B]))
+        return EQ_OK;
+    const int inputs[] = { tape->input[X], tape->input[W], tape->output_grad[0] };
+    int outputs[EQ_MAX_OPERANDS];
+    EQ_TRY(tape->call(tape, &eq_op_linear_grad, NULL, inputs, 3, outputs));
+    for (int i = 0; i < 3; i++)
+        if (tape->wants[i])
+            EQ_TRY(tape->give(tape, i, outputs[i]));
+    return EQ_OK;
+}
+
+const struct eq_op eq_op_linear = {
+    .name = "linear",
+    .shape = shape,
+    .emit = emit,
+    .gradient = gradient,
+    .cost = cost,
+};
+
+// ---- gradient
+
+static eq_status grad_shape(struct eq_call *call)
+{
+    const struct eq_tensor *x = &call->input[X], *w = &call->input[W], *dy = &call->input[DY];
+    EQ_TRY(check("linear_grad", call));
+    EQ_TRY(check_rows("linear_grad", "the gradient", dy));
+    EQ_REQUIRE(dy->n == x->n && dy->c == w->n, EQ_ERR_SHAPE, "linear_grad: the gradient is [%d, %d], not [%d, %d]", dy->n, dy->c, x->n, w->n);
+    call->num_outputs = 3;
+    call->output[0] = *x;
+    call->output[1] = *w;
+    call->output[2] = eq_tensor_vector(w->n);
+    return EQ_OK;
+}
+
+static struct eq_cost grad_cost(const struct eq_call *call)
+{
+    const double n = call->input[X].n, c = call->input[X].c, k = call->input[W].n;
+    return (struct eq_cost){ 4.0 * n * c * k + n * k, 4.0 * (2.0 * n * c + 2.0 * c * k + k + n * k) };
+}
+
+static eq_status grad_emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out)
+{
+    const int n = call->input[X].n, c = call->input[X].c, k = call->input[W].n;
+    const struct eq_gemm dx = { .m = n, .n = c, .k = k, .alpha = 1, .lda = k, .ldb = c, .ldc = c };
+    const struct eq_gemm dw = { .m = k, .n = c, .k = n, .transpose_a = true, .alpha = 1, .lda = k, .ldb = c, .ldc = c };
+    const struct eq_launch db = {
+        .source = "linear", .kernel = "linear_bias_grad", .range = eq_range_1d((size_t)k, GROUP), .cost = { (double)n * k, 4.0 * ((double)n * k + k) },
+    };
+    EQ_TRY(eq_list_gemm(list, &dx, in[DY], in[W], out[0]));
+    EQ_TRY(eq_list_gemm(list, &dw, in[DY], in[X], out[1]));
+    return eq_list_kernel(list, &db, EQ_ARGS(EQ_REF(in[DY]), EQ_REF(out[2]), EQ_I32(n), EQ_I32(k)));
+}
+
+const struct eq_op eq_op_linear_grad = {
+    .name = "linear_grad",
+    .shape = grad_shape,
+    .emit = grad_emit,
+    .cost = grad_cost,
+};

@@ -1,0 +1,52 @@
+// Helpers that ops share.
+#include "op/op.h"
+
+#include <assert.h>
+#include <limits.h>
+
+#include "op/flat.h"
+
+enum { FLAT_GROUP = 64 };
+
+struct eq_options eq_options_format(const char *format, ...)
+{
+    struct eq_options options;
+    va_list args;
+    va_start(args, format);
+    const int length = vsnprintf(options.text, sizeof options.text, format, args);
+    va_end(args);
+    assert(length >= 0 && (size_t)length < sizeof options.text);
+    (void)length;
+    return options;
+}
+
+int eq_flat_chunk(const struct eq_target *target)
+{
+    return target->family == EQ_FAMILY_VECTOR ? EQ_FLAT_CHUNK : 1;
+}
+
+struct eq_range eq_flat_range(const struct eq_target *target, size_t elems, size_t rows)
+{
+    const size_t chunk = (size_t)eq_flat_chunk(target), items = (elems + chunk - 1) / chunk;
+    return eq_range_2d(items, rows, chunk > 1 ? 1 : FLAT_GROUP, 1);
+}
+
+struct eq_planes eq_planes(const struct eq_tensor *tensor, struct eq_ref ref)
+{
+    return (struct eq_planes){
+        .at = ref, .origin = eq_ref_plus(ref, eq_tensor_origin(tensor)), .planes = tensor->n * eq_tensor_blocks(tensor),
+        .h = tensor->h, .w = tensor->w, .halo = tensor->halo, .row = (int)eq_tensor_row(tensor), .plane = (int)eq_tensor_plane(tensor),
+    };
+}
+
+eq_status eq_planes_check(const char *op, const struct eq_tensor *tensor)
+{
+    char text[64];
+    EQ_TRY(eq_tensor_check(tensor));
+    EQ_REQUIRE(tensor->form == EQ_FORM_BLOCKED, EQ_ERR_SHAPE, "%s: a tensor of shape %s is not in blocks of channels", op,
+               eq_tensor_shape_text(tensor, text));
+    EQ_REQUIRE(eq_tensor_plane(tensor) <= INT_MAX && (size_t)tensor->n * (size_t)eq_tensor_blocks(tensor) <= INT_MAX / 64, EQ_ERR_UNSUPPORTED,
+               "%s: a tensor of shape %s has planes of %zu elements; this version takes up to %d", op, eq_tensor_shape_text(tensor, text),
+               eq_tensor_plane(tensor), INT_MAX);
+    return EQ_OK;
+}
