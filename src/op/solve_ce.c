@@ -40,11 +40,13 @@ static bool is_vector(const struct eq_list *list)
     return eq_list_target(list)->family == EQ_FAMILY_VECTOR;
 }
 
-// Work-items per matrix.
+// Work-items per matrix. Where vectors rule one would do, but Mesa's llvmpipe ends a work-item's loops after 65535 rounds.
 static int group_size(const struct eq_list *list, const struct eq_solve_groups *s)
 {
     const int wanted = s->padded <= 16 ? 64 : 256, most = eq_unit_group_size(eq_list_target(list));
-    return is_vector(list) ? 1 : wanted < most ? wanted : most;
+    if (is_vector(list))
+        return s->padded <= 16 ? 1 : 16;
+    return wanted < most ? wanted : most;
 }
 
 static struct eq_options options(const struct eq_list *list, const struct eq_solve_groups *s)
