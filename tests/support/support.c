@@ -245,7 +245,8 @@ static void check_inputs(const struct eq_test_call *test, const struct image *im
     }
 }
 
-// Packing the values again must give what is stored: halo and padding channels are zero.
+// Packing the values again must give what is stored: halo and padding channels are zero. In integer outputs (places of maxima) they
+// mean nothing.
 static void check_stored(const struct eq_test_call *test, const struct image *image, int o)
 {
     const struct eq_tensor *tensor = &test->shaped.output[o];
@@ -260,7 +261,7 @@ static void check_stored(const struct eq_test_call *test, const struct image *im
         memcpy(&value, &stored[k], 4);
         ck_assert_msg(stored[k] != POISON, "%s, %s (%s): output %d, stored element %zu of %zu was not written", test->op->name, test->name,
                       eq_test_variant_name(), o, k, elems);
-        ck_assert_msg(stored[k] == word || (value == 0 && packed[k] == 0),
+        ck_assert_msg(tensor->dtype != EQ_F32 || stored[k] == word || (value == 0 && packed[k] == 0),
                       "%s, %s (%s): output %d, stored element %zu of %zu is %g: halo and padding channels must be zero", test->op->name,
                       test->name, eq_test_variant_name(), o, k, elems, (double)value);
     }
@@ -344,7 +345,7 @@ double eq_test_error(const float *got, const double *want, size_t n)
     double error = 0;
     for (size_t i = 0; i < n; i++) {
         const double e = fabs(got[i] - want[i]);
-        if (!(e <= error)) // a NaN is an error
+        if (!(e <= error)) // so that a NaN counts
             error = isnan(e) ? INFINITY : e;
     }
     return error == 0 ? 0 : error / max;
