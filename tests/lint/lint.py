@@ -171,6 +171,36 @@ def check_root(root, names):
             yield "%s: not executable" % entry
 
 
+def check_lists(root, names):
+    """Every source, kernel and test is named in a list of a meson.build; nothing is left lying about."""
+    lists = {}
+
+    def is_listed(build_file, word):
+        if build_file not in lists:
+            path = os.path.join(root, build_file)
+            lines = lines_of(root, build_file) if os.path.exists(path) else []
+            lists[build_file] = {word for line in lines for word in re.findall(r"'([^']*)'", line.split("#")[0])}
+        return word in lists[build_file]
+
+    for name in names:
+        folder, base = os.path.split(name)
+        stem, ending = os.path.splitext(base)
+        if folder == "src/op" and ending == ".c" or folder == "cl" and ending == ".cl" or folder == "tests/op" and ending == ".c":
+            place, word = "src/op/meson.build", stem
+        elif re.match(r"src/\w+$", folder) and ending == ".c":
+            place, word = folder + "/meson.build", base
+        elif folder == "tests/support" and ending in (".c", ".sh"):
+            place, word = "tests/meson.build", "support/" + base
+        elif folder == "tests/lint" and base != "lint.py" and ending in (".c", ".sh", ".py"):
+            place, word = folder + "/meson.build", base
+        elif re.match(r"tests/\w+$", folder) and folder.split("/")[1] in LAYERS and ending in (".c", ".sh"):
+            place, word = "tests/meson.build", base if ending == ".sh" else stem
+        else:
+            continue
+        if not is_listed(place, word):
+            yield "%s: not in a list of %s" % (name, place)
+
+
 def run_compiler(command, about):
     result = subprocess.run(command, capture_output=True, text=True)
     return [] if result.returncode == 0 else ["%s: %s\n%s" % (about, " ".join(command), result.stderr)]
@@ -233,7 +263,7 @@ def check_exports(build):
             yield "%s exports %s" % (library, symbol)
 
 
-RULES = {"layers": check_layers, "sizes": check_sizes, "words": check_words, "text": check_text, "root": check_root,
+RULES = {"layers": check_layers, "sizes": check_sizes, "words": check_words, "text": check_text, "root": check_root, "lists": check_lists,
          "headers": check_headers, "kernels": check_kernels}
 
 

@@ -15,6 +15,7 @@ CLEAN = {
     "src/rt/b.c": '#include "base/a.h"\n#include <CL/cl.h>\n',
     "cl/a.cl": "__kernel void a_fwd(__global float *x) {\n    x[get_global_id(0)] = BLOCK;\n}\n",
     "cl/common.clh": "\n#define A\n",
+    "src/base/meson.build": "'a.c'\n", "src/rt/meson.build": "'b.c'\n", "src/op/meson.build": "'a'\n",
 }
 LONG_FUNCTION = "int eq_a(void) {\n" + "    eq_b();\n" * 121 + "}\n"
 BREACHES = [
@@ -36,6 +37,10 @@ BREACHES = [
     ("text", "src/base/a.c", "int a;"),
     ("text", "src/base/a.c", "// " + "a" * 126 + "\n"),
     ("root", "Makefile", "all:\n"),
+    ("lists", "src/base/b.c", "\n"),
+    ("lists", "cl/b.cl", "\n"),
+    ("lists", "tests/op/b.c", "\n"),
+    ("lists", "tests/cli/b.sh", "\n"),
     ("headers", "include/equil/base.h", "eq_status eq_a(void);\n"),
     ("headers", "include/equil/base.h", "#ifndef A_H\n#define A_H\nextern int class;\n#endif\n"),
     ("kernels", "cl/a.cl", "__kernel void a_fwd(__global float *x) {\n    int unused;\n    x[0] = 1;\n}\n"),
@@ -60,7 +65,7 @@ def run(rule, files):
 
 def main():
     failed = 0
-    for rule in ("layers", "sizes", "words", "text", "root", "headers", "kernels"):
+    for rule in ("layers", "sizes", "words", "text", "root", "lists", "headers", "kernels"):
         result = run(rule, CLEAN)
         if result.returncode not in (0, 77):
             failed += 1
@@ -70,7 +75,7 @@ def main():
         if result.returncode not in (1, 77):
             failed += 1
             print("%s does not find the breach in %s: %r (exit %d)" % (rule, name, text[:60], result.returncode))
-    print("%d of %d checks failed" % (failed, len(BREACHES) + 7))
+    print("%d of %d checks failed" % (failed, len(BREACHES) + 8))
     return 1 if failed else 0
 
 
