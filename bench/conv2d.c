@@ -1,7 +1,9 @@
-// Speed of the convolutions of ResNet-50 at 224 x 224, in all three directions, against the device's measured multiply-add peak.
+// Speed of the convolutions of ResNet-50 at 224 x 224, in all three directions, against the device's measured multiply-add
+// peak.
 //     conv2d [batch [seconds per layer and direction [layer]]]
-// Each layer is verified first: a pixel of z, dx and dw is compared with a sum in double. Times are the best of repeats, with the peak
-// measured beside each layer, because clocks and neighbours change it. The last line is the mean over the network, by time.
+// Each layer is verified first: a pixel of z, dx and dw is compared with a sum in double. Times are the best of repeats, with
+// the peak measured beside each layer, because clocks and neighbours change it. The last line is the mean over the network, by
+// time.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,7 +60,8 @@ static size_t index_of(const struct eq_tensor *t, int n, int c, int y, int x)
 }
 
 // The last element of each direction's result, but for the tap (the middle one), in double.
-static double expected(int direction, const struct conv2d_layer *l, const struct operand *x, const struct operand *w, const struct operand *z)
+static double expected(int direction, const struct conv2d_layer *l, const struct operand *x, const struct operand *w,
+                       const struct operand *z)
 {
     const int pad = l->kernel / 2, n = x->tensor.n - 1, last = l->size - 1, last_z = z->tensor.h - 1;
     double sum = 0;
@@ -68,7 +71,8 @@ static double expected(int direction, const struct conv2d_layer *l, const struct
                 for (int j = 0; j < l->kernel; j++) {
                     const int y = last_z * l->stride + i - pad, k = last_z * l->stride + j - pad;
                     if (y >= 0 && y <= last && k >= 0 && k <= last)
-                        sum += (double)x->plain[index_of(&x->tensor, n, c, y, k)] * w->plain[index_of(&w->tensor, l->oc - 1, c, i, j)];
+                        sum += (double)x->plain[index_of(&x->tensor, n, c, y, k)] *
+                               w->plain[index_of(&w->tensor, l->oc - 1, c, i, j)];
                 }
     if (direction == 1)
         for (int c = 0; c < l->oc; c++)
@@ -88,8 +92,8 @@ static double expected(int direction, const struct conv2d_layer *l, const struct
     return sum;
 }
 
-static void verify(int direction, const struct conv2d_layer *l, const struct operand *x, const struct operand *w, const struct operand *z,
-                   const struct operand *out)
+static void verify(int direction, const struct conv2d_layer *l, const struct operand *x, const struct operand *w,
+                   const struct operand *z, const struct operand *out)
 {
     const struct eq_tensor *t = &out->tensor;
     float *stored = eq_malloc(eq_tensor_elems(t), sizeof *stored), *plain = eq_malloc(eq_tensor_logical(t), sizeof *plain);
@@ -142,8 +146,11 @@ static double run_direction(int direction, const struct conv2d_layer *l, int bat
     const struct eq_tensor zt = eq_tensor_blocked(batch, l->oc, oh, oh, block, 0);
     const struct eq_tensor tensors[NUM_DIRECTIONS][2] = { { xt, wt }, { zt, wt }, { xt, zt } };
 
-    struct eq_call call = { .op = ops[direction], .attributes = attributes[direction], .target = &device->target,
-                            .num_inputs = direction == 1 ? 3 : 2, .has = { true, true, false },
+    struct eq_call call = { .op = ops[direction],
+                            .attributes = attributes[direction],
+                            .target = &device->target,
+                            .num_inputs = direction == 1 ? 3 : 2,
+                            .has = { true, true, false },
                             .input = { tensors[direction][0], tensors[direction][1] } };
     check(call.op->shape(&call));
     *flops = call.op->cost(&call).flops;
@@ -179,8 +186,8 @@ int main(int argc, char **argv)
     const double seconds = argc > 2 ? atof(argv[2]) : 0.2;
     double time[NUM_DIRECTIONS] = { 0 }, flops[NUM_DIRECTIONS] = { 0 }, at_peak[NUM_DIRECTIONS] = { 0 };
     check(eq_device_open(NULL, &device));
-    printf("# %s, driver %s, batch %d: GFLOP/s and share of the peak of multiply-adds\n", eq_device_name(device), eq_device_driver(device),
-           batch);
+    printf("# %s, driver %s, batch %d: GFLOP/s and share of the peak of multiply-adds\n", eq_device_name(device),
+           eq_device_driver(device), batch);
     printf("%-28s %22s %22s %22s %8s\n", "layer", direction_names[0], direction_names[1], direction_names[2], "peak");
     for (int i = 0; i < (int)(sizeof conv2d_resnet50 / sizeof *conv2d_resnet50); i++) {
         const struct conv2d_layer *l = &conv2d_resnet50[i];

@@ -1,13 +1,13 @@
-// Convolution for GPUs: an implicit matrix product [oc, k] x [k, pixels] with k = (input block, kh, kw, channel), tiles of both in local
-// memory, filters and pixels of all images guarded: no halo is needed. Also computes data gradients, as convolutions of dz with
-// transposed filters (conv2d_filter.cl), one launch per parity class of the output pixel.
+// Convolution for GPUs: an implicit matrix product [oc, k] x [k, pixels] with k = (input block, kh, kw, channel), tiles of both
+// in local memory, filters and pixels of all images guarded: no halo is needed. Also computes data gradients, as convolutions
+// of dz with transposed filters (conv2d_filter.cl), one launch per parity class of the output pixel.
 //   x    f32 [n, x_blocks, ih, iw, BI]                     read    first element: pixel (0, 0)
 //   w    f32 [oc_blocks, x_blocks, KH, KW, BI, BLOCK]      read
 //   add  f32 as z                                          read    only where has_add; may be z itself
 //   z    f32 [n, oc_blocks, oh, ow, BLOCK]                 write   pixels z_step apart, rows z_row apart
-// A work-group makes 4 NTO output channels of NTP * PT pixels; a work-item 4 channels of PT pixels. Lanes lie over channels first, so
-// that reads of filters, writes of z and, through blocks, reads of x go to neighbouring addresses. The next tiles are read
-// into registers while the present ones are multiplied. The tile of pixels is padded by a float4 against bank conflicts.
+// A work-group makes 4 NTO output channels of NTP * PT pixels; a work-item 4 channels of PT pixels. Lanes lie over channels
+// first, so that reads of filters, writes of z and, through blocks, reads of x go to neighbouring addresses. The next tiles are
+// read into registers while the present ones are multiplied. The tile of pixels is padded by a float4 against bank conflicts.
 #ifndef BI
 #define BI BLOCK // input channels in a block: BLOCK, or 1 for a plain image
 #endif
@@ -73,9 +73,9 @@ static long place_x(const struct source *source, int k, int num_k, int ih, int i
 __kernel __attribute__((reqd_work_group_size(GROUP, 1, 1)))
 void conv2d_simt(EQ_IN(float, x), EQ_IN(float, w), __global const float *add_base, const ulong add_at, EQ_BUF(float, z),
                  const int num_images, const int ih, const int iw, const int x_row, const int x_plane, const int x_blocks,
-                 const int first_y, const int first_x, const int stride_h, const int stride_w, const int oc_blocks, const int oh,
-                 const int ow, const int z_row, const int z_step, const int z_plane, const int a_row, const int a_step,
-                 const int a_plane, const int has_add)
+                 const int first_y, const int first_x, const int stride_h, const int stride_w, const int oc_blocks,
+                 const int oh, const int ow, const int z_row, const int z_step, const int z_plane, const int a_row,
+                 const int a_step, const int a_plane, const int has_add)
 {
     EQ_IN_PTR(float, x);
     EQ_IN_PTR(float, w);

@@ -1,10 +1,11 @@
-// Gradient of a convolution's filter, for GPUs: a matrix product [oc, pixels] x [pixels, k] with k = (input block, kh, kw, channel), tiles
-// of both in local memory, guards in place of a halo.
+// Gradient of a convolution's filter, for GPUs: a matrix product [oc, pixels] x [pixels, k] with k = (input block, kh, kw,
+// channel), tiles of both in local memory, guards in place of a halo.
 //   x    f32 [n, x_blocks, ih, iw, BI]                          read    first element: pixel (0, 0)
 //   dz   f32 [n, oc_blocks, oh, ow, BLOCK]                      read    first element: pixel (0, 0)
-//   dw   f32 [parts, oc_blocks, x_blocks, kh, kw, BI, BLOCK]    write   part p sums over pixels [p * part_px, (p + 1) * part_px)
-// Pixels are those of all images in one row; each part adds them in order. A work-group makes 4 NTO output channels x 64 KV values of k,
-// a work-item 4 x 4 KV. Both tiles have the pixel as row, so they are written and read as float4s without bank conflicts.
+//   dw   f32 [parts, oc_blocks, x_blocks, kh, kw, BI, BLOCK]    write   part p has pixels [p * part_px, (p + 1) * part_px)
+// Pixels are those of all images in one row; each part adds them in order. A work-group makes 4 NTO output channels x 64 KV
+// values of k, a work-item 4 x 4 KV. Both tiles have the pixel as row, so they are written and read as float4s without bank
+// conflicts.
 #ifndef BI
 #define BI BLOCK // input channels in a block: BLOCK, or 1 for a plain image
 #endif
@@ -54,10 +55,11 @@ static struct pixel pixel_next(struct pixel at, struct pixel step, int oh, int o
 }
 
 __kernel __attribute__((reqd_work_group_size(GROUP, 1, 1)))
-void conv2d_simt_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, dw), const int ih, const int iw, const int x_row,
-                             const int x_plane, const int x_blocks, const int kh, const int kw, const int stride_h, const int stride_w,
-                             const int pad_h, const int pad_w, const int oc_blocks, const int oh, const int ow, const int d_row,
-                             const int d_plane, const int num_px, const int part_px)
+void conv2d_simt_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, dw), const int ih, const int iw,
+                             const int x_row, const int x_plane, const int x_blocks, const int kh, const int kw,
+                             const int stride_h, const int stride_w, const int pad_h, const int pad_w, const int oc_blocks,
+                             const int oh, const int ow, const int d_row, const int d_plane, const int num_px,
+                             const int part_px)
 {
     EQ_IN_PTR(float, x);
     EQ_IN_PTR(float, dz);
@@ -78,6 +80,7 @@ void conv2d_simt_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, dw
         tap_x[e] = tap % kw - pad_w;
         tap_at[e] = (ulong)(tap / (kw * kh)) * x_plane + k % BI;
     }
+    __global const float *d_block = dz + (ulong)(oc / BLOCK) * d_plane + oc % BLOCK;
     const struct pixel step = pixel_at(DEPTH, oh, ow);
     struct pixel at_d = pixel_at(first + lane / NTO, oh, ow), at_x[NUM_X];
     #pragma unroll
@@ -92,7 +95,7 @@ void conv2d_simt_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, dw
     for (int p0 = first; p0 < end; p0 += DEPTH) {
         float4 grad = (float4)(0.0f);
         if (at_d.p < end && oc < oc_blocks * BLOCK)
-            grad = vload4(0, dz + ((ulong)at_d.n * oc_blocks + oc / BLOCK) * d_plane + (ulong)at_d.y * d_row + at_d.x * BLOCK + oc % BLOCK);
+            grad = vload4(0, d_block + (ulong)at_d.n * oc_blocks * d_plane + (ulong)at_d.y * d_row + at_d.x * BLOCK);
         at_d = pixel_next(at_d, step, oh, ow);
         float4 value[NUM_X];
         #pragma unroll

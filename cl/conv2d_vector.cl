@@ -1,11 +1,11 @@
 // Convolution for CPUs: explicit vectors over output channels, one work-item a register tile. Also computes data gradients, as
 // convolutions of dz with transposed filters (conv2d_filter.cl), one launch per parity class of the output pixel.
-//   x    f32 [n, x_blocks, rows, columns, BI]              read    first element: the input pixel under tap (0, 0) of output (0, 0)
+//   x    f32 [n, x_blocks, rows, columns, BI]              read    first element: the pixel under tap (0, 0) of output (0, 0)
 //   w    f32 [oc_blocks, x_blocks, kh, kw, BI, BLOCK]      read
 //   add  f32 as z                                          read    only where has_add; may be z itself
 //   z    f32 [n, oc_blocks, oh, ow, BLOCK]                 write   pixels z_step apart, rows z_row apart
-// One work-item makes TH x TW pixels of OBT blocks. The last tile of a row, column or of the blocks is moved back so that it ends at
-// the border: its first part is computed twice and stored once. Sums run over (block, kh, kw, channel) in that order.
+// One work-item makes TH x TW pixels of OBT blocks. The last tile of a row, column or of the blocks is moved back so that it
+// ends at the border: its first part is computed twice and stored once. Sums run over (block, kh, kw, channel) in that order.
 // Every pixel under a tap must be readable: x has a halo of zeros.
 #ifndef BI
 #define BI BLOCK // input channels in a block: BLOCK, or 1 for a plain image
@@ -90,9 +90,10 @@ void conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *add_b
             for (int t = 0; t < TW; t++)
                 if (b0 + b >= want_b && y0 + r >= want_y && x0 + t >= want_x) {
                     const ulong block = (ulong)n * oc_blocks + b0 + b;
+                    const ulong y = y0 + r, px = x0 + t;
                     vecf sum = acc[b][r][t];
                     if (has_add)
-                        sum += EQ_LOAD(add_base + add_at + block * a_plane + (ulong)(y0 + r) * a_row + (ulong)(x0 + t) * a_step);
-                    EQ_STORE(sum, z + block * z_plane + (ulong)(y0 + r) * z_row + (ulong)(x0 + t) * z_step);
+                        sum += EQ_LOAD(add_base + add_at + block * a_plane + y * a_row + px * a_step);
+                    EQ_STORE(sum, z + block * z_plane + y * z_row + px * z_step);
                 }
 }

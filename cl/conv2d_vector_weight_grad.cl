@@ -1,10 +1,10 @@
 // Gradient of a convolution's filter, for CPUs: explicit vectors over output channels, one work-item NI x OBT accumulators.
-//   x    f32 [n, x_blocks, rows, columns, BI]                   read    first element: the input pixel under tap (0, 0) of output (0, 0)
+//   x    f32 [n, x_blocks, rows, columns, BI]                   read    first element: the pixel under tap (0, 0) of (0, 0)
 //   dz   f32 [n, oc_blocks, oh, ow, BLOCK]                      read    first element: pixel (0, 0); rows d_row apart
-//   dw   f32 [parts, oc_blocks, x_blocks, kh, kw, BI, BLOCK]    write   part p sums over rows [p * part_rows, (p + 1) * part_rows)
+//   dw   f32 [parts, oc_blocks, x_blocks, kh, kw, BI, BLOCK]    write   part p has rows [p * part_rows, (p + 1) * part_rows)
 // Rows are those of all images, num_rows in all: row u is y = u % oh of image u / oh. Each part adds its pixels in order.
-// The NI values that meet one pixel of dz lie side by side in x: channels of a block, or, in a plain image, taps of a filter's row.
-// The last group of blocks is moved back to end with the blocks: the first ones of it are computed twice and stored once.
+// The NI values that meet one pixel of dz lie side by side in x: channels of a block, or, in a plain image, taps of a filter's
+// row. The last group of blocks is moved back to end with the blocks: the first ones of it are computed twice and stored once.
 #ifndef BI
 #define BI BLOCK // input channels in a block: BLOCK, or 1 for a plain image
 #endif
@@ -24,8 +24,9 @@
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1)))
 void conv2d_vector_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, dw), const int x_row, const int x_plane,
-                               const int x_blocks, const int kh, const int kw, const int stride_h, const int oc_blocks, const int oh,
-                               const int ow, const int d_row, const int d_plane, const int num_rows, const int part_rows, const int blocks_first)
+                               const int x_blocks, const int kh, const int kw, const int stride_h, const int oc_blocks,
+                               const int oh, const int ow, const int d_row, const int d_plane, const int num_rows,
+                               const int part_rows, const int blocks_first)
 {
     EQ_IN_PTR(float, x);
     EQ_IN_PTR(float, dz);
@@ -45,9 +46,10 @@ void conv2d_vector_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, 
         for (int c = 0; c < NI; c++)
             acc[b][c] = (vecf)(0.0f);
 
+    x += (ulong)ib * x_plane + (ulong)i * x_row + j * BI + part * NI;
     for (int u = first; u < end; u++) {
         const int n = u / oh, y = u - n * oh;
-        __global const float *xt = x + ((ulong)n * x_blocks + ib) * x_plane + (ulong)(y * stride_h + i) * x_row + j * BI + part * NI;
+        __global const float *xt = x + (ulong)n * x_blocks * x_plane + (ulong)y * stride_h * x_row;
         __global const float *dt = dz + ((ulong)n * oc_blocks + b0) * d_plane + (ulong)y * d_row;
         int t = 0;
         for (; t + STEP <= ow; t += STEP, xt += STEP * STRIDE * BI, dt += STEP * BLOCK) {

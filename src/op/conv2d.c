@@ -1,5 +1,5 @@
-// Convolution: shapes, halo, forward step and gradient calls, and what the three convolution ops share. Kernels and their launches are
-// in conv2d_vector.c (CPUs) and conv2d_simt.c (GPUs).
+// Convolution: shapes, halo, forward step and gradient calls, and what the three convolution ops share. Kernels and their
+// launches are in conv2d_vector.c (CPUs) and conv2d_simt.c (GPUs).
 #include "op/conv2d.h"
 
 #include <limits.h>
@@ -10,8 +10,17 @@ struct eq_conv2d_view eq_conv2d_view(const struct eq_tensor *tensor, struct eq_r
     if (t.form == EQ_FORM_PLAIN)
         t = eq_tensor_blocked(t.n, t.c, t.h, t.w, 1, 0);
     return (struct eq_conv2d_view){
-        .origin = eq_ref_plus(ref, eq_tensor_origin(&t)), .n = t.n, .c = t.c, .h = t.h, .w = t.w, .block = t.block,
-        .blocks = eq_tensor_blocks(&t), .halo = t.halo, .row = (int)eq_tensor_row(&t), .step = t.block, .plane = (int)eq_tensor_plane(&t),
+        .origin = eq_ref_plus(ref, eq_tensor_origin(&t)),
+        .n = t.n,
+        .c = t.c,
+        .h = t.h,
+        .w = t.w,
+        .block = t.block,
+        .blocks = eq_tensor_blocks(&t),
+        .halo = t.halo,
+        .row = (int)eq_tensor_row(&t),
+        .step = t.block,
+        .plane = (int)eq_tensor_plane(&t),
     };
 }
 
@@ -28,15 +37,18 @@ eq_status eq_conv2d_border_emit(struct eq_list *list, const struct eq_tensor *te
         return EQ_OK;
     const int planes = tensor->n * eq_tensor_blocks(tensor);
     const struct eq_launch launch = {
-        .source = "conv2d_border", .kernel = "conv2d_border_zero",
+        .source = "conv2d_border",
+        .kernel = "conv2d_border_zero",
         .range = eq_range_2d((size_t)(tensor->h + 2 * tensor->halo), (size_t)planes, 8, 8),
         .cost = { 0, 16.0 * tensor->halo * (tensor->h + tensor->w) * planes * tensor->block },
     };
-    return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(ref), EQ_I32(planes), EQ_I32(tensor->h), EQ_I32(tensor->w), EQ_I32(tensor->halo),
-                                                 EQ_I32(tensor->block)));
+    return eq_list_kernel(list, &launch,
+                          EQ_ARGS(EQ_REF(ref), EQ_I32(planes), EQ_I32(tensor->h), EQ_I32(tensor->w), EQ_I32(tensor->halo),
+                                  EQ_I32(tensor->block)));
 }
 
-static eq_status check_filter(const char *name, const struct eq_target *target, const struct eq_tensor *x, const struct eq_tensor *w)
+static eq_status check_filter(const char *name, const struct eq_target *target, const struct eq_tensor *x,
+                              const struct eq_tensor *w)
 {
     const int block_in = x->form == EQ_FORM_PLAIN ? 1 : x->block;
     EQ_REQUIRE(x->form != EQ_FORM_WEIGHT && x->dtype == EQ_F32 && w->dtype == EQ_F32 && w->form == EQ_FORM_WEIGHT, EQ_ERR_SHAPE,
@@ -44,7 +56,8 @@ static eq_status check_filter(const char *name, const struct eq_target *target, 
     EQ_REQUIRE(block_in == 1 || block_in == target->block, EQ_ERR_UNSUPPORTED,
                "%s: the input has blocks of %d channels, the device has blocks of %d", name, block_in, target->block);
     EQ_REQUIRE(w->block == target->block && w->block_in == block_in, EQ_ERR_SHAPE,
-               "%s: the filter is stored in blocks of %d x %d, not %d x %d", name, w->block_in, w->block, block_in, target->block);
+               "%s: the filter is stored in blocks of %d x %d, not %d x %d", name, w->block_in, w->block, block_in,
+               target->block);
     EQ_REQUIRE(w->c == x->c, EQ_ERR_SHAPE, "%s: the input has %d channels, the filter takes %d", name, x->c, w->c);
     return EQ_OK;
 }
@@ -55,28 +68,31 @@ eq_status eq_conv2d_check(const char *name, const struct eq_target *target, cons
     const struct eq_conv2d_attributes *a = attributes;
     EQ_TRY(eq_tensor_check(x));
     EQ_TRY(eq_tensor_check(w));
-    EQ_REQUIRE(a->stride_h >= 1 && a->stride_w >= 1, EQ_ERR_ARGUMENT, "%s: stride is %d x %d, must be at least 1", name, a->stride_h,
-               a->stride_w);
-    EQ_REQUIRE(a->pad_h >= 0 && a->pad_w >= 0, EQ_ERR_ARGUMENT, "%s: padding is %d x %d, must not be negative", name, a->pad_h, a->pad_w);
+    EQ_REQUIRE(a->stride_h >= 1 && a->stride_w >= 1, EQ_ERR_ARGUMENT, "%s: stride is %d x %d, must be at least 1", name,
+               a->stride_h, a->stride_w);
+    EQ_REQUIRE(a->pad_h >= 0 && a->pad_w >= 0, EQ_ERR_ARGUMENT, "%s: padding is %d x %d, must not be negative", name, a->pad_h,
+               a->pad_w);
     EQ_TRY(check_filter(name, target, x, w));
     const int64_t height = (int64_t)x->h + 2 * (int64_t)a->pad_h, width = (int64_t)x->w + 2 * (int64_t)a->pad_w;
-    EQ_REQUIRE(w->h <= height && w->w <= width, EQ_ERR_SHAPE, "%s: the filter is %d x %d, the padded image only %lld x %lld", name, w->h,
-               w->w, (long long)height, (long long)width);
+    EQ_REQUIRE(w->h <= height && w->w <= width, EQ_ERR_SHAPE, "%s: the filter is %d x %d, the padded image only %lld x %lld",
+               name, w->h, w->w, (long long)height, (long long)width);
     const int64_t halo = a->pad_h > a->pad_w ? a->pad_h : a->pad_w;
     EQ_REQUIRE((x->h + 2 * halo) * (x->w + 2 * halo) * target->block <= INT_MAX, EQ_ERR_UNSUPPORTED,
                "%s: a plane of %d x %d pixels padded by %lld is too large", name, x->h, x->w, (long long)halo);
     *oh = (int)((height - w->h) / a->stride_h) + 1;
     *ow = (int)((width - w->w) / a->stride_w) + 1;
     EQ_REQUIRE((int64_t)*oh * *ow * x->n <= INT_MAX && (int64_t)*oh * *ow * target->block <= INT_MAX &&
-                   (int64_t)w->c * w->h * w->w <= INT_MAX / 64, EQ_ERR_UNSUPPORTED,
-               "%s: %d images of %d x %d pixels with %d x %d x %d filters are too large", name, x->n, *oh, *ow, w->c, w->h, w->w);
+                   (int64_t)w->c * w->h * w->w <= INT_MAX / 64,
+               EQ_ERR_UNSUPPORTED, "%s: %d images of %d x %d pixels with %d x %d x %d filters are too large", name, x->n, *oh,
+               *ow, w->c, w->h, w->w);
     return EQ_OK;
 }
 
 struct eq_cost eq_conv2d_cost(const struct eq_tensor *x, const struct eq_tensor *w, const struct eq_tensor *z)
 {
     return (struct eq_cost){ 2.0 * (double)eq_tensor_logical(z) * w->c * w->h * w->w,
-                             4.0 * ((double)eq_tensor_logical(x) + (double)eq_tensor_logical(w) + (double)eq_tensor_logical(z)) };
+                             4.0 *
+                                 ((double)eq_tensor_logical(x) + (double)eq_tensor_logical(w) + (double)eq_tensor_logical(z)) };
 }
 
 struct eq_tensor eq_conv2d_weight(const struct eq_target *target, const struct eq_tensor *x, int oc, int kh, int kw)
@@ -112,10 +128,17 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
     const struct eq_conv2d_attributes *a = call->attributes;
     EQ_TRY(eq_conv2d_border_emit(list, &call->output[0], out[0]));
     return eq_conv2d_job_emit(list, &(struct eq_conv2d_job){
-        .x = eq_conv2d_view(&call->input[0], in[0]), .z = eq_conv2d_view(&call->output[0], out[0]), .filter = in[1],
-        .kh = call->input[1].h, .kw = call->input[1].w, .stride_h = a->stride_h, .stride_w = a->stride_w,
-        .first_y = -a->pad_h, .first_x = -a->pad_w, .cost = cost(call),
-    });
+                                        .x = eq_conv2d_view(&call->input[0], in[0]),
+                                        .z = eq_conv2d_view(&call->output[0], out[0]),
+                                        .filter = in[1],
+                                        .kh = call->input[1].h,
+                                        .kw = call->input[1].w,
+                                        .stride_h = a->stride_h,
+                                        .stride_w = a->stride_w,
+                                        .first_y = -a->pad_h,
+                                        .first_x = -a->pad_w,
+                                        .cost = cost(call),
+                                    });
 }
 
 static eq_status gradient(const struct eq_call *call, struct eq_tape *tape)

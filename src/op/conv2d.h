@@ -12,8 +12,8 @@ struct eq_conv2d_view {
 };
 struct eq_conv2d_view eq_conv2d_view(const struct eq_tensor *tensor, struct eq_ref ref);
 
-// z = correlation of x with a filter, plus `add`: a convolution, or a parity class of a data gradient. The view of z may have a step
-// and a row of several pixels; its h and w count the pixels made here.
+// z = correlation of x with a filter, plus `add`: a convolution, or a parity class of a data gradient. The view of z may have a
+// step and a row of several pixels; its h and w count the pixels made here.
 struct eq_conv2d_job {
     struct eq_conv2d_view x, z, add;
     bool has_add;

@@ -1,24 +1,27 @@
-// Data gradient of a convolution. A pixel y of dx meets only the taps i = (y + pad) % stride + stride * j: the pixels of one remainder
-// ("class") are a convolution of dz with every stride-th tap, flipped, at stride 1. So there are stride_h * stride_w launches (one at
-// stride 1), no multiplication is wasted, and a class without taps (3 of 4 for a 1x1 filter at stride 2) writes zeros, or nothing
-// where it adds in place. Rejected: scattering from dz (needs atomics), dz spread with zeros (4 times the work at stride 2).
+// Data gradient of a convolution. A pixel y of dx meets only the taps i = (y + pad) % stride + stride * j: the pixels of one
+// remainder ("class") are a convolution of dz with every stride-th tap, flipped, at stride 1. So there are stride_h * stride_w
+// launches (one at stride 1), no multiplication is wasted, and a class without taps (3 of 4 for a 1x1 filter at stride 2)
+// writes zeros, or nothing where it adds in place. Rejected: scattering from dz (needs atomics), dz spread with zeros (4 times
+// the work at stride 2).
 #include "op/conv2d.h"
 
 enum { DZ, W, ADD };
 
 // One dimension of a class: pixels first_out + stride * k.
-struct class {
-    int first_out, out;  // first pixel of dx, number of pixels
-    int taps;            // of the filter
-    int before;          // taps of classes with a smaller remainder
-    int first_in;        // pixel of dz under the first tap of the first pixel
+struct class
+{
+    int first_out, out; // first pixel of dx, number of pixels
+    int taps;           // of the filter
+    int before;         // taps of classes with a smaller remainder
+    int first_in;       // pixel of dz under the first tap of the first pixel
 };
 
 // remainder: (y + pad) % stride of the class's pixels.
 static struct class make_class(int size, int kernel, int stride, int pad, int remainder)
 {
     const int first_out = ((remainder - pad) % stride + stride) % stride;
-    struct class class = { .first_out = first_out, .out = first_out < size ? (size - first_out + stride - 1) / stride : 0,
+    struct class class = { .first_out = first_out,
+                           .out = first_out < size ? (size - first_out + stride - 1) / stride : 0,
                            .taps = remainder < kernel ? (kernel - remainder + stride - 1) / stride : 0 };
     for (int r = 0; r < remainder && r < kernel; r++)
         class.before += (kernel - r + stride - 1) / stride;
@@ -43,13 +46,15 @@ static eq_status shape(struct eq_call *call)
     const struct eq_tensor *dz = &call->input[DZ], *w = &call->input[W], *add = &call->input[ADD], x = input_shape(call);
     int oh, ow;
     EQ_TRY(eq_conv2d_check("conv2d_data_grad", call->target, &a->conv, &x, w, &oh, &ow));
-    EQ_REQUIRE(dz->form == EQ_FORM_BLOCKED && dz->block == call->target->block && dz->c == w->n && dz->h == oh && dz->w == ow, EQ_ERR_SHAPE,
-               "conv2d_data_grad: the gradient is %d x %d x %d in blocks of %d, not %d x %d x %d in blocks of %d", dz->c, dz->h, dz->w,
-               dz->block, w->n, oh, ow, call->target->block);
-    EQ_REQUIRE(!call->has[ADD] || (add->form == EQ_FORM_BLOCKED && add->block == x.block && add->n == x.n && add->c == x.c &&
-                                   add->h == x.h && add->w == x.w), EQ_ERR_SHAPE,
-               "conv2d_data_grad: the gradient to add to is [%d, %d, %d, %d] in blocks of %d, not [%d, %d, %d, %d] in blocks of %d", add->n,
-               add->c, add->h, add->w, add->block, x.n, x.c, x.h, x.w, x.block);
+    EQ_REQUIRE(dz->form == EQ_FORM_BLOCKED && dz->block == call->target->block && dz->c == w->n && dz->h == oh && dz->w == ow,
+               EQ_ERR_SHAPE, "conv2d_data_grad: the gradient is %d x %d x %d in blocks of %d, not %d x %d x %d in blocks of %d",
+               dz->c, dz->h, dz->w, dz->block, w->n, oh, ow, call->target->block);
+    EQ_REQUIRE(
+        !call->has[ADD] || (add->form == EQ_FORM_BLOCKED && add->block == x.block && add->n == x.n && add->c == x.c &&
+                            add->h == x.h && add->w == x.w),
+        EQ_ERR_SHAPE,
+        "conv2d_data_grad: the gradient to add to is [%d, %d, %d, %d] in blocks of %d, not [%d, %d, %d, %d] in blocks of %d",
+        add->n, add->c, add->h, add->w, add->block, x.n, x.c, x.h, x.w, x.block);
     const size_t filter = is_plain(call) ? 1 : eq_tensor_elems(w);
     call->num_outputs = 2;
     call->output[0] = x;
@@ -99,15 +104,19 @@ static eq_status emit_plain(struct eq_list *list, const struct eq_call *call, co
     const struct eq_conv2d_view add = call->has[ADD] ? eq_conv2d_view(&call->input[ADD], in[ADD]) : dx;
     const struct eq_options options = eq_options_format("-DBLOCK=%d", dz.block);
     const struct eq_launch launch = {
-        .source = "conv2d_plain", .options = options.text, .kernel = "conv2d_plain_data_grad",
-        .range = eq_range_2d((size_t)dx.h * (size_t)dx.w, (size_t)dx.n * (size_t)dx.c, 64, 1), .cost = cost(call),
+        .source = "conv2d_plain",
+        .options = options.text,
+        .kernel = "conv2d_plain_data_grad",
+        .range = eq_range_2d((size_t)dx.h * (size_t)dx.w, (size_t)dx.n * (size_t)dx.c, 64, 1),
+        .cost = cost(call),
     };
     return eq_list_kernel(list, &launch,
-        EQ_ARGS(EQ_REF(dz.origin), EQ_REF(in[W]), EQ_REF(call->has[ADD] ? add.origin : EQ_REF_NONE), EQ_REF(dx.origin),
-                EQ_I32(dx.n * dx.c), EQ_I32(dx.c), EQ_I32(dz.blocks), EQ_I32(dz.h), EQ_I32(dz.w), EQ_I32(dz.row), EQ_I32(dz.plane),
-                EQ_I32(call->input[W].h), EQ_I32(call->input[W].w), EQ_I32(a->stride_h), EQ_I32(a->stride_w), EQ_I32(a->pad_h),
-                EQ_I32(a->pad_w), EQ_I32(dx.h), EQ_I32(dx.w), EQ_I32(dx.row), EQ_I32(dx.plane), EQ_I32(add.row), EQ_I32(add.plane),
-                EQ_I32(call->has[ADD])));
+                          EQ_ARGS(EQ_REF(dz.origin), EQ_REF(in[W]), EQ_REF(call->has[ADD] ? add.origin : EQ_REF_NONE),
+                                  EQ_REF(dx.origin), EQ_I32(dx.n * dx.c), EQ_I32(dx.c), EQ_I32(dz.blocks), EQ_I32(dz.h),
+                                  EQ_I32(dz.w), EQ_I32(dz.row), EQ_I32(dz.plane), EQ_I32(call->input[W].h),
+                                  EQ_I32(call->input[W].w), EQ_I32(a->stride_h), EQ_I32(a->stride_w), EQ_I32(a->pad_h),
+                                  EQ_I32(a->pad_w), EQ_I32(dx.h), EQ_I32(dx.w), EQ_I32(dx.row), EQ_I32(dx.plane),
+                                  EQ_I32(add.row), EQ_I32(add.plane), EQ_I32(call->has[ADD])));
 }
 
 static eq_status emit_transpose(struct eq_list *list, const struct eq_call *call, struct eq_ref w, struct eq_ref transposed)
@@ -116,14 +125,18 @@ static eq_status emit_transpose(struct eq_list *list, const struct eq_call *call
     const struct eq_tensor *t = &call->input[W];
     const int oc_blocks = eq_tensor_blocks(t), ic_blocks = eq_tensor_blocks(&call->output[0]);
     const struct eq_options options = eq_options_format("-DBLOCK=%d", t->block);
+    const bool is_vector = call->target->family == EQ_FAMILY_VECTOR;
     const struct eq_launch launch = {
-        .source = "conv2d_filter", .options = options.text, .kernel = "conv2d_filter_transpose",
-        .range = eq_range_3d((const size_t[]){ (size_t)t->h * (size_t)t->w, (size_t)oc_blocks, (size_t)ic_blocks },
-                             (const size_t[]){ 1, 1, 1 }),
+        .source = "conv2d_filter",
+        .options = options.text,
+        .kernel = is_vector ? "conv2d_filter_transpose" : "conv2d_filter_transpose_simt",
+        .range = is_vector ? eq_range_2d((size_t)oc_blocks, (size_t)ic_blocks, 1, 1)
+                           : eq_range_2d((size_t)(oc_blocks * ic_blocks * t->block * t->block), (size_t)(t->h * t->w), 64, 1),
         .cost = { 0, 8.0 * (double)eq_tensor_elems(t) },
     };
-    return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(w), EQ_REF(transposed), EQ_I32(oc_blocks), EQ_I32(ic_blocks), EQ_I32(t->h),
-                                                 EQ_I32(t->w), EQ_I32(a->stride_h), EQ_I32(a->stride_w)));
+    return eq_list_kernel(list, &launch,
+                          EQ_ARGS(EQ_REF(w), EQ_REF(transposed), EQ_I32(oc_blocks), EQ_I32(ic_blocks), EQ_I32(t->h),
+                                  EQ_I32(t->w), EQ_I32(a->stride_h), EQ_I32(a->stride_w)));
 }
 
 static eq_status emit_class(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out,
@@ -136,27 +149,38 @@ static eq_status emit_class(struct eq_list *list, const struct eq_call *call, co
     if (y->out == 0 || x->out == 0 || (!has_taps && is_in_place))
         return EQ_OK;
     struct eq_conv2d_job job = {
-        .x = eq_conv2d_view(&call->input[DZ], in[DZ]), .z = eq_conv2d_view(&call->output[0], out[0]), .has_add = call->has[ADD],
-        .filter = out[1], .kh = has_taps ? y->taps : 0, .kw = has_taps ? x->taps : 0, .stride_h = 1, .stride_w = 1,
-        .first_y = has_taps ? y->first_in : 0, .first_x = has_taps ? x->first_in : 0,
+        .x = eq_conv2d_view(&call->input[DZ], in[DZ]),
+        .z = eq_conv2d_view(&call->output[0], out[0]),
+        .has_add = call->has[ADD],
+        .filter = out[1],
+        .kh = has_taps ? y->taps : 0,
+        .kw = has_taps ? x->taps : 0,
+        .stride_h = 1,
+        .stride_w = 1,
+        .first_y = has_taps ? y->first_in : 0,
+        .first_x = has_taps ? x->first_in : 0,
     };
     const size_t tiles = (size_t)job.x.blocks * (size_t)job.z.blocks * (size_t)w->block * (size_t)w->block;
     if (has_taps)
         job.filter = eq_ref_plus(out[1], tiles * (size_t)(y->before * w->w + y->taps * x->before));
     if (job.has_add) {
         job.add = eq_conv2d_view(&call->input[ADD], in[ADD]);
-        job.add.origin = eq_ref_plus(job.add.origin, (size_t)y->first_out * (size_t)job.add.row + (size_t)x->first_out * (size_t)job.add.step);
+        job.add.origin = eq_ref_plus(job.add.origin,
+                                     (size_t)y->first_out * (size_t)job.add.row + (size_t)x->first_out * (size_t)job.add.step);
         job.add.row *= a->stride_h;
         job.add.step *= a->stride_w;
     }
-    job.z.origin = eq_ref_plus(job.z.origin, (size_t)y->first_out * (size_t)job.z.row + (size_t)x->first_out * (size_t)job.z.step);
+    job.z.origin =
+        eq_ref_plus(job.z.origin, (size_t)y->first_out * (size_t)job.z.row + (size_t)x->first_out * (size_t)job.z.step);
     job.z.row *= a->stride_h;
     job.z.step *= a->stride_w;
     job.z.h = y->out;
     job.z.w = x->out;
     const double pixels = (double)job.x.n * y->out * x->out, taps = (double)job.kh * job.kw;
-    job.cost = (struct eq_cost){ 2.0 * pixels * taps * w->n * w->c, 4.0 * pixels * w->c * (job.has_add ? 2 : 1) +
-                                     (has_taps ? 4.0 * ((double)eq_tensor_logical(&call->input[DZ]) + taps * w->n * w->c) : 0.0) };
+    job.cost =
+        (struct eq_cost){ 2.0 * pixels * taps * w->n * w->c,
+                          4.0 * pixels * w->c * (job.has_add ? 2 : 1) +
+                              (has_taps ? 4.0 * ((double)eq_tensor_logical(&call->input[DZ]) + taps * w->n * w->c) : 0.0) };
     return eq_conv2d_job_emit(list, &job);
 }
 

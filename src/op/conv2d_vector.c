@@ -1,5 +1,6 @@
-// Convolutions on CPUs: the register tile and the launch. The tile is chosen by shape from a model of the inner loop, so that no width
-// or number of channels falls off a cliff, and few different programs are compiled: extents are arguments, not options.
+// Convolutions on CPUs: the register tile and the launch. The tile is chosen by shape from a model of the inner loop, so that
+// no width or number of channels falls off a cliff, and few different programs are compiled: extents are arguments, not
+// options.
 #include <assert.h>
 
 #include "op/conv2d.h"
@@ -37,7 +38,8 @@ static struct tile choose_tile(const struct eq_conv2d_view *z)
         for (int rows = 1; rows <= z->h && rows <= MAX_TILE_ROWS; rows++)
             for (int columns = 1; columns <= z->w && rows * columns * blocks <= max_sums; columns++) {
                 const struct tile tile = { rows, columns, blocks };
-                const double time = tile_cycles(tile) * ceil_div(z->blocks, blocks) * ceil_div(z->h, rows) * ceil_div(z->w, columns);
+                const double time =
+                    tile_cycles(tile) * ceil_div(z->blocks, blocks) * ceil_div(z->h, rows) * ceil_div(z->w, columns);
                 if (best_time == 0 || time < best_time) {
                     best = tile;
                     best_time = time;
@@ -46,7 +48,8 @@ static struct tile choose_tile(const struct eq_conv2d_view *z)
     return best;
 }
 
-// Small filters stay in the second-level cache while pixels pass once; large ones pass once while all images do; else an image stays.
+// Small filters stay in the second-level cache while pixels pass once; large ones pass once while all images do; else an image
+// stays.
 static enum order choose_order(const struct eq_conv2d_job *job)
 {
     const struct eq_conv2d_view *x = &job->x, *z = &job->z;
@@ -71,19 +74,26 @@ eq_status eq_conv2d_vector_emit(struct eq_list *list, const struct eq_conv2d_job
     const struct eq_conv2d_view *x = &job->x, *z = &job->z, *add = &job->add;
     assert(x->halo >= -job->first_y && x->halo >= -job->first_x);
     const struct tile tile = choose_tile(z);
-    const struct eq_options width = x->block == 1 ? eq_options_format("%d", job->kw) : eq_options_format("kw"); // plain: unrolled
-    const struct eq_options options = eq_options_format("-DBLOCK=%d -DBI=%d -DSTRIDE=%d -DTH=%d -DTW=%d -DOBT=%d -DKW=%s", z->block,
-                                                        x->block, job->stride_w, tile.rows, tile.columns, tile.blocks, width.text);
+    const struct eq_options width =
+        x->block == 1 ? eq_options_format("%d", job->kw) : eq_options_format("kw"); // plain: unrolled
+    const struct eq_options options =
+        eq_options_format("-DBLOCK=%d -DBI=%d -DSTRIDE=%d -DTH=%d -DTW=%d -DOBT=%d -DKW=%s", z->block, x->block, job->stride_w,
+                          tile.rows, tile.columns, tile.blocks, width.text);
     const size_t tiles = (size_t)ceil_div(z->h, tile.rows) * (size_t)ceil_div(z->w, tile.columns);
     const enum order order = choose_order(job);
     const ptrdiff_t first = (ptrdiff_t)job->first_y * x->row + (ptrdiff_t)job->first_x * x->step;
     const struct eq_launch launch = {
-        .source = "conv2d_vector", .options = options.text, .kernel = "conv2d_vector",
-        .range = make_range(order, tiles, (size_t)ceil_div(z->blocks, tile.blocks), (size_t)x->n), .cost = job->cost,
+        .source = "conv2d_vector",
+        .options = options.text,
+        .kernel = "conv2d_vector",
+        .range = make_range(order, tiles, (size_t)ceil_div(z->blocks, tile.blocks), (size_t)x->n),
+        .cost = job->cost,
     };
     return eq_list_kernel(list, &launch,
-        EQ_ARGS(EQ_REF(eq_ref_plus(x->origin, (size_t)first)), EQ_REF(job->filter), EQ_REF(job->has_add ? add->origin : EQ_REF_NONE),
-                EQ_REF(z->origin), EQ_I32(x->row), EQ_I32(x->plane), EQ_I32(x->blocks), EQ_I32(job->kh), EQ_I32(job->kw),
-                EQ_I32(job->stride_h), EQ_I32(z->blocks), EQ_I32(z->h), EQ_I32(z->w), EQ_I32(z->row), EQ_I32(z->step), EQ_I32(z->plane),
-                EQ_I32(add->row), EQ_I32(add->step), EQ_I32(add->plane), EQ_I32(job->has_add), EQ_I32(order)));
+                          EQ_ARGS(EQ_REF(eq_ref_plus(x->origin, (size_t)first)), EQ_REF(job->filter),
+                                  EQ_REF(job->has_add ? add->origin : EQ_REF_NONE), EQ_REF(z->origin), EQ_I32(x->row),
+                                  EQ_I32(x->plane), EQ_I32(x->blocks), EQ_I32(job->kh), EQ_I32(job->kw), EQ_I32(job->stride_h),
+                                  EQ_I32(z->blocks), EQ_I32(z->h), EQ_I32(z->w), EQ_I32(z->row), EQ_I32(z->step),
+                                  EQ_I32(z->plane), EQ_I32(add->row), EQ_I32(add->step), EQ_I32(add->plane),
+                                  EQ_I32(job->has_add), EQ_I32(order)));
 }

@@ -1,13 +1,15 @@
-// Gradient of a convolution's filter. The sum over the pixels of all images is split into parts where the filter alone gives too few
-// work-groups; parts are a function of shapes and compute units, and merge in their order, so the bits do not depend on timing.
+// Gradient of a convolution's filter. The sum over the pixels of all images is split into parts where the filter alone gives
+// too few work-groups; parts are a function of shapes and compute units, and merge in their order, so the bits do not depend on
+// timing.
 #include <assert.h>
 
 #include "op/conv2d.h"
 
 enum { X, DZ };
 enum { MIN_PART_ROWS = 8, MIN_PART_PIXELS = 128, MAX_PARTS_BYTES = 64 << 20 };
-// CPUs: operands above LARGE_BYTES are cut into parts of about CHUNK_BYTES, so that the smaller operand's part stays in the second-level
-// cache; a part has MIN_CHUNK_PIXELS or more, so that writing and merging partial sums costs less than a tenth of making them.
+// CPUs: operands above LARGE_BYTES are cut into parts of about CHUNK_BYTES, so that the smaller operand's part stays in the
+// second-level cache; a part has MIN_CHUNK_PIXELS or more, so that writing and merging partial sums costs less than a tenth of
+// making them.
 enum { LARGE_BYTES = 4 << 20, CHUNK_BYTES = 512 << 10, MIN_CHUNK_PIXELS = 392 };
 
 static int ceil_div(int a, int b)
@@ -117,9 +119,10 @@ static eq_status shape(struct eq_call *call)
     const struct eq_tensor w = eq_conv2d_weight(call->target, x, dz->c, a->kh, a->kw);
     int oh, ow;
     EQ_TRY(eq_conv2d_check("conv2d_weight_grad", call->target, &a->conv, x, &w, &oh, &ow));
-    EQ_REQUIRE(dz->form == EQ_FORM_BLOCKED && dz->block == call->target->block && dz->n == x->n && dz->h == oh && dz->w == ow, EQ_ERR_SHAPE,
-               "conv2d_weight_grad: the gradient is %d images of %d x %d in blocks of %d, not %d of %d x %d in blocks of %d", dz->n, dz->h,
-               dz->w, dz->block, x->n, oh, ow, call->target->block);
+    EQ_REQUIRE(dz->form == EQ_FORM_BLOCKED && dz->block == call->target->block && dz->n == x->n && dz->h == oh && dz->w == ow,
+               EQ_ERR_SHAPE,
+               "conv2d_weight_grad: the gradient is %d images of %d x %d in blocks of %d, not %d of %d x %d in blocks of %d",
+               dz->n, dz->h, dz->w, dz->block, x->n, oh, ow, call->target->block);
     call->num_outputs = 2;
     call->output[0] = w;
     const struct split split = split_of(call);
@@ -140,49 +143,59 @@ static struct eq_cost cost(const struct eq_call *call)
     return eq_conv2d_cost(&call->input[X], &call->output[0], &call->input[DZ]);
 }
 
-static eq_status emit_vector(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, struct eq_ref dw, struct split split)
+static eq_status emit_vector(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, struct eq_ref dw,
+                             struct split split)
 {
     const struct eq_conv2d_attributes *a = &((const struct eq_conv2d_weight_grad_attributes *)call->attributes)->conv;
     const struct eq_tensor *w = &call->output[0];
     const struct eq_conv2d_view x = eq_conv2d_view(&call->input[X], in[X]), dz = eq_conv2d_view(&call->input[DZ], in[DZ]);
     assert(x.halo >= a->pad_h && x.halo >= a->pad_w);
     const struct tile tile = vector_tile(w, &call->input[DZ]);
-    const struct eq_options options = eq_options_format("-DBLOCK=%d -DBI=%d -DNI=%d -DSTRIDE=%d -DOBT=%d -DSTEP=%d", dz.block, x.block,
-                                                        tile.values, a->stride_w, tile.blocks, tile.step);
+    const struct eq_options options = eq_options_format("-DBLOCK=%d -DBI=%d -DNI=%d -DSTRIDE=%d -DOBT=%d -DSTEP=%d", dz.block,
+                                                        x.block, tile.values, a->stride_w, tile.blocks, tile.step);
     const bool is_blocks_first = is_dz_smaller(w);
     const size_t runs = (size_t)vector_runs(w, tile), groups = (size_t)ceil_div(dz.blocks, tile.blocks);
     const ptrdiff_t first = -((ptrdiff_t)a->pad_h * x.row + (ptrdiff_t)a->pad_w * x.step);
     const struct eq_launch launch = {
-        .source = "conv2d_vector_weight_grad", .options = options.text, .kernel = "conv2d_vector_weight_grad",
-        .range = eq_range_3d((const size_t[]){ is_blocks_first ? groups : runs, is_blocks_first ? runs : groups, (size_t)split.parts },
-                             (const size_t[]){ 1, 1, 1 }),
+        .source = "conv2d_vector_weight_grad",
+        .options = options.text,
+        .kernel = "conv2d_vector_weight_grad",
+        .range = eq_range_3d(
+            (const size_t[]){ is_blocks_first ? groups : runs, is_blocks_first ? runs : groups, (size_t)split.parts },
+            (const size_t[]){ 1, 1, 1 }),
         .cost = cost(call),
     };
     return eq_list_kernel(list, &launch,
-        EQ_ARGS(EQ_REF(eq_ref_plus(x.origin, (size_t)first)), EQ_REF(dz.origin), EQ_REF(dw), EQ_I32(x.row), EQ_I32(x.plane),
-                EQ_I32(x.blocks), EQ_I32(w->h), EQ_I32(w->w), EQ_I32(a->stride_h), EQ_I32(dz.blocks), EQ_I32(dz.h), EQ_I32(dz.w),
-                EQ_I32(dz.row), EQ_I32(dz.plane), EQ_I32(dz.n * dz.h), EQ_I32(split.size), EQ_I32(is_blocks_first)));
+                          EQ_ARGS(EQ_REF(eq_ref_plus(x.origin, (size_t)first)), EQ_REF(dz.origin), EQ_REF(dw), EQ_I32(x.row),
+                                  EQ_I32(x.plane), EQ_I32(x.blocks), EQ_I32(w->h), EQ_I32(w->w), EQ_I32(a->stride_h),
+                                  EQ_I32(dz.blocks), EQ_I32(dz.h), EQ_I32(dz.w), EQ_I32(dz.row), EQ_I32(dz.plane),
+                                  EQ_I32(dz.n * dz.h), EQ_I32(split.size), EQ_I32(is_blocks_first)));
 }
 
-static eq_status emit_simt(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, struct eq_ref dw, struct split split)
+static eq_status emit_simt(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, struct eq_ref dw,
+                           struct split split)
 {
     const struct eq_conv2d_attributes *a = &((const struct eq_conv2d_weight_grad_attributes *)call->attributes)->conv;
     const struct eq_tensor *w = &call->output[0];
     const struct eq_conv2d_view x = eq_conv2d_view(&call->input[X], in[X]), dz = eq_conv2d_view(&call->input[DZ], in[DZ]);
     const struct group_tile tile = simt_tile(w);
-    const struct eq_options options = eq_options_format("-DBLOCK=%d -DBI=%d -DNTO=%d -DKV=%d", dz.block, x.block, tile.lanes_oc, tile.quads);
+    const struct eq_options options =
+        eq_options_format("-DBLOCK=%d -DBI=%d -DNTO=%d -DKV=%d", dz.block, x.block, tile.lanes_oc, tile.quads);
     const size_t group = 16 * (size_t)tile.lanes_oc;
     const struct eq_launch launch = {
-        .source = "conv2d_simt_weight_grad", .options = options.text, .kernel = "conv2d_simt_weight_grad",
+        .source = "conv2d_simt_weight_grad",
+        .options = options.text,
+        .kernel = "conv2d_simt_weight_grad",
         .range = eq_range_3d((const size_t[]){ group * (size_t)tile.tiles_k, (size_t)tile.tiles_oc, (size_t)split.parts },
                              (const size_t[]){ group, 1, 1 }),
         .cost = cost(call),
     };
     return eq_list_kernel(list, &launch,
-        EQ_ARGS(EQ_REF(x.origin), EQ_REF(dz.origin), EQ_REF(dw), EQ_I32(x.h), EQ_I32(x.w), EQ_I32(x.row), EQ_I32(x.plane), EQ_I32(x.blocks),
-                EQ_I32(w->h), EQ_I32(w->w), EQ_I32(a->stride_h), EQ_I32(a->stride_w), EQ_I32(a->pad_h), EQ_I32(a->pad_w),
-                EQ_I32(dz.blocks), EQ_I32(dz.h), EQ_I32(dz.w), EQ_I32(dz.row), EQ_I32(dz.plane), EQ_I32(dz.n * dz.h * dz.w),
-                EQ_I32(split.size)));
+                          EQ_ARGS(EQ_REF(x.origin), EQ_REF(dz.origin), EQ_REF(dw), EQ_I32(x.h), EQ_I32(x.w), EQ_I32(x.row),
+                                  EQ_I32(x.plane), EQ_I32(x.blocks), EQ_I32(w->h), EQ_I32(w->w), EQ_I32(a->stride_h),
+                                  EQ_I32(a->stride_w), EQ_I32(a->pad_h), EQ_I32(a->pad_w), EQ_I32(dz.blocks), EQ_I32(dz.h),
+                                  EQ_I32(dz.w), EQ_I32(dz.row), EQ_I32(dz.plane), EQ_I32(dz.n * dz.h * dz.w),
+                                  EQ_I32(split.size)));
 }
 
 static eq_status emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out)
@@ -198,7 +211,10 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
     const size_t elems = eq_tensor_elems(&call->output[0]);
     const struct eq_options options = eq_options_format("-DBLOCK=%d", call->target->block);
     const struct eq_launch launch = {
-        .source = "conv2d_filter", .options = options.text, .kernel = "conv2d_filter_merge", .range = eq_range_1d(elems / 4, 64),
+        .source = "conv2d_filter",
+        .options = options.text,
+        .kernel = "conv2d_filter_merge",
+        .range = eq_range_1d(elems / 4, 64),
         .cost = { (double)elems * split.parts, 4.0 * (double)elems * (split.parts + 1) },
     };
     return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(out[1]), EQ_REF(out[0]), EQ_I32(split.parts), EQ_I32(elems / 4)));

@@ -1,6 +1,6 @@
 // The three convolution ops against sums in double, in both kernel families and with every block size.
-// Inputs stand between NaNs, so that a read outside of a tensor shows; outputs start as NaN between canaries, so that a value, a
-// padding channel or a halo pixel that is not written shows.
+// Inputs stand between NaNs, so that a read outside of a tensor shows; outputs start as NaN between canaries, so that a value,
+// a padding channel or a halo pixel that is not written shows.
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
@@ -84,7 +84,8 @@ static void free_operand(struct operand *o)
     o->plain = NULL;
 }
 
-// Reads an output into `plain` and checks canaries, halo and padding channels: packing its values again must give it bit by bit.
+// Reads an output into `plain` and checks canaries, halo and padding channels: packing its values again must give it bit by
+// bit.
 static void fetch(struct operand *o, const char *what, float around)
 {
     const size_t elems = eq_tensor_elems(&o->tensor), num = eq_tensor_logical(&o->tensor);
@@ -94,14 +95,16 @@ static void fetch(struct operand *o, const char *what, float around)
     TRY(eq_ref_read(eq_ref_at(o->buffer, 0), all, elems + 2 * CANARY_ELEMS, sizeof *all));
     for (size_t i = 0; i < CANARY_ELEMS; i++) {
         ck_assert_msg(memcmp(&all[i], &around, 4) == 0, "%s: wrote %zu elements before its output", what, CANARY_ELEMS - i);
-        ck_assert_msg(memcmp(&all[CANARY_ELEMS + elems + i], &around, 4) == 0, "%s: wrote %zu elements after its output", what, i + 1);
+        ck_assert_msg(memcmp(&all[CANARY_ELEMS + elems + i], &around, 4) == 0, "%s: wrote %zu elements after its output", what,
+                      i + 1);
     }
     const float *stored = all + CANARY_ELEMS;
     eq_tensor_unpack(&o->tensor, stored, o->plain);
     eq_tensor_pack(&o->tensor, o->plain, again);
     for (size_t i = 0; i < elems; i++)
-        ck_assert_msg(stored[i] == again[i], "%s: stored element %zu is %g, in a halo or padding channel that must be 0 or not written",
-                      what, i, (double)stored[i]);
+        ck_assert_msg(stored[i] == again[i],
+                      "%s: stored element %zu is %g, in a halo or padding channel that must be 0 or not written", what, i,
+                      (double)stored[i]);
     free(all);
     free(again);
 }
@@ -126,7 +129,8 @@ static double at(const struct operand *o, int n, int c, int y, int x)
     return o->plain[(((size_t)n * (size_t)t->c + (size_t)c) * (size_t)t->h + (size_t)y) * (size_t)t->w + (size_t)x];
 }
 
-static struct sum ref_forward(const struct conv2d_case *c, const struct operand *x, const struct operand *w, int n, int o, int y, int z)
+static struct sum ref_forward(const struct conv2d_case *c, const struct operand *x, const struct operand *w, int n, int o,
+                              int y, int z)
 {
     struct sum s = { 0, 0, 0 };
     for (int i = 0; i < c->ic; i++)
@@ -139,20 +143,23 @@ static struct sum ref_forward(const struct conv2d_case *c, const struct operand 
     return s;
 }
 
-static struct sum ref_data_grad(const struct conv2d_case *c, const struct operand *dz, const struct operand *w, int n, int i, int y, int x)
+static struct sum ref_data_grad(const struct conv2d_case *c, const struct operand *dz, const struct operand *w, int n, int i,
+                                int y, int x)
 {
     struct sum s = { 0, 0, 0 };
     for (int o = 0; o < c->oc; o++)
         for (int p = 0; p < c->kh; p++)
             for (int q = 0; q < c->kw; q++) {
                 const int zy = y + c->ph - p, zx = x + c->pw - q;
-                if (zy >= 0 && zy % c->sh == 0 && zy / c->sh < dz->tensor.h && zx >= 0 && zx % c->sw == 0 && zx / c->sw < dz->tensor.w)
+                if (zy >= 0 && zy % c->sh == 0 && zy / c->sh < dz->tensor.h && zx >= 0 && zx % c->sw == 0 &&
+                    zx / c->sw < dz->tensor.w)
                     sum_add(&s, at(dz, n, o, zy / c->sh, zx / c->sw) * at(w, o, i, p, q));
             }
     return s;
 }
 
-static struct sum ref_weight_grad(const struct conv2d_case *c, const struct operand *x, const struct operand *dz, int o, int i, int p, int q)
+static struct sum ref_weight_grad(const struct conv2d_case *c, const struct operand *x, const struct operand *dz, int o, int i,
+                                  int p, int q)
 {
     struct sum s = { 0, 0, 0 };
     for (int n = 0; n < c->n; n++)
@@ -165,10 +172,12 @@ static struct sum ref_weight_grad(const struct conv2d_case *c, const struct oper
     return s;
 }
 
-typedef struct sum (*reference_fn)(const struct conv2d_case *, const struct operand *, const struct operand *, int, int, int, int);
+typedef struct sum (*reference_fn)(const struct conv2d_case *, const struct operand *, const struct operand *, int, int, int,
+                                   int);
 
-// Tolerance: a sum of k rounded products errs by about sqrt(k) * 2^-24 of the largest partial sum, which is about the root of the sum of
-// squared products for random signs, and the result itself with a mean; times 8 for the order of summation; never above 1e-5.
+// Tolerance: a sum of k rounded products errs by about sqrt(k) * 2^-24 of the largest partial sum, which is about the root of
+// the sum of squared products for random signs, and the result itself with a mean; times 8 for the order of summation; never
+// above 1e-5.
 static void compare(const struct conv2d_case *c, const char *what, const struct operand *got, reference_fn reference,
                     const struct operand *a, const struct operand *b, const struct operand *add)
 {
@@ -181,15 +190,18 @@ static void compare(const struct conv2d_case *c, const char *what, const struct 
                     const double extra = add ? at(add, n, k, y, x) : 0.0, want = s.value + extra, value = at(got, n, k, y, x);
                     const double relative = fmin(1e-5, 8 * sqrt(s.terms + 1.0) * 0x1p-24);
                     const double tolerance = relative * (sqrt(s.squares) + fabs(s.value) + fabs(extra));
-                    ck_assert_msg(fabs(value - want) <= tolerance, "%s, %s: [%d, %d, %d, %d] is %.9g, not %.9g (error / tolerance %.3g)",
-                                  c->name, what, n, k, y, x, value, want, fabs(value - want) / tolerance);
+                    ck_assert_msg(fabs(value - want) <= tolerance,
+                                  "%s, %s: [%d, %d, %d, %d] is %.9g, not %.9g (error / tolerance %.3g)", c->name, what, n, k, y,
+                                  x, value, want, fabs(value - want) / tolerance);
                 }
 }
 
 // ---- running an op
 
-// Shapes the call and runs it once; in[i].buffer NULL: absent. Output 0 is made by the caller (a halo, or in place), the workspace here.
-static void run_call(struct eq_call *call, const struct operand *const *in, int num_inputs, struct operand *out, struct eq_buffer **workspace)
+// Shapes the call and runs it once; in[i].buffer NULL: absent. Output 0 is made by the caller (a halo, or in place), the
+// workspace here.
+static void run_call(struct eq_call *call, const struct operand *const *in, int num_inputs, struct operand *out,
+                     struct eq_buffer **workspace)
 {
     struct eq_ref inputs[3], outputs[2];
     for (int i = 0; i < num_inputs; i++)
@@ -229,13 +241,16 @@ static int halo_of(const struct eq_call *call, int input)
 static void check_forward(const struct conv2d_case *c)
 {
     const struct eq_conv2d_attributes attributes = attributes_of(c);
-    struct eq_call call = { .op = &eq_op_conv2d, .attributes = &attributes, .target = &device->target, .num_inputs = 2, .has = { true, true } };
+    struct eq_call call = {
+        .op = &eq_op_conv2d, .attributes = &attributes, .target = &device->target, .num_inputs = 2, .has = { true, true }
+    };
     call.input[0] = input_tensor(c);
     call.input[1] = eq_conv2d_weight(&device->target, &call.input[0], c->oc, c->kh, c->kw);
     TRY(call.op->shape(&call));
     ck_assert_int_eq(call.output[0].h, (c->ih + 2 * c->ph - c->kh) / c->sh + 1);
     ck_assert_int_eq(call.output[0].w, (c->iw + 2 * c->pw - c->kw) / c->sw + 1);
-    struct operand x = make_input(call.input[0], halo_of(&call, 0) + c->halo, c->mean, "x"), w = make_input(call.input[1], 0, 0, "w");
+    struct operand x = make_input(call.input[0], halo_of(&call, 0) + c->halo, c->mean, "x"),
+                   w = make_input(call.input[1], 0, 0, "w");
     struct operand z = make_output(call.output[0], c->halo);
     struct eq_buffer *workspace;
     run_call(&call, (const struct operand *[]){ &x, &w }, 2, &z, &workspace);
@@ -253,22 +268,29 @@ static void check_data_grad(const struct conv2d_case *c, enum add_mode mode)
     const struct eq_conv2d_data_grad_attributes attributes = { attributes_of(c), c->ih, c->iw };
     const struct eq_tensor xt = input_tensor(c);
     const int oh = (c->ih + 2 * c->ph - c->kh) / c->sh + 1, ow = (c->iw + 2 * c->pw - c->kw) / c->sw + 1;
-    struct eq_call call = { .op = &eq_op_conv2d_data_grad, .attributes = &attributes, .target = &device->target, .num_inputs = 3,
+    struct eq_call call = { .op = &eq_op_conv2d_data_grad,
+                            .attributes = &attributes,
+                            .target = &device->target,
+                            .num_inputs = 3,
                             .has = { true, true, mode != ADD_NONE } };
     call.input[0] = eq_tensor_blocked(c->n, c->oc, oh, ow, device->target.block, 0);
     call.input[1] = eq_conv2d_weight(&device->target, &xt, c->oc, c->kh, c->kw);
     call.input[2] = xt;
     TRY(call.op->shape(&call));
     ck_assert_int_eq(call.op->in_place(&call, 0), mode == ADD_NONE ? -1 : 2);
-    struct operand dz = make_input(call.input[0], halo_of(&call, 0) + c->halo, 0, "dz"), w = make_input(call.input[1], 0, 0, "w");
+    struct operand dz = make_input(call.input[0], halo_of(&call, 0) + c->halo, 0, "dz"),
+                   w = make_input(call.input[1], 0, 0, "w");
     struct operand add = make_input(xt, mode == ADD_IN_PLACE ? c->halo : 0, 0, "add");
     struct operand dx = mode == ADD_IN_PLACE ? add : make_output(call.output[0], c->halo);
     dx.plain = NULL;
     struct eq_buffer *workspace;
     run_call(&call, (const struct operand *[]){ &dz, &w, &add }, 3, &dx, &workspace);
     fetch(&dx, c->name, mode == ADD_IN_PLACE ? NAN : CANARY);
-    compare(c, mode == ADD_NONE ? "data gradient" : mode == ADD_APART ? "data gradient, added" : "data gradient, in place", &dx,
-            ref_data_grad, &dz, &w, mode == ADD_NONE ? NULL : &add);
+    compare(c,
+            mode == ADD_NONE    ? "data gradient"
+            : mode == ADD_APART ? "data gradient, added"
+                                : "data gradient, in place",
+            &dx, ref_data_grad, &dz, &w, mode == ADD_NONE ? NULL : &add);
     free_operand(&dz);
     free_operand(&w);
     if (mode == ADD_IN_PLACE)
@@ -281,12 +303,16 @@ static void check_weight_grad(const struct conv2d_case *c)
 {
     const struct eq_conv2d_weight_grad_attributes attributes = { attributes_of(c), c->kh, c->kw };
     const int oh = (c->ih + 2 * c->ph - c->kh) / c->sh + 1, ow = (c->iw + 2 * c->pw - c->kw) / c->sw + 1;
-    struct eq_call call = { .op = &eq_op_conv2d_weight_grad, .attributes = &attributes, .target = &device->target, .num_inputs = 2,
+    struct eq_call call = { .op = &eq_op_conv2d_weight_grad,
+                            .attributes = &attributes,
+                            .target = &device->target,
+                            .num_inputs = 2,
                             .has = { true, true } };
     call.input[0] = input_tensor(c);
     call.input[1] = eq_tensor_blocked(c->n, c->oc, oh, ow, device->target.block, 0);
     TRY(call.op->shape(&call));
-    struct operand x = make_input(call.input[0], halo_of(&call, 0) + c->halo, c->mean, "x"), dz = make_input(call.input[1], c->halo, 0, "dz");
+    struct operand x = make_input(call.input[0], halo_of(&call, 0) + c->halo, c->mean, "x"),
+                   dz = make_input(call.input[1], c->halo, 0, "dz");
     struct operand dw = make_output(call.output[0], 0), again = make_output(call.output[0], 0);
     struct eq_buffer *workspace;
     run_call(&call, (const struct operand *[]){ &x, &dz }, 2, &dw, &workspace);
@@ -295,7 +321,8 @@ static void check_weight_grad(const struct conv2d_case *c)
     if (!c->is_tiny) {
         run_call(&call, (const struct operand *[]){ &x, &dz }, 2, &again, &workspace);
         fetch(&again, c->name, CANARY);
-        ck_assert_msg(memcmp(dw.plain, again.plain, eq_tensor_logical(&dw.tensor) * 4) == 0, "%s: two runs give other bits", c->name);
+        ck_assert_msg(memcmp(dw.plain, again.plain, eq_tensor_logical(&dw.tensor) * 4) == 0, "%s: two runs give other bits",
+                      c->name);
     }
     free_operand(&x);
     free_operand(&dz);
@@ -347,14 +374,17 @@ END_TEST
 START_TEST(test_weight_grad_parts)
 {
     const struct eq_target saved = device->target;
-    const struct conv2d_case c = normalised((struct conv2d_case){ .name = "parts", .n = 3, .ic = 16, .ih = 20, .iw = 20, .oc = 16, .kh = 1,
-                                                                  .kw = 1 });
+    const struct conv2d_case c =
+        normalised((struct conv2d_case){ .name = "parts", .n = 3, .ic = 16, .ih = 20, .iw = 20, .oc = 16, .kh = 1, .kw = 1 });
     for (int family = EQ_FAMILY_VECTOR; family <= EQ_FAMILY_SIMT && !is_tiny_run(); family++) {
         device->target.family = (enum eq_family)family;
         device->target.block = 16;
         device->target.compute_units = 64;
         const struct eq_conv2d_weight_grad_attributes attributes = { attributes_of(&c), 1, 1 };
-        struct eq_call call = { .op = &eq_op_conv2d_weight_grad, .attributes = &attributes, .target = &device->target, .num_inputs = 2,
+        struct eq_call call = { .op = &eq_op_conv2d_weight_grad,
+                                .attributes = &attributes,
+                                .target = &device->target,
+                                .num_inputs = 2,
                                 .has = { true, true } };
         call.input[0] = input_tensor(&c);
         call.input[1] = eq_tensor_blocked(3, 16, 20, 20, 16, 0);
@@ -385,22 +415,35 @@ START_TEST(test_refused)
         { { 1, 1, 0, 0 }, 32, 3, 8, EQ_ERR_SHAPE, { "3 x 8", "9 x 7" } },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct eq_call call = { .op = &eq_op_conv2d, .attributes = &rows[i].attributes, .target = &target, .num_inputs = 2,
-                                .has = { true, true }, .input = { x, eq_tensor_weight(64, rows[i].ic, rows[i].kh, rows[i].kw, target.block,
-                                                                                      target.block) } };
+        struct eq_call call = { .op = &eq_op_conv2d,
+                                .attributes = &rows[i].attributes,
+                                .target = &target,
+                                .num_inputs = 2,
+                                .has = { true, true },
+                                .input = {
+                                    x, eq_tensor_weight(64, rows[i].ic, rows[i].kh, rows[i].kw, target.block, target.block) } };
         ck_assert_msg(call.op->shape(&call) == rows[i].status, "row %zu gives another status: %s", i, eq_last_error());
         for (int t = 0; t < 2; t++)
-            ck_assert_msg(strstr(eq_last_error(), rows[i].text[t]), "row %zu does not name %s: %s", i, rows[i].text[t], eq_last_error());
+            ck_assert_msg(strstr(eq_last_error(), rows[i].text[t]), "row %zu does not name %s: %s", i, rows[i].text[t],
+                          eq_last_error());
     }
     const struct eq_conv2d_data_grad_attributes data = { { 1, 1, 1, 1 }, 9, 7 };
-    struct eq_call call = { .op = &eq_op_conv2d_data_grad, .attributes = &data, .target = &target, .num_inputs = 3, .has = { true, true, false },
+    struct eq_call call = { .op = &eq_op_conv2d_data_grad,
+                            .attributes = &data,
+                            .target = &target,
+                            .num_inputs = 3,
+                            .has = { true, true, false },
                             .input = { eq_tensor_blocked(2, 64, 8, 7, target.block, 0),
                                        eq_tensor_weight(64, 32, 3, 3, target.block, target.block) } };
     ck_assert_int_eq(call.op->shape(&call), EQ_ERR_SHAPE);
     ck_assert_msg(strstr(eq_last_error(), "64 x 8 x 7") && strstr(eq_last_error(), "64 x 9 x 7"), "%s", eq_last_error());
     const struct eq_conv2d_weight_grad_attributes weight = { { 2, 2, 1, 1 }, 3, 3 };
-    call = (struct eq_call){ .op = &eq_op_conv2d_weight_grad, .attributes = &weight, .target = &target, .num_inputs = 2,
-                             .has = { true, true }, .input = { x, eq_tensor_blocked(2, 64, 9, 7, target.block, 0) } };
+    call = (struct eq_call){ .op = &eq_op_conv2d_weight_grad,
+                             .attributes = &weight,
+                             .target = &target,
+                             .num_inputs = 2,
+                             .has = { true, true },
+                             .input = { x, eq_tensor_blocked(2, 64, 9, 7, target.block, 0) } };
     ck_assert_int_eq(call.op->shape(&call), EQ_ERR_SHAPE);
     ck_assert_msg(strstr(eq_last_error(), "9 x 7") && strstr(eq_last_error(), "5 x 4"), "%s", eq_last_error());
 }
@@ -411,7 +454,11 @@ START_TEST(test_cost_and_halo)
     struct eq_target target = eq_target_default();
     const struct eq_conv2d_attributes attributes = { 2, 2, 3, 3 };
     const struct eq_tensor x = eq_tensor_blocked(2, 3, 224, 224, 1, 0);
-    struct eq_call call = { .op = &eq_op_conv2d, .attributes = &attributes, .target = &target, .num_inputs = 2, .has = { true, true },
+    struct eq_call call = { .op = &eq_op_conv2d,
+                            .attributes = &attributes,
+                            .target = &target,
+                            .num_inputs = 2,
+                            .has = { true, true },
                             .input = { x, eq_conv2d_weight(&target, &x, 64, 7, 7) } };
     TRY(call.op->shape(&call));
     ck_assert(call.op->cost(&call).flops == 2.0 * 2 * 64 * 112 * 112 * 3 * 49);
@@ -423,7 +470,10 @@ START_TEST(test_cost_and_halo)
     // A 5x5 filter with padding 1 reaches three pixels over the border of dz; with padding 4 none.
     for (int pad = 1; pad <= 4; pad += 3) {
         const struct eq_conv2d_data_grad_attributes data = { { 1, 1, pad, pad }, 8, 8 };
-        call = (struct eq_call){ .op = &eq_op_conv2d_data_grad, .attributes = &data, .target = &target, .num_inputs = 3,
+        call = (struct eq_call){ .op = &eq_op_conv2d_data_grad,
+                                 .attributes = &data,
+                                 .target = &target,
+                                 .num_inputs = 3,
                                  .has = { true, true, false },
                                  .input = { eq_tensor_blocked(1, 16, 4 + 2 * pad, 4 + 2 * pad, target.block, 0),
                                             eq_tensor_weight(16, 16, 5, 5, target.block, target.block) } };
@@ -442,7 +492,8 @@ struct record {
     struct eq_conv2d_data_grad_attributes data;
 };
 
-static eq_status record_call(struct eq_tape *tape, const struct eq_op *op, const void *attributes, const int *inputs, int num_inputs, int *outputs)
+static eq_status record_call(struct eq_tape *tape, const struct eq_op *op, const void *attributes, const int *inputs,
+                             int num_inputs, int *outputs)
 {
     struct record *r = tape->graph;
     memcpy(r->inputs[r->num_calls], inputs, sizeof(int) * (size_t)num_inputs);
@@ -474,13 +525,23 @@ START_TEST(test_gradient)
 {
     const struct eq_target target = eq_target_default();
     const struct eq_conv2d_attributes attributes = { 2, 2, 1, 1 };
-    struct eq_call call = { .op = &eq_op_conv2d, .attributes = &attributes, .target = &target, .num_inputs = 2, .has = { true, true },
-                            .input = { eq_tensor_blocked(1, 16, 9, 8, target.block, 0), eq_tensor_weight(16, 16, 3, 3, target.block,
-                                                                                                         target.block) } };
+    struct eq_call call = { .op = &eq_op_conv2d,
+                            .attributes = &attributes,
+                            .target = &target,
+                            .num_inputs = 2,
+                            .has = { true, true },
+                            .input = { eq_tensor_blocked(1, 16, 9, 8, target.block, 0),
+                                       eq_tensor_weight(16, 16, 3, 3, target.block, target.block) } };
     TRY(call.op->shape(&call));
     struct record r = { .taken = 77 };
-    struct eq_tape tape = { .graph = &r, .input = { 5, 6 }, .output = { 7, 8 }, .output_grad = { 9, EQ_NO_VALUE }, .wants = { true, true },
-                            .call = record_call, .take = record_take, .give = record_give };
+    struct eq_tape tape = { .graph = &r,
+                            .input = { 5, 6 },
+                            .output = { 7, 8 },
+                            .output_grad = { 9, EQ_NO_VALUE },
+                            .wants = { true, true },
+                            .call = record_call,
+                            .take = record_take,
+                            .give = record_give };
     TRY(call.op->gradient(&call, &tape));
     ck_assert_int_eq(r.num_calls, 2);
     ck_assert_int_eq(r.num_given, 2);
