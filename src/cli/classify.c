@@ -1,0 +1,303 @@
+// equil classify: what is on images.
+#include <stdlib.h>
+#include <string.h>
+
+#include "args.h"
+#include "command.h"
+#include "equil/equil.h"
+#include "output.h"
+#include "show.h"
+
+enum { MAX_BATCH = 32, SHOW_COLUMNS = 32 };
+
+// An image to classify: a file, or an item of a data set, whose class is known.
+struct item {
+    char *name;
+    const struct eq_dataset *dataset; // NULL: the name is a path
+    size_t index;
+};
+
+struct job {
+    struct eq_classifier *classifier;
+    const char *format;
+    int top, limit;
+    bool is_shown;
+    struct item *items;
+    size_t num_items, capacity;
+    struct eq_dataset *datasets[16];
+    int num_datasets;
+    json_t *results; // of --format json
+    size_t num_broken;
+};
+
+// ---- which images
+
+static bool add_item(struct job *job, const char *name, const struct eq_dataset *dataset, size_t index)
+{
+    if (job->num_items == job->capacity) {
+        size_t capacity = job->capacity ? 2 * job->capacity : 64;
+        struct item *items = realloc(job->items, capacity * sizeof *items);
+        if (!items)
+            return false;
+        job->items = items;
+        job->capacity = capacity;
+    }
+    char *copy = strdup(name);
+    job->items[job->num_items] = (struct item){ copy, dataset, index };
+    job->num_items += copy != NULL;
+    return copy != NULL;
+}
+
+static bool is_dataset(const char *text)
+{
+    return strcmp(text, "shapes") == 0 || strncmp(text, "shapes:", 7) == 0 || strncmp(text, "cifar10:", 8) == 0 || strncmp(text, "idx:", 4) == 0;
+}
+
+// A few images of the test part, spread over it so that every class can come up.
+static bool add_dataset(struct job *job, const char *spec)
+{
+    const struct eq_dataset_params params = { .spec = spec, .split = EQ_SPLIT_TEST, .size = eq_classifier_size(job->classifier) };
+    struct eq_dataset *dataset;
+    if (job->num_datasets == (int)(sizeof job->datasets / sizeof job->datasets[0])) {
+        message("at most %zu data sets", sizeof job->datasets / sizeof job->datasets[0]);
+        return false;
+    }
+    if (eq_dataset_open(&params, &dataset) != EQ_OK) {
+        fail_with_last_error(NULL);
+        return false;
+    }
+    job->datasets[job->num_datasets++] = dataset;
+    size_t num = eq_dataset_num_items(dataset), wanted = num < (size_t)job->limit ? num : (size_t)job->limit;
+    for (size_t i = 0; i < wanted; i++) {
+        char name[256];
+        size_t index = i * (num / wanted) + i % (num / wanted);
+        if (!add_item(job, eq_dataset_item_name(dataset, index, name, sizeof name), dataset, index))
+            return false;
+    }
+    return true;
+}
+
+static bool add_path(struct job *job, const char *path)
+{
+    char **paths;
+    size_t num;
+    if (eq_image_list(path, &paths, &num) != EQ_OK) {
+        fail_with_last_error(NULL);
+        return false;
+    }
+    bool ok = true;
+    for (size_t i = 0; ok && i < num; i++)
+        ok = add_item(job, paths[i], NULL, 0);
+    eq_image_list_free(paths, num);
+    return ok;
+}
+
+// ---- results
+
+// Labels of the `top` largest probabilities, first ones first on ties.
+static void find_top(const float *probabilities, int classes, int top, int *labels)
+{
+    for (int r = 0; r < top; r++) {
+        int best = -1;
+        for (int c = 0; c < classes; c++) {
+            bool is_taken = false;
+            for (int i = 0; i < r; i++)
+                is_taken |= labels[i] == c;
+            if (!is_taken && (best < 0 || probabilities[c] > probabilities[best]))
+                best = c;
+        }
+        labels[r] = best;
+    }
+}
+
+static const char *true_class(const struct item *item)
+{
+    return item->dataset ? eq_dataset_class_name(item->dataset, eq_dataset_label(item->dataset, item->index)) : NULL;
+}
+
+static void print_csv_text(const char *text)
+{
+    if (!strpbrk(text, ",\"\r\n")) {
+        fputs(text, stdout);
+        return;
+    }
+    putchar('"');
+    for (; *text; text++) {
+        if (*text == '"')
+            putchar('"');
+        putchar(*text);
+    }
+    putchar('"');
+}
+
+static void print_csv(const struct job *job, const struct item *item, const float *probabilities, const int *labels)
+{
+    for (int r = 0; r < job->top; r++) {
+        print_csv_text(item->name);
+        printf(",%d,%d,", r + 1, labels[r]);
+        print_csv_text(eq_classifier_class_name(job->classifier, labels[r]));
+        printf(",%.6f\n", (double)probabilities[labels[r]]);
+    }
+}
+
+static void print_text(const struct job *job, const struct item *item, const struct eq_image *image, const float *probabilities, const int *labels)
+{
+    const char *truth = true_class(item);
+    printf("%s", item->name);
+    printf(truth ? "  (%s)\n" : "\n", truth);
+    if (job->is_shown)
+        show_image(image, SHOW_COLUMNS);
+    for (int r = 0; r < job->top; r++)
+        printf("  %6.2f %%  %s\n", 100 * (double)probabilities[labels[r]], eq_classifier_class_name(job->classifier, labels[r]));
+}
+
+static void add_json(struct job *job, const struct item *item, const float *probabilities, const int *labels)
+{
+    json_t *top = json_array(), *object;
+    for (int r = 0; r < job->top; r++)
+        json_array_append_new(top, json_pack("{s:s, s:i, s:f}", "class", eq_classifier_class_name(job->classifier, labels[r]), "label", labels[r],
+                                             "probability", (double)probabilities[labels[r]]));
+    object = json_pack("{s:s, s:o}", "file", item->name, "top", top);
+    if (object && true_class(item))
+        json_object_set_new(object, "true_class", json_string(true_class(item)));
+    json_array_append_new(job->results, object);
+}
+
+// ---- batches
+
+// Reads up to `batch` images from item *at on; broken ones are named and left out.
+static int load_batch(struct job *job, size_t *at, int batch, struct eq_image *images, const struct item **items)
+{
+    int num = 0;
+    for (; *at < job->num_items && num < batch; (*at)++) {
+        const struct item *item = &job->items[*at];
+        eq_status status = item->dataset ? eq_dataset_get(item->dataset, item->index, &images[num]) : eq_image_load(item->name, &images[num]);
+        if (status == EQ_OK) {
+            items[num++] = item;
+            continue;
+        }
+        job->num_broken++;
+        fail_with_last_error(NULL);
+    }
+    return num;
+}
+
+static bool classify_batch(struct job *job, const struct eq_image *images, const struct item **items, int num, float *probabilities, int *labels)
+{
+    int classes = eq_classifier_num_classes(job->classifier);
+    if (eq_classifier_run(job->classifier, images, num, probabilities) != EQ_OK) {
+        fail_with_last_error(NULL);
+        return false;
+    }
+    for (int i = 0; i < num; i++) {
+        const float *row = probabilities + (size_t)i * (size_t)classes;
+        find_top(row, classes, job->top, labels);
+        if (strcmp(job->format, "json") == 0)
+            add_json(job, items[i], row, labels);
+        else if (strcmp(job->format, "csv") == 0)
+            print_csv(job, items[i], row, labels);
+        else
+            print_text(job, items[i], &images[i], row, labels);
+    }
+    return true;
+}
+
+static bool classify_all(struct job *job, int batch)
+{
+    struct eq_image images[MAX_BATCH] = { { 0 } };
+    const struct item *items[MAX_BATCH];
+    int classes = eq_classifier_num_classes(job->classifier), num = 1;
+    float *probabilities = malloc((size_t)batch * (size_t)classes * sizeof *probabilities);
+    int *labels = malloc((size_t)job->top * sizeof *labels);
+    bool ok = probabilities && labels;
+    if (!ok)
+        message("out of memory");
+    if (ok && strcmp(job->format, "csv") == 0)
+        printf("file,rank,label,class,probability\n");
+    for (size_t at = 0; ok && num > 0;) {
+        num = load_batch(job, &at, batch, images, items);
+        if (num > 0)
+            ok = classify_batch(job, images, items, num, probabilities, labels);
+        for (int i = 0; i < num; i++)
+            eq_image_free(&images[i]);
+    }
+    free(probabilities);
+    free(labels);
+    return ok;
+}
+
+static int classify(struct eq_device *device, struct eq_classifier_params *params, struct job *job, char **paths, int num_paths)
+{
+    // Whole batches are computed: one that is larger than what there is to do would be a waste. A folder gets the largest.
+    params->batch = num_paths == 1 && eq_image_has_name(paths[0]) ? 1 : MAX_BATCH;
+    if (eq_classifier_create(device, params, &job->classifier) != EQ_OK)
+        return fail_with_last_error(NULL);
+    int classes = eq_classifier_num_classes(job->classifier);
+    job->top = job->top < classes ? job->top : classes;
+    for (int i = 0; i < num_paths; i++)
+        if (!(is_dataset(paths[i]) ? add_dataset(job, paths[i]) : add_path(job, paths[i])))
+            return EXIT_FAILED;
+    if (!classify_all(job, params->batch))
+        return EXIT_FAILED;
+    int exit_code = EXIT_SUCCESS;
+    if (strcmp(job->format, "json") == 0) {
+        exit_code = json_print(json_pack("{s:s, s:O}", "arch", eq_classifier_arch(job->classifier), "images", job->results));
+    }
+    if (job->num_broken)
+        message("%zu of %zu images could not be read", job->num_broken, job->num_items);
+    return job->num_broken ? EXIT_FAILED : exit_code;
+}
+
+static void close_job(struct job *job)
+{
+    for (size_t i = 0; i < job->num_items; i++)
+        free(job->items[i].name);
+    free(job->items);
+    for (int i = 0; i < job->num_datasets; i++)
+        eq_dataset_destroy(&job->datasets[i]);
+    eq_classifier_destroy(&job->classifier);
+    json_decref(job->results);
+}
+
+static int run_classify(int argc, char **argv)
+{
+    struct eq_classifier_params params = { 0 };
+    struct job job = { 0 };
+    struct eq_device *device;
+    const char *selector;
+    bool is_json;
+    const struct arg_option options[] = {
+        { .name = "weights", .kind = ARG_STRING, .value = &params.weights, .metavar = "FILE", .is_required = true,
+          .help = "safetensors file that 'equil train' wrote, or any with PyTorch's names and --arch" },
+        { .name = "top", .kind = ARG_INT, .value = &job.top, .fallback = "5", .min = 1, .max = 1000, .help = "classes to name for each image" },
+        { .name = "format", .kind = ARG_CHOICE, .value = &job.format, .choices = "text|csv|json", .fallback = "text", .help = "form of the output" },
+        { .name = "limit", .kind = ARG_INT, .value = &job.limit, .fallback = "8", .min = 1, .max = 1000000, .help = "images to take from a data set" },
+        { .name = "show", .kind = ARG_FLAG, .value = &job.is_shown, .help = "draw each image, with --format text" },
+        { .name = "arch", .kind = ARG_STRING, .value = &params.arch, .metavar = "NAME", .help = "network, for a file whose metadata does not name it" },
+        { .name = "small", .kind = ARG_FLAG, .value = &params.small, .help = "with --arch: the stem for small images" },
+        { .name = "size", .kind = ARG_INT, .value = &params.size, .min = 8, .max = 4096, .help = "side of the network's images in pixels (default: the file's)" },
+        ARG_OPTION_DEVICE(&selector),
+        ARG_OPTION_JSON(&is_json),
+        { 0 },
+    };
+    const struct arg_spec spec = {
+        .command = "classify", .summary = "Names what is on JPEG and PNG images.", .positional = "IMAGE|FOLDER...", .min_positional = 1,
+        .max_positional = -1, .options = options,
+        .notes = "A data set (shapes, cifar10:DIR, idx:DIR) may stand for a folder: a few images of its test part, with their true classes.\n"
+                 "An image that cannot be read is named; the others are done, and the exit code is 1.",
+    };
+    struct arg_result args;
+    if (args_parse(&spec, argc, argv, &args) != ARGS_RUN)
+        return args.exit_code;
+    if (is_json)
+        job.format = "json";
+    if (eq_device_open(selector, &device) != EQ_OK)
+        return fail_with_last_error(NULL);
+    job.results = json_array();
+    int exit_code = classify(device, &params, &job, args.positional, args.num_positional);
+    close_job(&job);
+    eq_device_destroy(&device);
+    return exit_code;
+}
+
+const struct command command_classify = { "classify", "name what is on images", run_classify };

@@ -1,0 +1,206 @@
+#include "train/checkpoint.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "train/options.h"
+
+enum { FORMAT = 1, NUM_PLAN = 6 };
+
+void eq_train_state_clear(struct eq_train_state *state)
+{
+    json_decref(state->history);
+    *state = (struct eq_train_state){ 0 };
+}
+
+// ---- what decides the order of sums
+
+struct plan_text {
+    const char *key, *what;
+    char value[160];
+};
+
+static void plan_texts(const struct eq_device *device, struct plan_text texts[NUM_PLAN])
+{
+    const struct eq_target *target = &device->target;
+    const struct plan_text filled[NUM_PLAN] = { { "plan.device", "device", "" },           { "plan.driver", "driver", "" },
+                                                { "plan.version", "OpenCL version", "" },  { "plan.family", "kernel family", "" },
+                                                { "plan.block", "channels in a block", "" }, { "plan.equil", "version of Equil", "" } };
+    memcpy(texts, filled, sizeof filled);
+    snprintf(texts[0].value, sizeof texts[0].value, "%s", device->name);
+    snprintf(texts[1].value, sizeof texts[1].value, "%s", device->driver);
+    snprintf(texts[2].value, sizeof texts[2].value, "%s", device->version);
+    snprintf(texts[3].value, sizeof texts[3].value, "%s", target->family == EQ_FAMILY_SIMT ? "simt" : "vector");
+    snprintf(texts[4].value, sizeof texts[4].value, "%d", target->block);
+    snprintf(texts[5].value, sizeof texts[5].value, "%s", EQ_VERSION);
+}
+
+static eq_status write_plan(const struct eq_device *device, struct eq_texts *texts)
+{
+    struct plan_text plan[NUM_PLAN];
+    plan_texts(device, plan);
+    for (int i = 0; i < NUM_PLAN; i++)
+        EQ_TRY(eq_texts_add(texts, plan[i].key, eq_strdup(plan[i].value)));
+    return EQ_OK;
+}
+
+eq_status eq_checkpoint_check_device(const struct eq_tensors *file, const struct eq_device *device)
+{
+    struct plan_text plan[NUM_PLAN];
+    plan_texts(device, plan);
+    for (int i = 0; i < NUM_PLAN; i++) {
+        const char *saved = eq_tensors_text(file, plan[i].key);
+        EQ_REQUIRE(saved, EQ_ERR_FORMAT, "%s: its metadata does not have %s", eq_tensors_path(file), plan[i].key);
+        EQ_REQUIRE(strcmp(saved, plan[i].value) == 0, EQ_ERR_UNSUPPORTED,
+                   "%s: the run to resume had \"%s\" as %s, and here it is \"%s\": sums would come out in another order, and the run would not "
+                   "be the same. To go on from its weights alone, start a new run with --weights",
+                   eq_tensors_path(file), saved, plan[i].what, plan[i].value);
+    }
+    return EQ_OK;
+}
+
+// ---- options
+
+static eq_status write_options(const struct eq_train_params *params, struct eq_texts *texts)
+{
+    for (int i = 0; i < eq_train_options_num(); i++)
+        EQ_TRY(eq_texts_add(texts, eq_train_option_key(i), eq_train_option_text(params, i)));
+    return EQ_OK;
+}
+
+const char *eq_checkpoint_option(const void *user, const char *key)
+{
+    return eq_tensors_text(user, key);
+}
+
+// ---- position
+
+static eq_status write_state(const struct eq_train_state *state, struct eq_texts *texts)
+{
+    json_t *object = json_pack("{s:i, s:i, s:I, s:I, s:I, s:f, s:I, s:I, s:f, s:i, s:I, s:O}", "format", FORMAT, "epoch", state->epoch, "step",
+                               (json_int_t)state->step, "position", (json_int_t)state->position, "skipped", (json_int_t)state->skipped,
+                               "loss_sum", state->loss_sum, "hits", (json_int_t)state->hits, "seen", (json_int_t)state->seen, "best_top1",
+                               state->best_top1, "best_epoch", state->best_epoch, "log_bytes", (json_int_t)state->log_bytes, "history",
+                               state->history);
+    char *text = object ? json_dumps(object, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17)) : NULL;
+    json_decref(object);
+    return eq_texts_add(texts, "state", text);
+}
+
+static bool state_is_sane(const struct eq_train_state *state)
+{
+    return state->epoch >= 0 && state->step >= 0 && state->hits >= 0 && state->seen >= 0 && state->log_bytes >= 0;
+}
+
+eq_status eq_checkpoint_read_state(const struct eq_tensors *file, struct eq_train_state *state)
+{
+    const char *text = eq_tensors_text(file, "state");
+    EQ_REQUIRE(text, EQ_ERR_FORMAT, "%s: no checkpoint: its metadata does not say where the run stands", eq_tensors_path(file));
+    json_int_t step, position, skipped, hits, seen, log_bytes;
+    int format = 0;
+    json_t *object = json_loads(text, 0, NULL), *history;
+    bool ok = object && json_unpack(object, "{s:i, s:i, s:I, s:I, s:I, s:F, s:I, s:I, s:F, s:i, s:I, s:o}", "format", &format, "epoch",
+                                    &state->epoch, "step", &step, "position", &position, "skipped", &skipped, "loss_sum", &state->loss_sum,
+                                    "hits", &hits, "seen", &seen, "best_top1", &state->best_top1, "best_epoch", &state->best_epoch,
+                                    "log_bytes", &log_bytes, "history", &history) == 0;
+    if (ok) {
+        state->step = step;
+        state->position = (size_t)position;
+        state->skipped = (size_t)skipped;
+        state->hits = hits;
+        state->seen = seen;
+        state->log_bytes = log_bytes;
+        json_decref(state->history);
+        state->history = json_incref(history);
+        ok = format == FORMAT && position >= 0 && state_is_sane(state) && json_is_array(history);
+    }
+    json_decref(object);
+    EQ_REQUIRE(ok, EQ_ERR_FORMAT, "%s: the position in its metadata is damaged, or of another version", eq_tensors_path(file));
+    return EQ_OK;
+}
+
+// ---- whole files
+
+// Weights that are not finite never replace good ones.
+static eq_status check_finite(const struct eq_tensor_list *list)
+{
+    for (size_t i = 0; i < list->num; i++) {
+        const float *values = list->entries[i].data;
+        for (size_t e = 0; list->entries[i].type == EQ_DATA_F32 && e < list->entries[i].elems; e++)
+            EQ_REQUIRE(isfinite(values[e]), EQ_ERR_NUMERIC, "%s is not finite", list->entries[i].name);
+    }
+    return EQ_OK;
+}
+
+static eq_status save(const struct eq_checkpoint *checkpoint, const char *path, struct eq_tensor_list *list, struct eq_texts *texts, bool is_whole)
+{
+    EQ_TRY(eq_meta_write(checkpoint->meta, texts));
+    EQ_TRY(eq_network_collect(checkpoint->network, EQ_STORE_VALUE, "", list));
+    if (is_whole) {
+        EQ_TRY(write_options(checkpoint->params, texts));
+        EQ_TRY(write_plan(checkpoint->network->device, texts));
+        EQ_TRY(write_state(checkpoint->state, texts));
+        EQ_TRY(eq_network_collect(checkpoint->network, EQ_STORE_VELOCITY, "velocity.", list));
+    }
+    EQ_TRY(check_finite(list));
+    return eq_tensors_save(path, list->entries, list->num, texts->items, texts->num);
+}
+
+static eq_status save_and_free(const struct eq_checkpoint *checkpoint, const char *path, bool is_whole)
+{
+    struct eq_tensor_list list = { 0 };
+    struct eq_texts texts = { .num = 0 };
+    eq_status status = save(checkpoint, path, &list, &texts, is_whole);
+    eq_tensor_list_free(&list);
+    eq_texts_free(&texts);
+    return status;
+}
+
+eq_status eq_checkpoint_save(const struct eq_checkpoint *checkpoint, const char *path)
+{
+    return save_and_free(checkpoint, path, true);
+}
+
+eq_status eq_checkpoint_save_weights(const struct eq_checkpoint *checkpoint, const char *path)
+{
+    return save_and_free(checkpoint, path, false);
+}
+
+static eq_status read_entry(const struct eq_tensors *file, struct eq_network *network, const struct eq_store_entry *entry, enum eq_store_part part,
+                            const char *prefix)
+{
+    char name[300];
+    snprintf(name, sizeof name, "%s%s", prefix, entry->name);
+    size_t elems = eq_tensor_logical(&entry->tensor);
+    float *values = eq_malloc(elems, sizeof *values);
+    if (!values)
+        return EQ_ERR_HOST_MEMORY;
+    eq_status status = eq_tensors_read_f32(file, name, values, elems);
+    if (status == EQ_OK)
+        status = eq_store_write(network->store, entry, part, values);
+    free(values);
+    return status;
+}
+
+static eq_status read_batches(const struct eq_tensors *file, struct eq_network *network)
+{
+    for (size_t i = 0; i < eq_tensors_num(file); i++) {
+        const struct eq_tensor_entry *entry = eq_tensors_at(file, i);
+        if (eq_str_ends(entry->name, "num_batches_tracked"))
+            return eq_tensors_read_i64(file, entry->name, &network->batches, 1);
+    }
+    return eq_fail(EQ_ERR_NOT_FOUND, "%s: no num_batches_tracked", eq_tensors_path(file));
+}
+
+eq_status eq_checkpoint_read_tensors(const struct eq_tensors *file, struct eq_network *network)
+{
+    for (int i = 0; i < eq_store_num_entries(network->store); i++) {
+        const struct eq_store_entry *entry = eq_store_entry(network->store, i);
+        EQ_TRY(read_entry(file, network, entry, EQ_STORE_VALUE, ""));
+        if (entry->kind == EQ_VALUE_PARAMETER)
+            EQ_TRY(read_entry(file, network, entry, EQ_STORE_VELOCITY, "velocity."));
+    }
+    network->is_checked = false;
+    return read_batches(file, network);
+}

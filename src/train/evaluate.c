@@ -1,0 +1,127 @@
+#include "train/evaluate.h"
+
+#include <stdlib.h>
+
+#include "train/metrics.h"
+
+// Results of a batch on their way to the host; two of them, so that the device has the next batch while one is counted.
+struct slot {
+    float *logits; // [batch, classes]
+    struct eq_ticket ticket;
+    struct eq_feed_batch batch;
+};
+
+struct eq_evaluator {
+    struct eq_network *network;
+    const struct eq_dataset *dataset;
+    struct eq_feed *feed;
+    struct slot slots[2];
+    struct eq_ref logits;
+    size_t num_logits;
+};
+
+struct sums {
+    double loss;
+    size_t images, hits, hits5, timed_images;
+    int64_t start_ns;
+};
+
+static eq_status fill_evaluator(struct eq_evaluator *evaluator, const struct eq_input_form *form, int batch)
+{
+    struct eq_network *network = evaluator->network;
+    EQ_TRY(eq_network_compile_infer(network, batch, form->size, form->size));
+    const struct eq_feed_params params = { .dataset = evaluator->dataset, .form = *form, .augment = EQ_TRAIN_AUGMENT_NONE };
+    EQ_TRY(eq_feed_create(network->device, &network->infer, &params, &evaluator->feed));
+    struct eq_tensor tensor;
+    EQ_TRY(eq_exec_find(network->infer.exec, network->infer.model.logits, &evaluator->logits, &tensor));
+    evaluator->num_logits = eq_tensor_elems(&tensor);
+    for (int i = 0; i < 2; i++)
+        EQ_ALLOC(evaluator->slots[i].logits, evaluator->num_logits);
+    return EQ_OK;
+}
+
+eq_status eq_evaluator_create(struct eq_network *network, const struct eq_dataset *dataset, const struct eq_input_form *form, int batch,
+                              struct eq_evaluator **evaluator)
+{
+    EQ_ALLOC(*evaluator, 1);
+    (*evaluator)->network = network;
+    (*evaluator)->dataset = dataset;
+    eq_status status = fill_evaluator(*evaluator, form, batch);
+    if (status != EQ_OK)
+        eq_evaluator_destroy(evaluator);
+    return status;
+}
+
+void eq_evaluator_destroy(struct eq_evaluator **evaluator)
+{
+    if (!*evaluator)
+        return;
+    for (int i = 0; i < 2; i++) {
+        eq_ticket_wait(&(*evaluator)->slots[i].ticket);
+        free((*evaluator)->slots[i].logits);
+    }
+    eq_feed_destroy(&(*evaluator)->feed);
+    free(*evaluator);
+    *evaluator = NULL;
+}
+
+static eq_status launch(struct eq_evaluator *evaluator, struct slot *slot)
+{
+    EQ_TRY(eq_feed_next(evaluator->feed, &slot->batch));
+    if (slot->batch.num == 0)
+        return EQ_OK;
+    EQ_TRY(eq_exec_run(evaluator->network->infer.exec));
+    return eq_ref_read_start(evaluator->logits, slot->logits, evaluator->num_logits, sizeof *slot->logits, &slot->ticket);
+}
+
+static eq_status count(struct eq_evaluator *evaluator, struct slot *slot, struct sums *sums)
+{
+    int classes = evaluator->network->params.classes;
+    EQ_TRY(eq_ticket_wait(&slot->ticket));
+    for (int i = 0; i < slot->batch.num; i++) {
+        const float *row = slot->logits + (size_t)i * (size_t)classes;
+        int rank = eq_metric_rank(row, classes, slot->batch.labels[i]);
+        sums->hits += rank < 1;
+        sums->hits5 += rank < 5;
+        sums->loss += eq_metric_cross_entropy(row, classes, slot->batch.labels[i]);
+    }
+    // The first batch pays for compilers and caches: the clock starts behind it.
+    if (sums->images == 0)
+        sums->start_ns = eq_clock_ns();
+    else
+        sums->timed_images += (size_t)slot->batch.num;
+    sums->images += (size_t)slot->batch.num;
+    return EQ_OK;
+}
+
+static eq_status run_pass(struct eq_evaluator *evaluator, eq_evaluator_progress_fn progress, void *user, struct sums *sums)
+{
+    EQ_TRY(eq_feed_start(evaluator->feed, 0, 0));
+    EQ_TRY(launch(evaluator, &evaluator->slots[0]));
+    for (int i = 0; evaluator->slots[i].batch.num > 0; i = 1 - i) {
+        EQ_TRY(launch(evaluator, &evaluator->slots[1 - i]));
+        EQ_TRY(count(evaluator, &evaluator->slots[i], sums));
+        if (progress && progress(user, sums->images))
+            return eq_fail(EQ_ERR_INTERRUPTED, "stopped after %zu images", sums->images);
+    }
+    return EQ_OK;
+}
+
+eq_status eq_evaluator_run(struct eq_evaluator *evaluator, eq_evaluator_progress_fn progress, void *user, struct eq_evaluation *evaluation)
+{
+    struct sums sums = { .start_ns = eq_clock_ns() };
+    int64_t first_ns = sums.start_ns;
+    EQ_TRY(eq_network_check_scales(evaluator->network));
+    eq_status status = run_pass(evaluator, progress, user, &sums);
+    for (int i = 0; i < 2; i++)
+        eq_ticket_wait(&evaluator->slots[i].ticket);
+    EQ_TRY(status);
+    size_t skipped = evaluator->slots[0].batch.num == 0 ? evaluator->slots[0].batch.skipped : evaluator->slots[1].batch.skipped;
+    EQ_REQUIRE(sums.images > 0, EQ_ERR_FORMAT, "none of the %zu images can be read", skipped);
+    bool is_one_batch = sums.timed_images == 0;
+    double seconds = (double)(eq_clock_ns() - (is_one_batch ? first_ns : sums.start_ns)) * 1e-9, images = (double)sums.images;
+    *evaluation = (struct eq_evaluation){ .top1 = (double)sums.hits / images, .top5 = (double)sums.hits5 / images, .loss = sums.loss / images,
+                                          .images_per_second = (double)(is_one_batch ? sums.images : sums.timed_images) / seconds,
+                                          .images = sums.images, .skipped = skipped };
+    return EQ_OK;
+}

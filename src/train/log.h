@@ -1,0 +1,20 @@
+// A run's log: one JSON object a line, only ever appended to; on resume it is cut back to what the checkpoint has seen.
+#ifndef EQ_TRAIN_LOG_H
+#define EQ_TRAIN_LOG_H
+
+#include <jansson.h>
+
+#include "base/base.h"
+
+struct eq_train_log {
+    FILE *file;
+    char *path;
+    int64_t bytes; // written and handed to the system
+};
+// Opens path, keeping its first `bytes` bytes (fewer where it has fewer).
+eq_status eq_train_log_open(struct eq_train_log *log, const char *path, int64_t bytes);
+// Appends the object as a line, and frees it; NULL is a lack of memory.
+eq_status eq_train_log_write(struct eq_train_log *log, json_t *object);
+void eq_train_log_close(struct eq_train_log *log); // a zeroed log is allowed
+
+#endif

@@ -1,0 +1,209 @@
+// Setting a run up: options, data, network, and the place it starts from. run.c trains.
+#include "train/trainer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static eq_status make_paths(struct eq_trainer *trainer)
+{
+    const char *out = trainer->options.params.out;
+    trainer->model_path = eq_path_join(out, "model.safetensors");
+    trainer->best_path = eq_path_join(out, "best.safetensors");
+    trainer->checkpoint_path = eq_path_join(out, "checkpoint.safetensors");
+    trainer->log_path = eq_path_join(out, "log.jsonl");
+    bool ok = trainer->model_path && trainer->best_path && trainer->checkpoint_path && trainer->log_path;
+    return ok ? EQ_OK : EQ_ERR_HOST_MEMORY;
+}
+
+// ---- data
+
+static eq_status open_train(struct eq_trainer *trainer)
+{
+    const struct eq_train_params *p = &trainer->options.params;
+    struct eq_dataset_params params = { .spec = p->data, .split = EQ_SPLIT_TRAIN, .seed = p->seed, .size = p->size };
+    EQ_TRY(eq_dataset_open(&params, &trainer->train));
+    trainer->summary.is_held_out = !p->val && !eq_dataset_has_test_part(trainer->train);
+    if (!trainer->summary.is_held_out)
+        return EQ_OK;
+    eq_dataset_destroy(&trainer->train);
+    params.split = EQ_SPLIT_FIT;
+    return eq_dataset_open(&params, &trainer->train);
+}
+
+static eq_status copy_class_names(struct eq_trainer *trainer)
+{
+    int num = eq_dataset_num_classes(trainer->train);
+    trainer->meta.model.classes = num;
+    EQ_ALLOC(trainer->meta.class_names, num);
+    for (int i = 0; i < num; i++)
+        if (!(trainer->meta.class_names[i] = eq_strdup(eq_dataset_class_name(trainer->train, i))))
+            return EQ_ERR_HOST_MEMORY;
+    return EQ_OK;
+}
+
+static eq_status open_val(struct eq_trainer *trainer)
+{
+    const struct eq_train_params *p = &trainer->options.params;
+    const struct eq_dataset_params params = { .spec = p->val ? p->val : p->data,
+                                              .split = trainer->summary.is_held_out ? EQ_SPLIT_HELD_OUT : EQ_SPLIT_TEST,
+                                              .seed = p->seed, .size = p->size,
+                                              .class_names = (const char *const *)trainer->meta.class_names,
+                                              .num_classes = trainer->meta.model.classes };
+    return eq_dataset_open(&params, &trainer->val);
+}
+
+static eq_status open_data(struct eq_trainer *trainer)
+{
+    struct eq_train_params *p = &trainer->options.params;
+    EQ_TRY(open_train(trainer));
+    EQ_TRY(copy_class_names(trainer));
+    EQ_TRY(open_val(trainer));
+    size_t images = eq_dataset_num_items(trainer->train), per_update = (size_t)p->batch * (size_t)p->accumulate;
+    EQ_REQUIRE(images >= (size_t)p->accumulate, EQ_ERR_ARGUMENT, "%s: %zu images to train on, fewer than the %d batches of an update", p->data,
+               images, p->accumulate);
+    if (images < per_update)
+        per_update = images / (size_t)p->accumulate * (size_t)p->accumulate;
+    struct eq_train_summary *summary = &trainer->summary;
+    summary->params = *p;
+    summary->params.batch = (int)(per_update / (size_t)p->accumulate);
+    summary->classes = trainer->meta.model.classes;
+    summary->train_images = images;
+    summary->val_images = eq_dataset_num_items(trainer->val);
+    summary->steps_per_epoch = (int64_t)(images / per_update);
+    trainer->schedule = (struct eq_schedule){ .kind = p->schedule, .base = p->rate, .warmup = p->warmup, .epochs = p->epochs,
+                                              .steps_per_epoch = summary->steps_per_epoch };
+    return EQ_OK;
+}
+
+// ---- network
+
+static eq_status make_network(struct eq_trainer *trainer)
+{
+    const struct eq_train_params *p = &trainer->options.params;
+    struct eq_meta *meta = &trainer->meta;
+    const struct eq_model_params model = { .arch = p->arch, .classes = meta->model.classes, .small = p->small, .act = p->act };
+    meta->model = model;
+    meta->model.arch = eq_strdup(p->arch);
+    if (!meta->model.arch)
+        return EQ_ERR_HOST_MEMORY;
+    meta->form = eq_input_form_default(&model, p->size);
+    return eq_network_create(trainer->device, &model, &trainer->network);
+}
+
+static eq_status plan_memory(struct eq_trainer *trainer)
+{
+    struct eq_model_info info;
+    const struct eq_train_params *p = &trainer->summary.params;
+    EQ_TRY(eq_model_describe(trainer->device, &trainer->meta.model, p->batch, p->size, p->size, &info));
+    size_t evaluation = info.inference_bytes - info.weight_bytes, sums = p->accumulate > 1 ? info.weight_bytes : 0;
+    trainer->summary.planned_bytes = info.training_bytes + evaluation + sums + 2 * eq_feed_bytes(p->batch, p->size);
+    eq_model_info_free(&info);
+    return EQ_OK;
+}
+
+static eq_status start_values(struct eq_trainer *trainer, const struct eq_tensors *checkpoint)
+{
+    const struct eq_train_params *p = &trainer->options.params;
+    struct eq_network *network = trainer->network;
+    if (checkpoint) {
+        EQ_TRY(eq_store_add_training(network->store));
+        network->has_training = true;
+        EQ_TRY(eq_checkpoint_read_tensors(checkpoint, network));
+        return eq_checkpoint_read_state(checkpoint, &trainer->state);
+    }
+    EQ_TRY(eq_network_initialise(network, p->seed));
+    if (p->weights)
+        EQ_TRY(eq_network_load(network, p->weights, p->new_head, p->seed));
+    trainer->state.best_top1 = -1;
+    trainer->state.history = json_array();
+    return trainer->state.history ? EQ_OK : EQ_ERR_HOST_MEMORY;
+}
+
+// ---- the folder of results
+
+static eq_status check_out(const struct eq_trainer *trainer)
+{
+    const char *out = trainer->options.params.out;
+    struct eq_writer writer;
+    EQ_TRY(eq_dir_make(out));
+    EQ_REQUIRE(trainer->options.params.resume || !eq_file_exists(trainer->checkpoint_path), EQ_ERR_ARGUMENT,
+               "%s holds a run already: go on with it (--resume), or choose another folder; nothing was changed", out);
+    EQ_TRY(eq_writer_open(&writer, trainer->checkpoint_path));
+    eq_writer_abort(&writer);
+    return EQ_OK;
+}
+
+static eq_status open_checkpoint(const struct eq_train_params *params, struct eq_tensors **file)
+{
+    char *path = params->out ? eq_path_join(params->out, "checkpoint.safetensors") : NULL;
+    EQ_REQUIRE(path, EQ_ERR_ARGUMENT, "no folder for the results is given");
+    eq_status status = eq_file_exists(path) ? eq_tensors_open(path, file) : eq_fail(EQ_ERR_NOT_FOUND, "%s: there is no checkpoint to resume from", path);
+    free(path);
+    return status;
+}
+
+static eq_status fill_trainer(struct eq_trainer *trainer, const struct eq_train_params *params, const struct eq_tensors *checkpoint)
+{
+    EQ_TRY(eq_train_options_resolve(params, checkpoint ? eq_checkpoint_option : NULL, checkpoint, &trainer->options));
+    if (checkpoint)
+        EQ_TRY(eq_checkpoint_check_device(checkpoint, trainer->device));
+    EQ_TRY(make_paths(trainer));
+    EQ_TRY(open_data(trainer));
+    EQ_TRY(make_network(trainer));
+    EQ_TRY(plan_memory(trainer));
+    EQ_TRY(start_values(trainer, checkpoint));
+    trainer->summary.epoch = trainer->state.epoch;
+    trainer->summary.step = trainer->state.step;
+    return check_out(trainer);
+}
+
+eq_status eq_trainer_create(struct eq_device *device, const struct eq_train_params *params, struct eq_trainer **trainer)
+{
+    struct eq_tensors *checkpoint = NULL;
+    *trainer = NULL;
+    if (params->resume)
+        EQ_TRY(open_checkpoint(params, &checkpoint));
+    *trainer = eq_calloc(1, sizeof **trainer);
+    eq_status status = EQ_ERR_HOST_MEMORY;
+    if (*trainer) {
+        (*trainer)->device = device;
+        status = fill_trainer(*trainer, params, checkpoint);
+    }
+    eq_tensors_close(&checkpoint);
+    if (status != EQ_OK)
+        eq_trainer_destroy(trainer);
+    return status;
+}
+
+void eq_trainer_destroy(struct eq_trainer **trainer)
+{
+    struct eq_trainer *t = *trainer;
+    if (!t)
+        return;
+    eq_evaluator_destroy(&t->evaluator);
+    eq_feed_destroy(&t->feed);
+    eq_step_destroy(&t->step);
+    eq_train_log_close(&t->log);
+    eq_network_destroy(&t->network);
+    eq_dataset_destroy(&t->val);
+    eq_dataset_destroy(&t->train);
+    eq_meta_free(&t->meta);
+    eq_train_state_clear(&t->state);
+    eq_train_options_free(&t->options);
+    free(t->model_path);
+    free(t->best_path);
+    free(t->checkpoint_path);
+    free(t->log_path);
+    free(t);
+    *trainer = NULL;
+}
+
+const struct eq_train_summary *eq_trainer_summary(const struct eq_trainer *trainer)
+{
+    return &trainer->summary;
+}
+
+void eq_trainer_stop(struct eq_trainer *trainer)
+{
+    trainer->is_stopped = 1;
+}
