@@ -1,0 +1,195 @@
+// The base layer: error text, random numbers against published values, atomic writes that fail.
+#include <check.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "support.h"
+
+static char folder[] = "/tmp/equil-base-XXXXXX";
+
+START_TEST(error_text)
+{
+    ck_assert_int_eq(eq_fail(EQ_ERR_SHAPE, "%d by %d", 3, 4), EQ_ERR_SHAPE);
+    ck_assert_str_eq(eq_last_error(), "3 by 4");
+    eq_fail(EQ_ERR_SHAPE, "outer: %s", eq_last_error());
+    ck_assert_str_eq(eq_last_error(), "outer: 3 by 4");
+    ck_assert_str_eq(eq_status_name(EQ_ERR_NUMERIC), "EQ_ERR_NUMERIC");
+    ck_assert_str_eq(eq_status_name((eq_status)99), "unknown status");
+}
+END_TEST
+
+static void *other_thread(void *text)
+{
+    strcpy(text, eq_last_error());
+    eq_fail(EQ_ERR_IO, "of the other thread");
+    return NULL;
+}
+
+START_TEST(error_text_per_thread)
+{
+    char seen[64] = "?";
+    pthread_t thread;
+    eq_fail(EQ_ERR_IO, "of this thread");
+    ck_assert_int_eq(pthread_create(&thread, NULL, other_thread, seen), 0);
+    pthread_join(thread, NULL);
+    ck_assert_str_eq(seen, "");
+    ck_assert_str_eq(eq_last_error(), "of this thread");
+}
+END_TEST
+
+START_TEST(random_numbers)
+{
+    // The first outputs of splitmix64 with state 0, and FNV-1a's published vectors.
+    ck_assert_uint_eq(eq_random_bits(0, 0), 0xe220a8397b1dcdafull);
+    ck_assert_uint_eq(eq_random_bits(0, 1), 0x6e789e6aa1b965f4ull);
+    ck_assert_uint_eq(eq_fnv1a("", 0, EQ_FNV_START), 0xcbf29ce484222325ull);
+    ck_assert_uint_eq(eq_fnv1a("foobar", 6, EQ_FNV_START), 0x85944171f73967e8ull);
+    double sum = 0, squares = 0;
+    enum { NUM = 100000 };
+    uint64_t key = eq_random_key(1, 2, 3, "test");
+    ck_assert_uint_ne(key, eq_random_key(1, 2, 3, "other"));
+    ck_assert_uint_ne(key, eq_random_key(1, 3, 2, "test"));
+    for (int i = 0; i < NUM; i++) {
+        double x = eq_random_normal(key, (uint64_t)i), u = eq_random_unit(key, (uint64_t)i);
+        ck_assert(u >= 0 && u < 1);
+        sum += x;
+        squares += x * x;
+    }
+    // Five standard deviations of the mean and of the variance of NUM normal numbers.
+    ck_assert_msg(sum / NUM < 5 / 316.0 && sum / NUM > -5 / 316.0, "mean %g", sum / NUM);
+    ck_assert_msg(squares / NUM - 1 < 5 * 1.414 / 316 && squares / NUM - 1 > -5 * 1.414 / 316, "variance %g", squares / NUM);
+}
+END_TEST
+
+START_TEST(permutation)
+{
+    enum { NUM = 1000 };
+    size_t order[NUM];
+    bool seen[NUM] = { false };
+    int num_fixed = 0;
+    eq_random_permutation(7, order, NUM);
+    for (size_t i = 0; i < NUM; i++) {
+        ck_assert_uint_lt(order[i], NUM);
+        ck_assert(!seen[order[i]]);
+        seen[order[i]] = true;
+        num_fixed += order[i] == i;
+    }
+    ck_assert_int_lt(num_fixed, 10); // one is expected
+}
+END_TEST
+
+static void check_contents(const char *path, const char *want)
+{
+    char *data;
+    size_t bytes;
+    EQ_TEST_OK(eq_file_read(path, 1000, &data, &bytes));
+    ck_assert_str_eq(data, want);
+    free(data);
+}
+
+static void check_alone(const char *name)
+{
+    char **names;
+    size_t num;
+    EQ_TEST_OK(eq_dir_list(folder, &names, &num));
+    ck_assert_uint_eq(num, 1);
+    ck_assert_str_eq(names[0], name);
+    eq_names_free(names, num);
+}
+
+START_TEST(atomic_write)
+{
+    struct eq_writer writer;
+    char *path = eq_path_join(folder, "file");
+    EQ_TEST_OK(eq_writer_open(&writer, path));
+    EQ_TEST_OK(eq_writer_write(&writer, "old", 3));
+    EQ_TEST_OK(eq_writer_commit(&writer));
+    check_contents(path, "old");
+    EQ_TEST_OK(eq_writer_open(&writer, path));
+    EQ_TEST_OK(eq_writer_write(&writer, "half a fi", 9));
+    eq_writer_abort(&writer);
+    check_contents(path, "old");
+    check_alone("file");
+    // A file size limit stands for a full disk: the write fails, the old file stays, nothing else is left.
+    struct rlimit limit, small = { 4096, RLIM_INFINITY };
+    static char big[1 << 16];
+    getrlimit(RLIMIT_FSIZE, &limit);
+    small.rlim_max = limit.rlim_max;
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &small);
+    EQ_TEST_OK(eq_writer_open(&writer, path));
+    eq_status status = eq_writer_write(&writer, big, sizeof big);
+    if (status == EQ_OK)
+        status = eq_writer_commit(&writer);
+    setrlimit(RLIMIT_FSIZE, &limit);
+    ck_assert_int_eq(status, EQ_ERR_IO);
+    ck_assert_ptr_nonnull(strstr(eq_last_error(), path));
+    check_contents(path, "old");
+    check_alone("file");
+    unlink(path);
+    free(path);
+}
+END_TEST
+
+START_TEST(file_errors)
+{
+    char *data, *path = eq_path_join(folder, "no/such/file");
+    size_t bytes;
+    struct eq_writer writer;
+    ck_assert_int_eq(eq_file_read(path, 10, &data, &bytes), EQ_ERR_IO);
+    ck_assert_ptr_nonnull(strstr(eq_last_error(), path));
+    ck_assert_int_eq(eq_writer_open(&writer, path), EQ_ERR_IO);
+    ck_assert_int_eq(eq_file_read(folder, 10, &data, &bytes), EQ_ERR_IO);
+    ck_assert_int_eq(eq_file_read("/proc/self/cmdline", 10, &data, &bytes), EQ_OK); // size 0 there: reads nothing, no crash
+    free(data);
+    free(path);
+    path = eq_path_join(folder, "long");
+    EQ_TEST_OK(eq_writer_open(&writer, path));
+    EQ_TEST_OK(eq_writer_write(&writer, "0123456789", 10));
+    EQ_TEST_OK(eq_writer_commit(&writer));
+    ck_assert_int_eq(eq_file_read(path, 9, &data, &bytes), EQ_ERR_FORMAT);
+    ck_assert_ptr_nonnull(strstr(eq_last_error(), "10 bytes"));
+    char *below = eq_path_join(path, "below");
+    ck_assert_int_eq(eq_dir_make(below), EQ_ERR_IO);
+    unlink(path);
+    free(below);
+    free(path);
+}
+END_TEST
+
+START_TEST(growing_text)
+{
+    struct eq_str text = { 0 };
+    for (int i = 0; i < 1000; i++)
+        eq_str_append(&text, "%d,", i % 10);
+    ck_assert_uint_eq(text.length, 2000);
+    ck_assert_uint_eq(strlen(text.text), 2000);
+    ck_assert(eq_str_starts(text.text, "0,1,2,") && eq_str_ends(text.text, "8,9,"));
+    ck_assert(!eq_str_ends("9,", "8,9,"));
+    eq_str_free(&text);
+}
+END_TEST
+
+int main(void)
+{
+    if (!mkdtemp(folder))
+        return EXIT_FAILURE;
+    const TTest *const tests[] = { error_text, error_text_per_thread, random_numbers, permutation, atomic_write, file_errors, growing_text };
+    Suite *suite = suite_create("base");
+    TCase *tcase = tcase_create("base");
+    for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
+        tcase_add_test(tcase, tests[i]);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_set_fork_status(runner, CK_NOFORK);
+    srunner_set_tap(runner, "-");
+    srunner_run_all(runner, CK_SILENT);
+    int num_failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    rmdir(folder);
+    return num_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

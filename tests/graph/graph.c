@@ -1,0 +1,188 @@
+// Graphs: fusion, refusals, and gradients of graphs with shared values against finite differences.
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "graph/graph.h"
+#include "support.h"
+
+#define CONV(oc, k, s) (&(struct eq_conv2d_params){ .out_channels = (oc), .kernel_h = (k), .kernel_w = (k), .stride_h = (s), .stride_w = (s), .pad_h = (k) / 2, .pad_w = (k) / 2 })
+
+struct net {
+    struct eq_graph *graph;
+    eq_value x, labels, logits, loss;
+};
+
+// A graph whose values have several readers: two norms and a residual read `a`, so that gradients meet in every way there is.
+static void build_net(struct net *net, int n)
+{
+    eq_value a, b, c, d;
+    EQ_TEST_OK(eq_graph_create(&net->graph));
+    struct eq_graph *g = net->graph;
+    EQ_TEST_OK(eq_graph_input(g, "x", n, 3, 9, 8, &net->x));
+    EQ_TEST_OK(eq_graph_labels(g, "labels", n, &net->labels));
+    EQ_TEST_OK(eq_graph_conv2d(g, net->x, "stem", CONV(12, 3, 1), &a));
+    EQ_TEST_OK(eq_graph_batch_norm(g, a, "norm_b", NULL, &b));
+    EQ_TEST_OK(eq_graph_activation(g, b, EQ_ELU, &b));
+    EQ_TEST_OK(eq_graph_batch_norm(g, a, "norm_c", NULL, &c));
+    EQ_TEST_OK(eq_graph_channel_equilibrium(g, c, "ce", &(struct eq_equilibrium_params){ .group = 4 }, &c));
+    EQ_TEST_OK(eq_graph_add(g, c, b, &c));
+    EQ_TEST_OK(eq_graph_conv2d(g, b, "side", CONV(12, 1, 1), &d));
+    EQ_TEST_OK(eq_graph_batch_norm(g, d, "norm_d", NULL, &d));
+    EQ_TEST_OK(eq_graph_squeeze_excite(g, d, "se", &(struct eq_squeeze_excite_params){ .reduction = 4 }, &d));
+    EQ_TEST_OK(eq_graph_add(g, c, d, &c));
+    EQ_TEST_OK(eq_graph_add(g, c, a, &c));
+    EQ_TEST_OK(eq_graph_max_pool(g, c, &(struct eq_pool_params){ .kernel = 3, .stride = 2, .pad = 1 }, &c));
+    EQ_TEST_OK(eq_graph_conv2d(g, c, "last", CONV(7, 3, 2), &c));
+    EQ_TEST_OK(eq_graph_mean_pool(g, c, &c));
+    EQ_TEST_OK(eq_graph_linear(g, c, "fc", 5, &net->logits));
+    EQ_TEST_OK(eq_graph_output(g, net->logits, "logits"));
+    EQ_TEST_OK(eq_graph_cross_entropy(g, net->logits, net->labels, 0.1f, &net->loss));
+    EQ_TEST_OK(eq_graph_output(g, net->loss, "loss"));
+}
+
+static size_t entry_elems(const struct eq_store_entry *entry)
+{
+    return (size_t)entry->shape[0] * (size_t)entry->shape[1] * (size_t)entry->shape[2] * (size_t)entry->shape[3];
+}
+
+static void fill_store(struct eq_store *store)
+{
+    for (int i = 0; i < eq_store_num_entries(store); i++) {
+        const struct eq_store_entry *entry = eq_store_entry(store, i);
+        bool is_scale = eq_str_ends(entry->name, ".weight") && entry->rank == 1;
+        float *values = eq_test_values(entry->name, entry_elems(entry), is_scale ? 1 : 0, 0.3);
+        EQ_TEST_OK(eq_store_write(store, entry, EQ_STORE_VALUE, values));
+        free(values);
+    }
+}
+
+static double mean_loss(struct eq_exec *exec, const struct net *net, int n)
+{
+    float losses[16];
+    double sum = 0;
+    EQ_TEST_OK(eq_exec_run(exec));
+    EQ_TEST_OK(eq_exec_read(exec, net->loss, losses));
+    for (int i = 0; i < n; i++)
+        sum += losses[i];
+    return sum / n;
+}
+
+// Derivative of the loss along the gradient of one parameter: it must be the gradient's norm.
+static void check_direction(struct eq_exec *exec, struct eq_store *store, const struct eq_store_entry *entry, const struct net *net, int n)
+{
+    size_t elems = entry_elems(entry);
+    float *values = malloc(elems * sizeof *values), *gradient = malloc(elems * sizeof *gradient), *moved = malloc(elems * sizeof *moved);
+    double norm = 0, loss[2];
+    mean_loss(exec, net, n);
+    EQ_TEST_OK(eq_store_read(store, entry, EQ_STORE_VALUE, values));
+    EQ_TEST_OK(eq_store_read(store, entry, EQ_STORE_GRADIENT, gradient));
+    for (size_t i = 0; i < elems; i++)
+        norm += (double)gradient[i] * gradient[i];
+    norm = sqrt(norm);
+    // Large enough that float32 losses near 1 differ in many digits, small enough for the curvature.
+    double step = 2e-2;
+    for (int side = 0; side < 2; side++) {
+        for (size_t i = 0; i < elems; i++)
+            moved[i] = (float)(values[i] + (side ? -step : step) * gradient[i] / norm);
+        EQ_TEST_OK(eq_store_write(store, entry, EQ_STORE_VALUE, moved));
+        loss[side] = mean_loss(exec, net, n);
+    }
+    EQ_TEST_OK(eq_store_write(store, entry, EQ_STORE_VALUE, values));
+    double slope = (loss[0] - loss[1]) / (2 * step);
+    // 2 %: the max pool's kinks and the cubic term; absolute 2e-5: rounding of the losses, 1e-7 / step, with a margin.
+    ck_assert_msg(fabs(slope - norm) < 0.02 * norm + 2e-5, "%s: the loss has slope %g along the gradient of norm %g", entry->name, slope, norm);
+    free(values);
+    free(gradient);
+    free(moved);
+}
+
+START_TEST(gradients)
+{
+    enum { N = 6 };
+    struct net net;
+    struct eq_ir *ir;
+    struct eq_store *store;
+    struct eq_exec *exec;
+    int32_t labels[N] = { 0, 1, 2, 3, 4, 1 };
+    eq_test_variant(_i);
+    build_net(&net, N);
+    struct eq_compile_params params = { .training = true, .loss = net.loss };
+    EQ_TEST_OK(eq_ir_create(net.graph, &eq_test_device->target, &params, &ir));
+    EQ_TEST_OK(eq_store_create(eq_test_device, ir, &store));
+    EQ_TEST_OK(eq_store_add_training(store));
+    eq_ir_destroy(&ir);
+    fill_store(store);
+    EQ_TEST_OK(eq_exec_create(eq_test_device, store, net.graph, &params, &exec));
+    float *x = eq_test_uniform("x", N * 3 * 9 * 8, 0);
+    EQ_TEST_OK(eq_exec_write(exec, net.x, x));
+    EQ_TEST_OK(eq_exec_write(exec, net.labels, labels));
+    for (int i = 0; i < eq_store_num_entries(store); i++)
+        if (eq_store_entry(store, i)->kind == EQ_VALUE_PARAMETER)
+            check_direction(exec, store, eq_store_entry(store, i), &net, N);
+    free(x);
+    eq_exec_destroy(&exec);
+    eq_store_destroy(&store);
+    eq_graph_destroy(&net.graph);
+}
+END_TEST
+
+static int count_calls(const struct eq_ir *ir, const struct eq_op *op)
+{
+    int num = 0;
+    for (int i = 0; i < ir->num_calls; i++)
+        num += ir->calls[i].call.op == op;
+    return num;
+}
+
+START_TEST(fusion)
+{
+    struct net net;
+    struct eq_ir *ir;
+    build_net(&net, 2);
+    struct eq_target target = eq_target_default();
+    EQ_TEST_OK(eq_ir_create(net.graph, &target, &(struct eq_compile_params){ .loss = EQ_NO_VALUE }, &ir));
+    // norm_b + elu; norm_c + ce + residual b; norm_d + se + residual; the last add alone.
+    ck_assert_int_eq(count_calls(ir, &eq_op_unit), 4);
+    ck_assert_int_eq(count_calls(ir, &eq_op_add), 0);
+    ck_assert_int_eq(count_calls(ir, &eq_op_conv2d), 3);
+    eq_ir_destroy(&ir);
+    EQ_TEST_OK(eq_ir_create(net.graph, &target, &(struct eq_compile_params){ .training = true, .loss = net.loss }, &ir));
+    ck_assert_int_eq(count_calls(ir, &eq_op_unit_grad), 4);
+    ck_assert_int_eq(count_calls(ir, &eq_op_conv2d_weight_grad), 3);
+    ck_assert_int_eq(count_calls(ir, &eq_op_conv2d_data_grad), 2); // the image needs no gradient
+    eq_ir_destroy(&ir);
+    eq_graph_destroy(&net.graph);
+}
+END_TEST
+
+START_TEST(refused)
+{
+    struct eq_graph *g;
+    eq_value x, y, z, rows;
+    EQ_TEST_OK(eq_graph_create(&g));
+    EQ_TEST_OK(eq_graph_input(g, "x", 2, 8, 4, 4, &x));
+    ck_assert_int_eq(eq_graph_input(g, "x", 2, 8, 4, 4, &y), EQ_ERR_ARGUMENT);
+    ck_assert_ptr_nonnull(strstr(eq_last_error(), "'x'"));
+    ck_assert_int_eq(eq_graph_conv2d(g, x, "conv", CONV(4, 7, 1), &y), EQ_OK);
+    ck_assert_int_eq(eq_graph_conv2d(g, x, "wide", &(struct eq_conv2d_params){ .out_channels = 4, .kernel_h = 5, .kernel_w = 5 }, &y), EQ_ERR_SHAPE);
+    ck_assert_ptr_nonnull(strstr(eq_last_error(), "4 x 4"));
+    // The refused call left nothing behind: its name is free.
+    EQ_TEST_OK(eq_graph_conv2d(g, x, "wide", CONV(8, 1, 4), &y));
+    EQ_TEST_OK(eq_graph_batch_norm(g, y, "norm", NULL, &z));
+    ck_assert_int_eq(eq_graph_channel_equilibrium(g, z, "ce", NULL, &y), EQ_ERR_SHAPE); // 1 x 1 pixels
+    ck_assert_ptr_nonnull(strstr(eq_last_error(), "1 x 1"));
+    ck_assert_int_eq(eq_graph_channel_equilibrium(g, x, "ce", NULL, &y), EQ_ERR_UNSUPPORTED); // no norm before it
+    ck_assert_int_eq(eq_graph_add(g, x, z, &y), EQ_ERR_SHAPE);
+    ck_assert_ptr_nonnull(strstr(eq_last_error(), "[2, 8, 4, 4] and [2, 8, 1, 1]"));
+    ck_assert_int_eq(eq_graph_linear(g, x, "fc", 3, &y), EQ_ERR_SHAPE);
+    EQ_TEST_OK(eq_graph_mean_pool(g, x, &rows));
+    ck_assert_int_eq(eq_graph_linear(g, rows, "fc", 0, &y), EQ_ERR_ARGUMENT);
+    ck_assert_int_eq(eq_graph_max_pool(g, x, &(struct eq_pool_params){ .kernel = 9 }, &y), EQ_ERR_SHAPE);
+    ck_assert_int_eq(eq_graph_activation(g, 1000, EQ_RELU, &y), EQ_ERR_ARGUMENT);
+    ck_assert_int_eq(eq_graph_squeeze_excite(g, z, "se", NULL, &y), EQ_ERR_SHAPE); // 8 / 16
+    eq_graph_destroy(&g);
+}
+END_TEST
+
+EQ_TEST_MAIN("graph", { gradients, 6 }, { fusion, 1 }, { refused, 1 })
