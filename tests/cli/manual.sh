@@ -24,8 +24,8 @@ same "commands"
 commands=$(cat "$folder/help")
 for command in $commands; do
     "$equil" "$command" --help | sed -n 's/^  --\([a-z0-9-]*\).*/\1/p' | grep -vxE 'help|device|json' | sort >"$folder/help"
-    sed -n "/^\.SS equil $command\$/,/^\.S[SH] /p" "$page" | sed -n 's/\\-/-/g; s/^\.B[IR]* --\([a-z0-9-]*\).*/\1/p' |
-        sort >"$folder/page"
+    sed -n "/^\.SS equil $command\$/,/^\.S[SH] /p" "$page" | sed -n 's/\\-/-/g; s/^\.BI\{0,1\} --\([a-z0-9-]*\).*/\1/p' |
+        grep -vx json | sort >"$folder/page"
     # A command without options of its own has nothing to compare.
     [ -s "$folder/help" ] || [ -s "$folder/page" ] || continue
     same "options of $command"
