@@ -81,7 +81,7 @@ static eq_status write_state(const struct eq_train_state *state, struct eq_texts
     json_t *object = json_pack("{s:i, s:i, s:I, s:I, s:I, s:f, s:I, s:I, s:f, s:i, s:I, s:O}", "format", FORMAT, "epoch", state->epoch, "step",
                                (json_int_t)state->step, "position", (json_int_t)state->position, "skipped", (json_int_t)state->skipped,
                                "loss_sum", state->loss_sum, "hits", (json_int_t)state->hits, "seen", (json_int_t)state->seen, "best_top1",
-                               state->best_top1, "best_epoch", state->best_epoch, "log_bytes", (json_int_t)state->log_bytes, "history",
+                               state->best_top1, "best_epoch", state->best_epoch, "log_lines", (json_int_t)state->log_lines, "history",
                                state->history);
     char *text = object ? json_dumps(object, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(object);
@@ -90,27 +90,27 @@ static eq_status write_state(const struct eq_train_state *state, struct eq_texts
 
 static bool state_is_sane(const struct eq_train_state *state)
 {
-    return state->epoch >= 0 && state->step >= 0 && state->hits >= 0 && state->seen >= 0 && state->log_bytes >= 0;
+    return state->epoch >= 0 && state->step >= 0 && state->hits >= 0 && state->seen >= 0 && state->log_lines >= 0;
 }
 
 eq_status eq_checkpoint_read_state(const struct eq_tensors *file, struct eq_train_state *state)
 {
     const char *text = eq_tensors_text(file, "state");
     EQ_REQUIRE(text, EQ_ERR_FORMAT, "%s: no checkpoint: its metadata does not say where the run stands", eq_tensors_path(file));
-    json_int_t step, position, skipped, hits, seen, log_bytes;
+    json_int_t step, position, skipped, hits, seen, log_lines;
     int format = 0;
     json_t *object = json_loads(text, 0, NULL), *history;
     bool ok = object && json_unpack(object, "{s:i, s:i, s:I, s:I, s:I, s:F, s:I, s:I, s:F, s:i, s:I, s:o}", "format", &format, "epoch",
                                     &state->epoch, "step", &step, "position", &position, "skipped", &skipped, "loss_sum", &state->loss_sum,
                                     "hits", &hits, "seen", &seen, "best_top1", &state->best_top1, "best_epoch", &state->best_epoch,
-                                    "log_bytes", &log_bytes, "history", &history) == 0;
+                                    "log_lines", &log_lines, "history", &history) == 0;
     if (ok) {
         state->step = step;
         state->position = (size_t)position;
         state->skipped = (size_t)skipped;
         state->hits = hits;
         state->seen = seen;
-        state->log_bytes = log_bytes;
+        state->log_lines = log_lines;
         json_decref(state->history);
         state->history = json_incref(history);
         ok = format == FORMAT && position >= 0 && state_is_sane(state) && json_is_array(history);

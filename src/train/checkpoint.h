@@ -22,7 +22,7 @@ struct eq_train_state {
     int64_t hits, seen;
     double best_top1; // of all epochs; below 0 before the first
     int best_epoch;
-    int64_t log_bytes;
+    int64_t log_lines;
     json_t *history;  // array of the objects that "epoch" lines of the log are made of, without times
 };
 void eq_train_state_clear(struct eq_train_state *state);

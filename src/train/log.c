@@ -11,22 +11,36 @@ static eq_status fail_log(const char *path, const char *what)
     return eq_fail(EQ_ERR_IO, "%s: cannot %s: %s", path, what, strerror(errno));
 }
 
-eq_status eq_train_log_open(struct eq_train_log *log, const char *path, int64_t bytes)
+// Position behind the first `lines` whole lines; *found is how many there are of them.
+static long find_end(FILE *file, int64_t lines, int64_t *found)
+{
+    long end = 0, at = 0;
+    *found = 0;
+    for (int c; *found < lines && (c = getc(file)) != EOF;) {
+        at++;
+        if (c != '\n')
+            continue;
+        end = at;
+        ++*found;
+    }
+    return end;
+}
+
+eq_status eq_train_log_open(struct eq_train_log *log, const char *path, int64_t lines)
 {
     *log = (struct eq_train_log){ .path = eq_strdup(path) };
     if (!log->path)
         return EQ_ERR_HOST_MEMORY;
-    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (fd < 0)
         return fail_log(path, "open");
-    log->file = fdopen(fd, "wb");
+    log->file = fdopen(fd, "r+b");
     if (!log->file) {
         close(fd);
         return fail_log(path, "open");
     }
-    off_t end = lseek(fd, 0, SEEK_END);
-    log->bytes = end < bytes ? end : bytes;
-    if (end < 0 || ftruncate(fd, log->bytes) != 0 || fseek(log->file, (long)log->bytes, SEEK_SET) != 0)
+    long end = find_end(log->file, lines, &log->lines);
+    if (ferror(log->file) || fseek(log->file, end, SEEK_SET) != 0 || ftruncate(fd, end) != 0)
         return fail_log(path, "cut it back");
     return EQ_OK;
 }
@@ -39,7 +53,7 @@ eq_status eq_train_log_write(struct eq_train_log *log, json_t *object)
     ok = ok && fputc('\n', log->file) != EOF && fflush(log->file) == 0;
     if (!ok)
         return fail_log(log->path, "write");
-    log->bytes = ftell(log->file);
+    log->lines++;
     return EQ_OK;
 }
 

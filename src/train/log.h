@@ -9,10 +9,10 @@
 struct eq_train_log {
     FILE *file;
     char *path;
-    int64_t bytes; // written and handed to the system
+    int64_t lines;
 };
-// Opens path, keeping its first `bytes` bytes (fewer where it has fewer).
-eq_status eq_train_log_open(struct eq_train_log *log, const char *path, int64_t bytes);
+// Opens path, keeping its first `lines` lines (fewer where it has fewer).
+eq_status eq_train_log_open(struct eq_train_log *log, const char *path, int64_t lines);
 // Appends the object as a line, and frees it; NULL is a lack of memory.
 eq_status eq_train_log_write(struct eq_train_log *log, json_t *object);
 void eq_train_log_close(struct eq_train_log *log); // a zeroed log is allowed

@@ -217,7 +217,7 @@ static eq_status end_epoch(struct run *run)
     state->step = state->hits = state->seen = 0;
     state->position = state->skipped = 0;
     state->loss_sum = 0;
-    state->log_bytes = trainer->log.bytes;
+    state->log_lines = trainer->log.lines;
     EQ_TRY(eq_checkpoint_save(&checkpoint, trainer->checkpoint_path));
     run->progress.is_epoch_end = true;
     run->progress.is_validation = false;
@@ -231,7 +231,7 @@ static eq_status stop(struct run *run)
 {
     struct eq_trainer *trainer = run->trainer;
     const struct eq_checkpoint checkpoint = checkpoint_of(trainer);
-    trainer->state.log_bytes = trainer->log.bytes;
+    trainer->state.log_lines = trainer->log.lines;
     EQ_TRY(eq_checkpoint_save(&checkpoint, trainer->checkpoint_path));
     return eq_fail(EQ_ERR_INTERRUPTED, "stopped in epoch %d of %d after step %lld of %lld; %s has the position", trainer->state.epoch + 1,
                    trainer->summary.params.epochs, (long long)trainer->state.step, (long long)trainer->summary.steps_per_epoch,
@@ -261,8 +261,8 @@ eq_status eq_trainer_run(struct eq_trainer *trainer, const struct eq_train_callb
     struct run run = { .trainer = trainer, .callbacks = callbacks };
     EQ_TRY(make_parts(trainer));
     if (!trainer->log.file) {
-        EQ_TRY(eq_train_log_open(&trainer->log, trainer->log_path, trainer->state.log_bytes));
-        if (trainer->log.bytes == 0)
+        EQ_TRY(eq_train_log_open(&trainer->log, trainer->log_path, trainer->state.log_lines));
+        if (trainer->log.lines == 0)
             EQ_TRY(log_start(trainer));
     }
     return run_epochs(&run);
