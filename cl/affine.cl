@@ -75,6 +75,13 @@ static int first_block(int b, int group)
 
 #if !SIMT
 
+// A vector at any address. vstore16 would be cut into pieces by PoCL.
+typedef vecf __attribute__((aligned(4))) anyf;
+#define STORE(v, p) (*(__global anyf *)(p) = (v))
+
+#define LANE(x, i, lane) (((const float *)(x))[(i)*BLOCK + (lane)])
+#define CHUNK 8 // pixels whose sums are in registers
+
 #define FOR_RUNS(from, to)                                                                                                 \
     for (int p = (from), y = p / w, x_from = p - y * w, run = min(w - x_from, (to) - p); p < (to);                         \
          p += run, y++, x_from = 0, run = min(w, (to) - p))
@@ -82,7 +89,7 @@ static int first_block(int b, int group)
 static void zero(__global float *to, int pixels)
 {
     for (int i = 0; i < pixels; i++)
-        EQ_STORE((vecf)(0.0f), to + (long)i * BLOCK);
+        STORE((vecf)(0.0f), to + (long)i * BLOCK);
 }
 
 // Zeroes the halo that belongs to the run x_from .. x_to of row y: beside it, and above the first and below the last row.
@@ -103,20 +110,20 @@ static void write_halo(__global float *plane, int row, int halo, int y, int x_fr
 }
 
 #if GRAD
-#define ROW_POINTERS                                                                                                       \
-    __global const float *dp = PLANE(dout, n, b) + (size_t)y * dout_row + x_from * BLOCK;                                  \
-    __global const float *op = act == ACT_NONE ? dp : PLANE(out, n, b) + (size_t)y * out_row + x_from * BLOCK;             \
-    __global const float *ap = has_add ? PLANE(add, n, b) + (size_t)y * add_row + x_from * BLOCK : dp;                     \
-    __global float *to_dz = PLANE(dz, n, b) + (size_t)y * dz_row + x_from * BLOCK;                                         \
-    __global float *to_dres = has_dres ? PLANE(dres, n, b) + (size_t)y * dres_row + x_from * BLOCK : to_dz
+#define POINTERS(x_at)                                                                                                     \
+    __global const float *dp = PLANE(dout, n, b) + (size_t)y * dout_row + (x_at);                                  \
+    __global const float *op = act == ACT_NONE ? dp : PLANE(out, n, b) + (size_t)y * out_row + (x_at);             \
+    __global const float *ap = has_add ? PLANE(add, n, b) + (size_t)y * add_row + (x_at) : dp;                     \
+    __global float *to_dz = PLANE(dz, n, b) + (size_t)y * dz_row + (x_at);                                         \
+    __global float *to_dres = has_dres ? PLANE(dres, n, b) + (size_t)y * dres_row + (x_at) : to_dz
 #define FINISH_RUN                                                                                                         \
     write_halo(PLANE(dz, n, b), dz_row, halo, y, x_from, x_from + run, w, h);                                              \
     if (has_dres)                                                                                                          \
     write_halo(PLANE(dres, n, b), dres_row, dres_halo, y, x_from, x_from + run, w, h)
 #else
-#define ROW_POINTERS                                                                                                       \
-    __global const float *rp = has_residual ? PLANE(residual, n, b) + (size_t)y * residual_row + x_from * BLOCK : zp;      \
-    __global float *to = PLANE(out, n, b) + (size_t)y * out_row + x_from * BLOCK
+#define POINTERS(x_at)                                                                                                     \
+    __global const float *rp = has_residual ? PLANE(residual, n, b) + (size_t)y * residual_row + (x_at) : zp;      \
+    __global float *to = PLANE(out, n, b) + (size_t)y * out_row + (x_at)
 #define FINISH_RUN write_halo(PLANE(out, n, b), out_row, halo, y, x_from, x_from + run, w, h)
 #endif
 
@@ -134,7 +141,7 @@ void NAME(affine_diag)(INPUTS, OUTPUTS, STRIDES, SIZES)
     FOR_RUNS(from, to_pixel)
     {
         __global const float *zp = PLANE(z, n, b) + (size_t)y * z_row + x_from * BLOCK;
-        ROW_POINTERS;
+        POINTERS(x_from * BLOCK);
         for (int x = 0; x < run; x++) {
             const vecf centred = EQ_LOAD(zp + x * BLOCK) - k;
 #if GRAD
@@ -142,20 +149,21 @@ void NAME(affine_diag)(INPUTS, OUTPUTS, STRIDES, SIZES)
             vecf r = g;
             if (has_add)
                 r += EQ_LOAD(ap + x * BLOCK);
-            EQ_STORE(EQ_MAD(s, g, EQ_MAD(t, centred, c)), to_dz + x * BLOCK);
+            STORE(EQ_MAD(s, g, EQ_MAD(t, centred, c)), to_dz + x * BLOCK);
             if (has_dres)
-                EQ_STORE(r, to_dres + x * BLOCK);
+                STORE(r, to_dres + x * BLOCK);
 #else
             vecf v = EQ_MAD(s, centred, c);
             if (has_residual)
                 v += EQ_LOAD(rp + x * BLOCK);
-            EQ_STORE(ACT_APPLY(act, v, vecf), to + x * BLOCK);
+            STORE(ACT_APPLY(act, v, vecf), to + x * BLOCK);
 #endif
         }
         FINISH_RUN;
     }
 }
 
+// CHUNK pixels at a time: sums in registers, inputs in memory, from where a lane is spread over a vector by the load itself.
 __kernel __attribute__((reqd_work_group_size(1, 1, 1)))
 void NAME(affine_cross)(INPUTS, MATRICES, OUTPUTS, STRIDES, SIZES, int blocks, int span, int group)
 {
@@ -166,60 +174,76 @@ void NAME(affine_cross)(INPUTS, MATRICES, OUTPUTS, STRIDES, SIZES, int blocks, i
     const int first = first_block(b, group), num = min(span, blocks - first);
     const size_t at = (size_t)(instance ? n : 0) * stride + b * BLOCK;
     const vecf k = EQ_LOAD(pivot + b * BLOCK), s = EQ_LOAD(scale + at), c = EQ_LOAD(shift + at);
+    vecf lane[CHUNK], total[CHUNK];
 #if GRAD
     const vecf t = EQ_LOAD(slope + at);
+    vecf grad[CHUNK];
 #endif
+    for (int i = 0; i < CHUNK; i++) {
+        lane[i] = (vecf)(0.0f);
+#if GRAD
+        grad[i] = (vecf)(0.0f);
+#endif
+    }
     FOR_RUNS(from, to_pixel)
     {
-        __global const float *zp = PLANE(z, n, b) + (size_t)y * z_row + x_from * BLOCK;
-        ROW_POINTERS;
-        for (int x = 0; x < run; x++) {
-            const vecf centred = EQ_LOAD(zp + x * BLOCK) - k;
-            float lane[BLOCK];
+        for (int x = 0; x < run; x += CHUNK) {
+            const int many = min(CHUNK, run - x), x_at = (x_from + x) * BLOCK;
+            vecf sum[CHUNK];
+#pragma unroll
+            for (int i = 0; i < CHUNK; i++)
+                sum[i] = c;
+            for (int j = 0; j < num; j++) {
+                const vecf kj = EQ_LOAD(pivot + (first + j) * BLOCK);
+                __global const float *zj = PLANE(z, n, first + j) + (size_t)y * z_row + x_at;
+                __global const float *m = matrix + ((size_t)b * span + j) * BLOCK * BLOCK;
+                for (int i = 0; i < many; i++)
+                    lane[i] = EQ_LOAD(zj + i * BLOCK) - kj;
 #if GRAD
-            const vecf d = EQ_LOAD(dp + x * BLOCK), o = EQ_LOAD(op + x * BLOCK), g = ACT_GRAD(act, d, o, vecf);
-            float grad[BLOCK];
-            vecf r = g;
-            if (has_add)
-                r += EQ_LOAD(ap + x * BLOCK);
-            vecf v = EQ_MAD(s, g, c), u = t * centred;
-            for (int j = 0; j < num; j++) {
-                const size_t away = (size_t)n * z_image + (size_t)(first + j) * z_plane + (size_t)y * z_row + (x_from + x) * BLOCK;
-                const size_t dout_away =
-                    (size_t)n * dout_image + (size_t)(first + j) * dout_plane + (size_t)y * dout_row + (x_from + x) * BLOCK;
-                const size_t out_away =
-                    (size_t)n * out_image + (size_t)(first + j) * out_plane + (size_t)y * out_row + (x_from + x) * BLOCK;
-                const vecf dj = EQ_LOAD(dout + dout_away), oj = act == ACT_NONE ? dj : EQ_LOAD(out + out_away);
-                EQ_STORE(EQ_LOAD(z + away) - EQ_LOAD(pivot + (first + j) * BLOCK), lane);
-                EQ_STORE(ACT_GRAD(act, dj, oj, vecf), grad);
-                __global const float *m = matrix + ((size_t)b * span + j) * BLOCK * BLOCK;
+                __global const float *dj = PLANE(dout, n, first + j) + (size_t)y * dout_row + x_at;
+                __global const float *oj = act == ACT_NONE ? dj : PLANE(out, n, first + j) + (size_t)y * out_row + x_at;
                 __global const float *e = slopes + ((size_t)b * span + j) * BLOCK * BLOCK;
-#pragma unroll
-                for (int i = 0; i < BLOCK; i++) {
-                    v = EQ_MAD((vecf)(grad[i]), EQ_LOAD(m + i * BLOCK), v);
-                    u = EQ_MAD((vecf)(lane[i]), EQ_LOAD(e + i * BLOCK), u);
-                }
-            }
-            EQ_STORE(v + u, to_dz + x * BLOCK);
-            if (has_dres)
-                EQ_STORE(r, to_dres + x * BLOCK);
-#else
-            vecf v = EQ_MAD(s, centred, c), u = (vecf)(0.0f);
-            for (int j = 0; j < num; j++) {
-                const size_t away = (size_t)n * z_image + (size_t)(first + j) * z_plane + (size_t)y * z_row + (x_from + x) * BLOCK;
-                EQ_STORE(EQ_LOAD(z + away) - EQ_LOAD(pivot + (first + j) * BLOCK), lane);
-                __global const float *m = matrix + ((size_t)b * span + j) * BLOCK * BLOCK;
-#pragma unroll
-                for (int i = 0; i < BLOCK; i += 2) {
-                    v = EQ_MAD((vecf)(lane[i]), EQ_LOAD(m + i * BLOCK), v);
-                    u = EQ_MAD((vecf)(lane[i + 1]), EQ_LOAD(m + i * BLOCK + BLOCK), u);
-                }
-            }
-            v += u;
-            if (has_residual)
-                v += EQ_LOAD(rp + x * BLOCK);
-            EQ_STORE(ACT_APPLY(act, v, vecf), to + x * BLOCK);
+                for (int i = 0; i < many; i++)
+                    grad[i] = ACT_GRAD(act, EQ_LOAD(dj + i * BLOCK), EQ_LOAD(oj + i * BLOCK), vecf);
 #endif
+                for (int row = 0; row < BLOCK; row++) {
+                    const vecf m_row = EQ_LOAD(m + row * BLOCK);
+#if GRAD
+                    const vecf e_row = EQ_LOAD(e + row * BLOCK);
+#endif
+#pragma unroll
+                    for (int i = 0; i < CHUNK; i++) {
+#if GRAD
+                        sum[i] = EQ_MAD((vecf)(LANE(grad, i, row)), m_row, sum[i]);
+                        sum[i] = EQ_MAD((vecf)(LANE(lane, i, row)), e_row, sum[i]);
+#else
+                        sum[i] = EQ_MAD((vecf)(LANE(lane, i, row)), m_row, sum[i]);
+#endif
+                    }
+                }
+            }
+#pragma unroll
+            for (int i = 0; i < CHUNK; i++)
+                total[i] = sum[i];
+            __global const float *zp = PLANE(z, n, b) + (size_t)y * z_row + x_at;
+            POINTERS(x_at);
+            for (int i = 0; i < many; i++) {
+                const vecf centred = EQ_LOAD(zp + i * BLOCK) - k;
+#if GRAD
+                const vecf d = EQ_LOAD(dp + i * BLOCK), o = EQ_LOAD(op + i * BLOCK), g = ACT_GRAD(act, d, o, vecf);
+                vecf r = g;
+                if (has_add)
+                    r += EQ_LOAD(ap + i * BLOCK);
+                STORE(EQ_MAD(s, g, EQ_MAD(t, centred, total[i])), to_dz + i * BLOCK);
+                if (has_dres)
+                    STORE(r, to_dres + i * BLOCK);
+#else
+                vecf v = EQ_MAD(s, centred, total[i]);
+                if (has_residual)
+                    v += EQ_LOAD(rp + i * BLOCK);
+                STORE(ACT_APPLY(act, v, vecf), to + i * BLOCK);
+#endif
+            }
         }
         FINISH_RUN;
     }

@@ -49,6 +49,13 @@ static int first_block(int b, int group)
 
 #if !SIMT
 
+// A vector at any address. vstore16 would be cut into pieces by PoCL.
+typedef vecf __attribute__((aligned(4))) anyf;
+#define STORE(v, p) (*(__global anyf *)(p) = (v))
+
+#define LANE(x, i, lane) (((const float *)(x))[(i)*BLOCK + (lane)])
+#define CHUNK 16 // pixels that stand ready at a time
+
 // Loop over the pixels [from, to) of a plane: in each round `x_from` .. `x_from + run` lie side by side in row y.
 #define FOR_RUNS(from, to)                                                                                                 \
     for (int p = (from), y = p / w, x_from = p - y * w, run = min(w - x_from, (to) - p); p < (to);                         \
@@ -86,8 +93,8 @@ void NAME(moments_diag)(INPUTS, EQ_BUF(float, sums), STRIDES, int w, int pixels,
         }
     }
     __global float *to_sums = sums + ((size_t)n * parts + part) * 2 * stride + b * BLOCK;
-    EQ_STORE(sum, to_sums);
-    EQ_STORE(product, to_sums + stride);
+    STORE(sum, to_sums);
+    STORE(product, to_sums + stride);
 }
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1)))
@@ -103,7 +110,8 @@ void NAME(moments_cross)(INPUTS, EQ_BUF(float, sums), EQ_BUF(float, tiles), STRI
     if (bi >= blocks || bi < (GRAD ? 0 : b))
         return;
     vecf sum = (vecf)(0.0f), product[BLOCK], diagonal = (vecf)(0.0f);
-    float lane[BLOCK];
+    // Through memory: spreading a lane over a vector costs a load there, and a shuffle in registers.
+    vecf left[CHUNK], right[CHUNK];
 #pragma unroll
     for (int i = 0; i < BLOCK; i++)
         product[i] = (vecf)(0.0f);
@@ -114,36 +122,43 @@ void NAME(moments_cross)(INPUTS, EQ_BUF(float, sums), EQ_BUF(float, tiles), STRI
 #endif
     FOR_RUNS(from, to)
     {
-        __global const float *zp = PLANE(z, n, bi) + (size_t)y * z_row + x_from * BLOCK;
+        for (int x = 0; x < run; x += CHUNK) {
+            const int num = min(CHUNK, run - x);
+            __global const float *zp = PLANE(z, n, bi) + (size_t)y * z_row + (x_from + x) * BLOCK;
 #if GRAD
-        __global const float *dp = PLANE(dout, n, b) + (size_t)y * dout_row + x_from * BLOCK;
-        __global const float *op = act == ACT_NONE ? dp : PLANE(out, n, b) + (size_t)y * out_row + x_from * BLOCK;
+            __global const float *dp = PLANE(dout, n, b) + (size_t)y * dout_row + (x_from + x) * BLOCK;
+            __global const float *op = act == ACT_NONE ? dp : PLANE(out, n, b) + (size_t)y * out_row + (x_from + x) * BLOCK;
 #else
-        __global const float *lp = PLANE(z, n, b) + (size_t)y * z_row + x_from * BLOCK;
+            __global const float *lp = PLANE(z, n, b) + (size_t)y * z_row + (x_from + x) * BLOCK;
 #endif
-        for (int x = 0; x < run; x++) {
-            const vecf right = EQ_LOAD(zp + x * BLOCK) - k;
+            for (int i = 0; i < num; i++) {
+                const vecf r = EQ_LOAD(zp + i * BLOCK) - k;
 #if GRAD
-            const vecf d = EQ_LOAD(dp + x * BLOCK), o = EQ_LOAD(op + x * BLOCK), left = ACT_GRAD(act, d, o, vecf);
+                const vecf d = EQ_LOAD(dp + i * BLOCK), o = EQ_LOAD(op + i * BLOCK), l = ACT_GRAD(act, d, o, vecf);
 #else
-            const vecf left = EQ_LOAD(lp + x * BLOCK) - k_left;
+                const vecf l = EQ_LOAD(lp + i * BLOCK) - k_left;
 #endif
-            sum += left;
-            diagonal = EQ_MAD(left, right, diagonal);
-            EQ_STORE(left, lane);
+                sum += l;
+                diagonal = EQ_MAD(l, r, diagonal);
+                left[i] = l;
+                right[i] = r;
+            }
+            for (int i = 0; i < num; i++) {
+                const vecf r = right[i];
 #pragma unroll
-            for (int i = 0; i < BLOCK; i++)
-                product[i] = EQ_MAD((vecf)(lane[i]), right, product[i]);
+                for (int row = 0; row < BLOCK; row++)
+                    product[row] = EQ_MAD((vecf)(LANE(left, i, row)), r, product[row]);
+            }
         }
     }
     const size_t at = (size_t)n * parts + part;
     __global float *to_tile = tiles + (at * blocks * span + tile) * BLOCK * BLOCK;
 #pragma unroll
     for (int i = 0; i < BLOCK; i++)
-        EQ_STORE(product[i], to_tile + i * BLOCK);
+        STORE(product[i], to_tile + i * BLOCK);
     if (bi == b) {
-        EQ_STORE(sum, sums + at * 2 * stride + b * BLOCK);
-        EQ_STORE(diagonal, sums + at * 2 * stride + stride + b * BLOCK);
+        STORE(sum, sums + at * 2 * stride + b * BLOCK);
+        STORE(diagonal, sums + at * 2 * stride + stride + b * BLOCK);
     }
 }
 

@@ -42,9 +42,11 @@ static void plan_parts(struct eq_unit_plan *plan)
     const int tiles = planes * (plan->has_cross ? plan->groups.span : 1);
     const int least = vector ? 16 : 4 * eq_unit_group_size(&plan->target) / plan->block;
     const int wanted = vector ? ceil_div(4 * units, tiles) : ceil_div(8 * units, tiles);
-    const int enough = ceil_div(plan->pixels, 4096);
+    // Where a block meets others of its group, the pieces of all of them should stay in a core's cache.
+    const int enough = ceil_div(plan->pixels, plan->groups.span > 1 ? 2048 : 4096);
+    const int splits = ceil_div(4 * units, planes), cached = plan->groups.span > 1 ? ceil_div(plan->pixels, 1024) : 1;
     plan->parts = clamp(wanted > enough ? wanted : enough, 1, ceil_div(plan->pixels, least));
-    plan->splits = clamp(ceil_div(4 * units, planes), 1, ceil_div(plan->pixels, 16));
+    plan->splits = clamp(splits > cached ? splits : cached, 1, ceil_div(plan->pixels, 16));
 }
 
 static eq_status check(const char *name, const struct eq_unit_attributes *a, const struct eq_target *target, const struct eq_tensor *z)
