@@ -1,20 +1,12 @@
-// The three convolution ops against sums in double, in both kernel families and with every block size.
-// Inputs stand between NaNs, so that a read outside of a tensor shows; outputs start as NaN between canaries, so that a value,
-// a padding channel or a halo pixel that is not written shows.
-#include <check.h>
+// The three convolution ops against sums in double, in both kernel families and, for the small cases, with every block size.
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "conv2d_cases.h"
-#include "op/op.h"
+#include "support.h"
 
-enum { CANARY_ELEMS = 64 };
-static const float CANARY = -12345.5f;
-
-static struct eq_device *device;
-
-#define TRY(call) ck_assert_msg((call) == EQ_OK, "%s", eq_last_error())
+enum { NUM_CASES = sizeof conv2d_cases / sizeof *conv2d_cases };
 
 static struct conv2d_case normalised(struct conv2d_case c)
 {
@@ -23,93 +15,40 @@ static struct conv2d_case normalised(struct conv2d_case c)
     return c;
 }
 
-static struct eq_conv2d_attributes attributes_of(const struct conv2d_case *c)
-{
-    return (struct eq_conv2d_attributes){ c->sh, c->sw, c->ph, c->pw };
-}
-
-// ---- operands
-
-struct operand {
-    struct eq_tensor tensor;
-    struct eq_buffer *buffer;
-    float *plain; // host values, [n, c, h, w]
+// A case with its tensors and values, plain order: x and add [n, ic, ih, iw], w [oc, ic, kh, kw], dz [n, oc, oh, ow].
+struct data {
+    struct conv2d_case c;
+    int oh, ow;
+    struct eq_conv2d_attributes attributes;
+    struct eq_tensor xt, wt, zt;
+    float *x, *w, *dz, *add;
 };
 
-static struct eq_ref ref_of(const struct operand *o)
+static struct data make_data(struct conv2d_case c)
 {
-    return eq_ref_at(o->buffer, CANARY_ELEMS);
+    const struct eq_target *target = &eq_test_device->target;
+    struct data d = { .c = c, .attributes = { c.sh, c.sw, c.ph, c.pw } };
+    d.oh = (c.ih + 2 * c.ph - c.kh) / c.sh + 1;
+    d.ow = (c.iw + 2 * c.pw - c.kw) / c.sw + 1;
+    d.xt = eq_tensor_blocked(c.n, c.ic, c.ih, c.iw, c.is_plain ? 1 : target->block, 0);
+    d.wt = eq_conv2d_weight(target, &d.xt, c.oc, c.kh, c.kw);
+    d.zt = eq_tensor_blocked(c.n, c.oc, d.oh, d.ow, target->block, 0);
+    d.x = eq_test_values("x", eq_tensor_logical(&d.xt), c.mean, 1);
+    d.w = eq_test_values("w", eq_tensor_logical(&d.wt), 0, 1);
+    d.dz = eq_test_values("dz", eq_tensor_logical(&d.zt), 0, 1);
+    d.add = eq_test_values("add", eq_tensor_logical(&d.xt), 0, 1);
+    return d;
 }
 
-// A buffer with `elems` values between canaries. values NULL: NaN.
-static struct eq_buffer *make_buffer(const float *values, size_t elems, float around)
+static void free_data(struct data *d)
 {
-    float *host = eq_malloc(elems + 2 * CANARY_ELEMS, sizeof *host);
-    struct eq_buffer *buffer = NULL;
-    for (size_t i = 0; i < elems + 2 * CANARY_ELEMS; i++)
-        host[i] = i < CANARY_ELEMS || i >= elems + CANARY_ELEMS ? around : values ? values[i - CANARY_ELEMS] : NAN;
-    TRY(eq_buffer_create(device, (elems + 2 * CANARY_ELEMS) * sizeof *host, &buffer));
-    TRY(eq_ref_write(eq_ref_at(buffer, 0), host, elems + 2 * CANARY_ELEMS, sizeof *host));
-    free(host);
-    return buffer;
+    free(d->x);
+    free(d->w);
+    free(d->dz);
+    free(d->add);
 }
 
-static struct operand make_input(struct eq_tensor tensor, int halo, float mean, const char *purpose)
-{
-    struct operand o = { .tensor = tensor };
-    o.tensor.halo = tensor.form == EQ_FORM_BLOCKED ? halo : 0;
-    const size_t num = eq_tensor_logical(&o.tensor), elems = eq_tensor_elems(&o.tensor);
-    float *stored = eq_malloc(elems, sizeof *stored);
-    o.plain = eq_malloc(num, sizeof *o.plain);
-    for (size_t i = 0; i < num; i++)
-        o.plain[i] = mean + (float)eq_random_normal(eq_random_key(1, 0, 0, purpose), i);
-    eq_tensor_pack(&o.tensor, o.plain, stored);
-    o.buffer = make_buffer(stored, elems, NAN);
-    free(stored);
-    return o;
-}
-
-static struct operand make_output(struct eq_tensor tensor, int halo)
-{
-    struct operand o = { .tensor = tensor };
-    o.tensor.halo = tensor.form == EQ_FORM_BLOCKED ? halo : 0;
-    o.buffer = make_buffer(NULL, eq_tensor_elems(&o.tensor), CANARY);
-    return o;
-}
-
-static void free_operand(struct operand *o)
-{
-    eq_buffer_destroy(&o->buffer);
-    free(o->plain);
-    o->plain = NULL;
-}
-
-// Reads an output into `plain` and checks canaries, halo and padding channels: packing its values again must give it bit by
-// bit.
-static void fetch(struct operand *o, const char *what, float around)
-{
-    const size_t elems = eq_tensor_elems(&o->tensor), num = eq_tensor_logical(&o->tensor);
-    float *all = eq_malloc(elems + 2 * CANARY_ELEMS, sizeof *all), *again = eq_malloc(elems, sizeof *again);
-    free(o->plain);
-    o->plain = eq_malloc(num, sizeof *o->plain);
-    TRY(eq_ref_read(eq_ref_at(o->buffer, 0), all, elems + 2 * CANARY_ELEMS, sizeof *all));
-    for (size_t i = 0; i < CANARY_ELEMS; i++) {
-        ck_assert_msg(memcmp(&all[i], &around, 4) == 0, "%s: wrote %zu elements before its output", what, CANARY_ELEMS - i);
-        ck_assert_msg(memcmp(&all[CANARY_ELEMS + elems + i], &around, 4) == 0, "%s: wrote %zu elements after its output", what,
-                      i + 1);
-    }
-    const float *stored = all + CANARY_ELEMS;
-    eq_tensor_unpack(&o->tensor, stored, o->plain);
-    eq_tensor_pack(&o->tensor, o->plain, again);
-    for (size_t i = 0; i < elems; i++)
-        ck_assert_msg(stored[i] == again[i],
-                      "%s: stored element %zu is %g, in a halo or padding channel that must be 0 or not written", what, i,
-                      (double)stored[i]);
-    free(all);
-    free(again);
-}
-
-// ---- references in double: value and the square root of the sum of squared products
+// ---- references in double: value and the sum of squared products
 
 struct sum {
     double value, squares;
@@ -123,276 +62,190 @@ static void sum_add(struct sum *s, double product)
     s->terms++;
 }
 
-static double at(const struct operand *o, int n, int c, int y, int x)
+static double at(const float *values, const struct eq_tensor *t, int n, int c, int y, int x)
 {
-    const struct eq_tensor *t = &o->tensor;
-    return o->plain[(((size_t)n * (size_t)t->c + (size_t)c) * (size_t)t->h + (size_t)y) * (size_t)t->w + (size_t)x];
+    return values[(((size_t)n * (size_t)t->c + (size_t)c) * (size_t)t->h + (size_t)y) * (size_t)t->w + (size_t)x];
 }
 
-static struct sum ref_forward(const struct conv2d_case *c, const struct operand *x, const struct operand *w, int n, int o,
-                              int y, int z)
+// z[n, o, y, x]
+static struct sum ref_forward(const struct data *d, int n, int o, int y, int x)
 {
+    const struct conv2d_case *c = &d->c;
     struct sum s = { 0, 0, 0 };
     for (int i = 0; i < c->ic; i++)
         for (int p = 0; p < c->kh; p++)
             for (int q = 0; q < c->kw; q++) {
-                const int iy = y * c->sh + p - c->ph, ix = z * c->sw + q - c->pw;
+                const int iy = y * c->sh + p - c->ph, ix = x * c->sw + q - c->pw;
                 if (iy >= 0 && iy < c->ih && ix >= 0 && ix < c->iw)
-                    sum_add(&s, at(x, n, i, iy, ix) * at(w, o, i, p, q));
+                    sum_add(&s, at(d->x, &d->xt, n, i, iy, ix) * at(d->w, &d->wt, o, i, p, q));
             }
     return s;
 }
 
-static struct sum ref_data_grad(const struct conv2d_case *c, const struct operand *dz, const struct operand *w, int n, int i,
-                                int y, int x)
+// dx[n, i, y, x]
+static struct sum ref_data_grad(const struct data *d, int n, int i, int y, int x)
 {
+    const struct conv2d_case *c = &d->c;
     struct sum s = { 0, 0, 0 };
     for (int o = 0; o < c->oc; o++)
         for (int p = 0; p < c->kh; p++)
             for (int q = 0; q < c->kw; q++) {
                 const int zy = y + c->ph - p, zx = x + c->pw - q;
-                if (zy >= 0 && zy % c->sh == 0 && zy / c->sh < dz->tensor.h && zx >= 0 && zx % c->sw == 0 &&
-                    zx / c->sw < dz->tensor.w)
-                    sum_add(&s, at(dz, n, o, zy / c->sh, zx / c->sw) * at(w, o, i, p, q));
+                if (zy >= 0 && zy % c->sh == 0 && zy / c->sh < d->oh && zx >= 0 && zx % c->sw == 0 && zx / c->sw < d->ow)
+                    sum_add(&s, at(d->dz, &d->zt, n, o, zy / c->sh, zx / c->sw) * at(d->w, &d->wt, o, i, p, q));
             }
     return s;
 }
 
-static struct sum ref_weight_grad(const struct conv2d_case *c, const struct operand *x, const struct operand *dz, int o, int i,
-                                  int p, int q)
+// dw[o, i, p, q]
+static struct sum ref_weight_grad(const struct data *d, int o, int i, int p, int q)
 {
+    const struct conv2d_case *c = &d->c;
     struct sum s = { 0, 0, 0 };
     for (int n = 0; n < c->n; n++)
-        for (int y = 0; y < dz->tensor.h; y++)
-            for (int z = 0; z < dz->tensor.w; z++) {
-                const int iy = y * c->sh + p - c->ph, ix = z * c->sw + q - c->pw;
+        for (int y = 0; y < d->oh; y++)
+            for (int x = 0; x < d->ow; x++) {
+                const int iy = y * c->sh + p - c->ph, ix = x * c->sw + q - c->pw;
                 if (iy >= 0 && iy < c->ih && ix >= 0 && ix < c->iw)
-                    sum_add(&s, at(x, n, i, iy, ix) * at(dz, n, o, y, z));
+                    sum_add(&s, at(d->x, &d->xt, n, i, iy, ix) * at(d->dz, &d->zt, n, o, y, x));
             }
     return s;
 }
 
-typedef struct sum (*reference_fn)(const struct conv2d_case *, const struct operand *, const struct operand *, int, int, int,
-                                   int);
-
-// Tolerance: a sum of k rounded products errs by about sqrt(k) * 2^-24 of the largest partial sum, which is about the root of
-// the sum of squared products for random signs, and the result itself with a mean; times 8 for the order of summation; never
-// above 1e-5.
-static void compare(const struct conv2d_case *c, const char *what, const struct operand *got, reference_fn reference,
-                    const struct operand *a, const struct operand *b, const struct operand *add)
+// Compares output 0. Tolerance: a sum of k rounded products errs by about sqrt(k) * 2^-24 of the largest partial sum, which is
+// about the root of the sum of squared products for random signs, and the result itself with a mean; times 8 for the order of
+// summation; never above 1e-5.
+static void compare(const struct eq_test_call *call, const struct data *d, const float *add,
+                    struct sum (*reference)(const struct data *, int, int, int, int))
 {
-    const struct eq_tensor *t = &got->tensor;
+    const struct eq_tensor *t = &call->shaped.output[0];
+    double *want = eq_malloc(eq_tensor_logical(t), sizeof *want),
+           *tolerance = eq_malloc(eq_tensor_logical(t), sizeof *tolerance);
+    size_t e = 0;
     for (int n = 0; n < t->n; n++)
         for (int k = 0; k < t->c; k++)
             for (int y = 0; y < t->h; y++)
-                for (int x = 0; x < t->w; x++) {
-                    const struct sum s = reference(c, a, b, n, k, y, x);
-                    const double extra = add ? at(add, n, k, y, x) : 0.0, want = s.value + extra, value = at(got, n, k, y, x);
-                    const double relative = fmin(1e-5, 8 * sqrt(s.terms + 1.0) * 0x1p-24);
-                    const double tolerance = relative * (sqrt(s.squares) + fabs(s.value) + fabs(extra));
-                    ck_assert_msg(fabs(value - want) <= tolerance,
-                                  "%s, %s: [%d, %d, %d, %d] is %.9g, not %.9g (error / tolerance %.3g)", c->name, what, n, k, y,
-                                  x, value, want, fabs(value - want) / tolerance);
+                for (int x = 0; x < t->w; x++, e++) {
+                    const struct sum s = reference(d, n, k, y, x);
+                    const double extra = add ? add[e] : 0.0, relative = fmin(1e-5, 8 * sqrt(s.terms + 1.0) * 0x1p-24);
+                    want[e] = s.value + extra;
+                    tolerance[e] = relative * (sqrt(s.squares) + fabs(s.value) + fabs(extra));
                 }
+    eq_test_close(call, 0, want, tolerance, 0);
+    free(want);
+    free(tolerance);
 }
 
-// ---- running an op
+// ---- values
 
-// Shapes the call and runs it once; in[i].buffer NULL: absent. Output 0 is made by the caller (a halo, or in place), the
-// workspace here.
-static void run_call(struct eq_call *call, const struct operand *const *in, int num_inputs, struct operand *out,
-                     struct eq_buffer **workspace)
+static void check_forward(const struct data *d)
 {
-    struct eq_ref inputs[3], outputs[2];
-    for (int i = 0; i < num_inputs; i++)
-        inputs[i] = call->has[i] ? ref_of(in[i]) : EQ_REF_NONE;
-    for (int i = 0; i < num_inputs; i++)
-        if (call->has[i])
-            call->input[i] = in[i]->tensor;
-    call->output[0] = out->tensor;
-    outputs[0] = ref_of(out);
-    *workspace = make_buffer(NULL, eq_tensor_elems(&call->output[1]), CANARY);
-    outputs[1] = eq_ref_at(*workspace, CANARY_ELEMS);
-
-    struct eq_list *list = NULL;
-    TRY(eq_list_create(device, &list));
-    TRY(call->op->emit(list, call, inputs, outputs));
-    TRY(eq_list_run(list));
-    TRY(eq_device_finish(device));
-    eq_list_destroy(&list);
-    struct operand space = { .tensor = eq_tensor_vector((int)eq_tensor_elems(&call->output[1])), .buffer = *workspace };
-    float guard[2];
-    TRY(eq_ref_read(eq_ref_at(*workspace, CANARY_ELEMS - 1), &guard[0], 1, 4));
-    TRY(eq_ref_read(eq_ref_at(*workspace, CANARY_ELEMS + eq_tensor_elems(&space.tensor)), &guard[1], 1, 4));
-    ck_assert_msg(guard[0] == CANARY && guard[1] == CANARY, "%s wrote outside of its workspace", call->op->name);
-    eq_buffer_destroy(workspace);
-}
-
-static struct eq_tensor input_tensor(const struct conv2d_case *c)
-{
-    return eq_tensor_blocked(c->n, c->ic, c->ih, c->iw, c->is_plain ? 1 : device->target.block, 0);
-}
-
-static int halo_of(const struct eq_call *call, int input)
-{
-    return call->op->halo ? call->op->halo(call, input) : 0;
-}
-
-static void check_forward(const struct conv2d_case *c)
-{
-    const struct eq_conv2d_attributes attributes = attributes_of(c);
-    struct eq_call call = {
-        .op = &eq_op_conv2d, .attributes = &attributes, .target = &device->target, .num_inputs = 2, .has = { true, true }
-    };
-    call.input[0] = input_tensor(c);
-    call.input[1] = eq_conv2d_weight(&device->target, &call.input[0], c->oc, c->kh, c->kw);
-    TRY(call.op->shape(&call));
-    ck_assert_int_eq(call.output[0].h, (c->ih + 2 * c->ph - c->kh) / c->sh + 1);
-    ck_assert_int_eq(call.output[0].w, (c->iw + 2 * c->pw - c->kw) / c->sw + 1);
-    struct operand x = make_input(call.input[0], halo_of(&call, 0) + c->halo, c->mean, "x"),
-                   w = make_input(call.input[1], 0, 0, "w");
-    struct operand z = make_output(call.output[0], c->halo);
-    struct eq_buffer *workspace;
-    run_call(&call, (const struct operand *[]){ &x, &w }, 2, &z, &workspace);
-    fetch(&z, c->name, CANARY);
-    compare(c, "forward", &z, ref_forward, &x, &w, NULL);
-    free_operand(&x);
-    free_operand(&w);
-    free_operand(&z);
+    struct eq_test_call call = { .name = d->c.name,
+                                 .op = &eq_op_conv2d,
+                                 .attributes = &d->attributes,
+                                 .num_inputs = 2,
+                                 .input = { { d->xt, d->x, false }, { d->wt, d->w, false } },
+                                 .output_halo = d->c.halo,
+                                 .is_workspace = { false, true } };
+    call.input[0].tensor.halo = d->c.halo;
+    eq_test_call_run(&call);
+    ck_assert_int_eq(call.shaped.output[0].h, d->oh);
+    ck_assert_int_eq(call.shaped.output[0].w, d->ow);
+    compare(&call, d, NULL, ref_forward);
+    eq_test_call_free(&call);
 }
 
 enum add_mode { ADD_NONE, ADD_APART, ADD_IN_PLACE };
 
-static void check_data_grad(const struct conv2d_case *c, enum add_mode mode)
+static void check_data_grad(const struct data *d, enum add_mode mode)
 {
-    const struct eq_conv2d_data_grad_attributes attributes = { attributes_of(c), c->ih, c->iw };
-    const struct eq_tensor xt = input_tensor(c);
-    const int oh = (c->ih + 2 * c->ph - c->kh) / c->sh + 1, ow = (c->iw + 2 * c->pw - c->kw) / c->sw + 1;
-    struct eq_call call = { .op = &eq_op_conv2d_data_grad,
-                            .attributes = &attributes,
-                            .target = &device->target,
-                            .num_inputs = 3,
-                            .has = { true, true, mode != ADD_NONE } };
-    call.input[0] = eq_tensor_blocked(c->n, c->oc, oh, ow, device->target.block, 0);
-    call.input[1] = eq_conv2d_weight(&device->target, &xt, c->oc, c->kh, c->kw);
-    call.input[2] = xt;
-    TRY(call.op->shape(&call));
-    ck_assert_int_eq(call.op->in_place(&call, 0), mode == ADD_NONE ? -1 : 2);
-    struct operand dz = make_input(call.input[0], halo_of(&call, 0) + c->halo, 0, "dz"),
-                   w = make_input(call.input[1], 0, 0, "w");
-    struct operand add = make_input(xt, mode == ADD_IN_PLACE ? c->halo : 0, 0, "add");
-    struct operand dx = mode == ADD_IN_PLACE ? add : make_output(call.output[0], c->halo);
-    dx.plain = NULL;
-    struct eq_buffer *workspace;
-    run_call(&call, (const struct operand *[]){ &dz, &w, &add }, 3, &dx, &workspace);
-    fetch(&dx, c->name, mode == ADD_IN_PLACE ? NAN : CANARY);
-    compare(c,
-            mode == ADD_NONE    ? "data gradient"
-            : mode == ADD_APART ? "data gradient, added"
-                                : "data gradient, in place",
-            &dx, ref_data_grad, &dz, &w, mode == ADD_NONE ? NULL : &add);
-    free_operand(&dz);
-    free_operand(&w);
-    if (mode == ADD_IN_PLACE)
-        dx.buffer = NULL;
-    free_operand(&add);
-    free_operand(&dx);
+    const struct eq_conv2d_data_grad_attributes attributes = { d->attributes, d->c.ih, d->c.iw };
+    struct eq_test_call call = {
+        .name = d->c.name,
+        .op = &eq_op_conv2d_data_grad,
+        .attributes = &attributes,
+        .num_inputs = 3,
+        .input = { { d->zt, d->dz, false }, { d->wt, d->w, false }, { d->xt, mode == ADD_NONE ? NULL : d->add, false } },
+        .output_halo = d->c.halo,
+        .in_place = mode == ADD_IN_PLACE,
+        .is_workspace = { false, true }
+    };
+    call.input[0].tensor.halo = d->c.halo;
+    call.input[2].tensor.halo = mode == ADD_IN_PLACE ? d->c.halo : 0;
+    eq_test_call_run(&call);
+    ck_assert_int_eq(call.op->in_place(&call.shaped, 0), mode == ADD_NONE ? -1 : 2);
+    compare(&call, d, mode == ADD_NONE ? NULL : d->add, ref_data_grad);
+    eq_test_call_free(&call);
 }
 
-static void check_weight_grad(const struct conv2d_case *c)
+// Returns the workspace's size: more than one element when there are partial sums.
+static size_t check_weight_grad(const struct data *d)
 {
-    const struct eq_conv2d_weight_grad_attributes attributes = { attributes_of(c), c->kh, c->kw };
-    const int oh = (c->ih + 2 * c->ph - c->kh) / c->sh + 1, ow = (c->iw + 2 * c->pw - c->kw) / c->sw + 1;
-    struct eq_call call = { .op = &eq_op_conv2d_weight_grad,
-                            .attributes = &attributes,
-                            .target = &device->target,
-                            .num_inputs = 2,
-                            .has = { true, true } };
-    call.input[0] = input_tensor(c);
-    call.input[1] = eq_tensor_blocked(c->n, c->oc, oh, ow, device->target.block, 0);
-    TRY(call.op->shape(&call));
-    struct operand x = make_input(call.input[0], halo_of(&call, 0) + c->halo, c->mean, "x"),
-                   dz = make_input(call.input[1], c->halo, 0, "dz");
-    struct operand dw = make_output(call.output[0], 0), again = make_output(call.output[0], 0);
-    struct eq_buffer *workspace;
-    run_call(&call, (const struct operand *[]){ &x, &dz }, 2, &dw, &workspace);
-    fetch(&dw, c->name, CANARY);
-    compare(c, "weight gradient", &dw, ref_weight_grad, &x, &dz, NULL);
-    if (!c->is_tiny) {
-        run_call(&call, (const struct operand *[]){ &x, &dz }, 2, &again, &workspace);
-        fetch(&again, c->name, CANARY);
-        ck_assert_msg(memcmp(dw.plain, again.plain, eq_tensor_logical(&dw.tensor) * 4) == 0, "%s: two runs give other bits",
-                      c->name);
-    }
-    free_operand(&x);
-    free_operand(&dz);
-    free_operand(&dw);
-    free_operand(&again);
+    const struct eq_conv2d_weight_grad_attributes attributes = { d->attributes, d->c.kh, d->c.kw };
+    struct eq_test_call call = { .name = d->c.name,
+                                 .op = &eq_op_conv2d_weight_grad,
+                                 .attributes = &attributes,
+                                 .num_inputs = 2,
+                                 .input = { { d->xt, d->x, false }, { d->zt, d->dz, false } },
+                                 .is_workspace = { false, true } };
+    call.input[0].tensor.halo = d->c.halo;
+    call.input[1].tensor.halo = d->c.halo;
+    eq_test_call_run(&call);
+    compare(&call, d, NULL, ref_weight_grad);
+    const size_t workspace = eq_tensor_elems(&call.shaped.output[1]);
+    eq_test_call_free(&call);
+    return workspace;
 }
 
-// ---- tests
-
-static bool is_tiny_run(void)
+START_TEST(test_values)
 {
-    return getenv("EQUIL_TEST_TINY") != NULL;
-}
-
-// Every case in one family; block sizes other than the device's only where `all_blocks`.
-static void check_family(enum eq_family family, int case_index)
-{
-    const struct conv2d_case c = normalised(conv2d_cases[case_index]);
-    if (is_tiny_run() && !c.is_tiny)
+    const struct conv2d_case c = normalised(conv2d_cases[_i]);
+    if (eq_test_is_tiny() && !c.is_tiny)
         return;
-    const struct eq_target saved = device->target;
-    device->target.family = family;
-    // 16 is the blocking of most devices; the others are run with the tiny cases, which have every kernel.
-    const int blocks[] = { 16, 8, 4 };
-    for (int b = 0; b < (c.is_tiny && !is_tiny_run() ? 3 : 1); b++) {
-        device->target.block = blocks[b];
-        check_forward(&c);
-        check_data_grad(&c, ADD_NONE);
-        check_data_grad(&c, ADD_APART);
-        check_data_grad(&c, ADD_IN_PLACE);
-        check_weight_grad(&c);
+    // the tiny cases have every kernel: they do for the other block sizes
+    for (int v = 0; v < eq_test_num_variants(c.is_tiny); v++) {
+        eq_test_variant(v);
+        struct data d = make_data(c);
+        check_forward(&d);
+        check_data_grad(&d, ADD_NONE);
+        check_data_grad(&d, ADD_APART);
+        check_data_grad(&d, ADD_IN_PLACE);
+        check_weight_grad(&d);
+        free_data(&d);
     }
-    device->target = saved;
-}
-
-START_TEST(test_vector)
-{
-    check_family(EQ_FAMILY_VECTOR, _i);
 }
 END_TEST
 
-START_TEST(test_simt)
-{
-    check_family(EQ_FAMILY_SIMT, _i);
-}
-END_TEST
-
-// Splits of the weight gradient follow the number of compute units: many units on a small filter give parts to merge.
+// The split of the weight gradient follows the number of compute units: many of them on a small filter give parts to merge.
 START_TEST(test_weight_grad_parts)
 {
-    const struct eq_target saved = device->target;
-    const struct conv2d_case c =
-        normalised((struct conv2d_case){ .name = "parts", .n = 3, .ic = 16, .ih = 20, .iw = 20, .oc = 16, .kh = 1, .kw = 1 });
-    for (int family = EQ_FAMILY_VECTOR; family <= EQ_FAMILY_SIMT && !is_tiny_run(); family++) {
-        device->target.family = (enum eq_family)family;
-        device->target.block = 16;
-        device->target.compute_units = 64;
-        const struct eq_conv2d_weight_grad_attributes attributes = { attributes_of(&c), 1, 1 };
-        struct eq_call call = { .op = &eq_op_conv2d_weight_grad,
-                                .attributes = &attributes,
-                                .target = &device->target,
-                                .num_inputs = 2,
-                                .has = { true, true } };
-        call.input[0] = input_tensor(&c);
-        call.input[1] = eq_tensor_blocked(3, 16, 20, 20, 16, 0);
-        TRY(call.op->shape(&call));
-        ck_assert_int_ge(eq_tensor_elems(&call.output[1]), 5 * 16 * 16);
-        check_weight_grad(&c);
+    const struct conv2d_case c = { .name = "parts", .n = 3, .ic = 16, .ih = 20, .iw = 20, .oc = 16, .kh = 1, .kw = 1 };
+    for (int v = 0; v < eq_test_num_variants(false) && !eq_test_is_tiny(); v++) {
+        eq_test_variant(v);
+        eq_test_device->target.compute_units = 64;
+        struct data d = make_data(normalised(c));
+        ck_assert_uint_ge(check_weight_grad(&d), 5 * 16 * 16);
+        free_data(&d);
     }
-    device->target = saved;
+}
+END_TEST
+
+// Above 4 MiB the CPU's weight gradient is cut for the cache, whatever the number of compute units.
+START_TEST(test_weight_grad_large)
+{
+    const struct eq_target target = eq_target_default();
+    const struct eq_conv2d_weight_grad_attributes attributes = { { 1, 1, 0, 0 }, 1, 1 };
+    struct eq_call call = { .op = &eq_op_conv2d_weight_grad,
+                            .attributes = &attributes,
+                            .target = &target,
+                            .num_inputs = 2,
+                            .has = { true, true },
+                            .input = { eq_tensor_blocked(8, 256, 56, 56, target.block, 0),
+                                       eq_tensor_blocked(8, 64, 56, 56, target.block, 0) } };
+    EQ_TEST_OK(call.op->shape(&call));
+    // 25088 pixels of 256 bytes in parts of at most 512 KiB
+    ck_assert_uint_ge(eq_tensor_elems(&call.output[1]), 12 * 256 * 64);
+    ck_assert_uint_le(eq_tensor_elems(&call.output[1]), 16 * 256 * 64);
 }
 END_TEST
 
@@ -460,7 +313,7 @@ START_TEST(test_cost_and_halo)
                             .num_inputs = 2,
                             .has = { true, true },
                             .input = { x, eq_conv2d_weight(&target, &x, 64, 7, 7) } };
-    TRY(call.op->shape(&call));
+    EQ_TEST_OK(call.op->shape(&call));
     ck_assert(call.op->cost(&call).flops == 2.0 * 2 * 64 * 112 * 112 * 3 * 49);
     ck_assert_int_eq(call.op->halo(&call, 0), 3);
     ck_assert_int_eq(call.op->halo(&call, 1), 0);
@@ -477,7 +330,7 @@ START_TEST(test_cost_and_halo)
                                  .has = { true, true, false },
                                  .input = { eq_tensor_blocked(1, 16, 4 + 2 * pad, 4 + 2 * pad, target.block, 0),
                                             eq_tensor_weight(16, 16, 5, 5, target.block, target.block) } };
-        TRY(call.op->shape(&call));
+        EQ_TEST_OK(call.op->shape(&call));
         ck_assert_int_eq(call.op->halo(&call, 0), 4 - pad);
     }
 }
@@ -532,7 +385,7 @@ START_TEST(test_gradient)
                             .has = { true, true },
                             .input = { eq_tensor_blocked(1, 16, 9, 8, target.block, 0),
                                        eq_tensor_weight(16, 16, 3, 3, target.block, target.block) } };
-    TRY(call.op->shape(&call));
+    EQ_TEST_OK(call.op->shape(&call));
     struct record r = { .taken = 77 };
     struct eq_tape tape = { .graph = &r,
                             .input = { 5, 6 },
@@ -542,7 +395,7 @@ START_TEST(test_gradient)
                             .call = record_call,
                             .take = record_take,
                             .give = record_give };
-    TRY(call.op->gradient(&call, &tape));
+    EQ_TEST_OK(call.op->gradient(&call, &tape));
     ck_assert_int_eq(r.num_calls, 2);
     ck_assert_int_eq(r.num_given, 2);
     for (int i = 0; i < 2; i++) {
@@ -560,34 +413,10 @@ START_TEST(test_gradient)
     ck_assert_int_eq(r.weight.conv.stride_h, 2);
     tape.wants[0] = false;
     r = (struct record){ .taken = EQ_NO_VALUE };
-    TRY(call.op->gradient(&call, &tape));
+    EQ_TEST_OK(call.op->gradient(&call, &tape));
     ck_assert(r.num_calls == 1 && r.op[0] == &eq_op_conv2d_weight_grad);
 }
 END_TEST
 
-int main(void)
-{
-    if (eq_device_open(NULL, &device) != EQ_OK) {
-        fprintf(stderr, "%s\n", eq_last_error());
-        return 1;
-    }
-    const int num_cases = (int)(sizeof conv2d_cases / sizeof *conv2d_cases);
-    Suite *suite = suite_create("conv2d");
-    TCase *tcase = tcase_create("conv2d");
-    tcase_set_timeout(tcase, 0);
-    tcase_add_loop_test(tcase, test_vector, 0, num_cases);
-    tcase_add_loop_test(tcase, test_simt, 0, num_cases);
-    tcase_add_test(tcase, test_weight_grad_parts);
-    tcase_add_test(tcase, test_refused);
-    tcase_add_test(tcase, test_cost_and_halo);
-    tcase_add_test(tcase, test_gradient);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_set_tap(runner, "-");
-    srunner_run_all(runner, CK_SILENT);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    eq_device_destroy(&device);
-    return failed != 0;
-}
+EQ_TEST_MAIN("conv2d", { test_values, NUM_CASES }, { test_weight_grad_parts, 1 }, { test_weight_grad_large, 1 },
+             { test_refused, 1 }, { test_cost_and_halo, 1 }, { test_gradient, 1 })
