@@ -5,7 +5,8 @@
 //   dy     f32 as y                       read
 //   add    f32 as x                       read     may be dx itself
 //   dx     f32 as x                       write    halo too: the sum of dy over the windows whose maximum is here, plus add
-// A plane is one block of channels of one image. *_row and *_plane are elements from a row, a plane to the next. A NaN wins.
+// A plane is one block of channels of one image. *_row and *_plane are elements from a row, a plane to the next. A NaN wins, the last of
+// several.
 // SIMT 0: a work-item makes one stored row of the result, a block of channels at a time. SIMT 1: one stored element; dimension 0 runs
 // over a row's elements, channels fastest, so that neighbours touch neighbours. Dimension 1: rows, dimension 2: planes.
 // The gradient gathers, so no two work-items write one place and the order of its at most ceil(KH/SH) * ceil(KW/SW) terms is fixed.
@@ -43,7 +44,7 @@ typedef JOIN(int, BLOCK) index_t;
 #endif
 
 // Largest value of the window that starts at (y, x), which may be outside, and its place. `plane` points at this work-item's channels.
-static inline value_t window_max(__global const float *restrict plane, int y, int x, int ih, int iw, int row, index_t *at)
+static inline value_t window_max(__global const float *plane, int y, int x, int ih, int iw, int row, index_t *at)
 {
     const int first_y = max(y, 0), first_x = max(x, 0), end_y = min(y + KH, ih), end_x = min(x + KW, iw);
     value_t best = (value_t)(-INFINITY);
@@ -85,7 +86,7 @@ void pool_max_fwd(EQ_IN(float, x), EQ_BUF(float, y), EQ_BUF(int, index), const i
 }
 
 // Sum of dy over the windows that have pixel (iy, ix) as their maximum.
-static inline value_t gather(__global const float *restrict dy, __global const int *restrict index, int iy, int ix, int iw, int oh, int ow,
+static inline value_t gather(__global const float *dy, __global const int *index, int iy, int ix, int iw, int oh, int ow,
                              int row)
 {
     const int first_y = max((iy + PH - KH + SH) / SH, 0), end_y = min((iy + PH) / SH + 1, oh);

@@ -131,13 +131,13 @@ START_TEST(test_values)
 }
 END_TEST
 
-// A NaN wins its windows, the first of several; a window of -infinity has its first pixel.
+// A NaN wins its windows, the last of several (as in PyTorch); a window of -infinity has its first pixel.
 START_TEST(test_nan_and_infinity)
 {
     static const struct eq_pool_max_attributes a = { 2, 2, 1, 1, 0, 0 };
     const float x[] = { 1, NAN, 2, -INFINITY, -INFINITY, //
                         5, 3, NAN, -INFINITY, -INFINITY };
-    const int32_t want[] = { 1, 1, 7, 3 };
+    const int32_t want[] = { 1, 7, 7, 3 };
     for (int v = 0; v < eq_test_num_variants(true); v++) {
         eq_test_variant(v);
         const struct eq_tensor t = eq_tensor_blocked(1, 1, 2, 5, eq_test_device->target.block, 0);
