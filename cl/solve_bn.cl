@@ -90,6 +90,22 @@ __kernel void statistics(EQ_IN(float, z), EQ_IN(float, sums), EQ_IN(float, gamma
     value_sum[c] = total;
 }
 
+// Constants of a map: scale everywhere, no shift and, where there is one (has_slope), no slope.
+//   scale, slope, shift  f32 [stride]  write
+__kernel void constant_map(EQ_BUF(float, scale), EQ_BUF(float, slope), EQ_BUF(float, shift), int stride, int has_slope, float value)
+{
+    EQ_PTR(float, scale);
+    EQ_PTR(float, slope);
+    EQ_PTR(float, shift);
+    const int c = get_global_id(0);
+    if (c >= stride)
+        return;
+    scale[c] = value;
+    shift[c] = 0.0f;
+    if (has_slope)
+        slope[c] = 0.0f;
+}
+
 // Backward, begin: adds up the parts.
 //   sums        f32 [n, parts, 2, stride]   read    of dp and dp * (z - k)
 //   image_sum, image_product  f32 [n, stride]  write

@@ -8,6 +8,17 @@ static struct eq_range channel_range(const struct eq_list *list, int stride)
     return eq_range_1d((size_t)stride, local);
 }
 
+// A map that is the same for every channel. slope may be absent.
+static eq_status constant_map_emit(struct eq_list *list, const struct eq_unit_plan *plan, float value, struct eq_ref scale,
+                                   struct eq_ref slope, struct eq_ref shift)
+{
+    const struct eq_launch launch = {
+        .source = "solve_bn", .kernel = "constant_map", .range = channel_range(list, plan->stride), .cost = { 0, 8.0 * plan->stride },
+    };
+    return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(scale), EQ_REF(slope), EQ_REF(shift), EQ_I32(plan->stride),
+                                                 EQ_I32(slope.buffer != NULL), EQ_F32(value)));
+}
+
 static eq_status statistics_emit(struct eq_list *list, const struct eq_unit_plan *plan, const struct eq_ref *in, struct eq_unit_view z,
                                  const struct eq_unit_saved *s, const struct eq_unit_work *w)
 {
@@ -46,10 +57,8 @@ static eq_status matrices_emit(struct eq_list *list, const struct eq_unit_plan *
 eq_status eq_unit_solve_emit(struct eq_list *list, const struct eq_unit_plan *plan, const struct eq_ref *in, struct eq_unit_view z,
                              const struct eq_unit_saved *saved, const struct eq_unit_work *work)
 {
-    if (!plan->has_norm) {
-        EQ_TRY(eq_list_fill(list, work->scale, 1.0f, (size_t)plan->stride));
-        return eq_list_fill(list, work->shift, 0.0f, (size_t)plan->stride);
-    }
+    if (!plan->has_norm)
+        return constant_map_emit(list, plan, 1.0f, work->scale, EQ_REF_NONE, work->shift);
     EQ_TRY(statistics_emit(list, plan, in, z, saved, work));
     if (plan->has_matrix)
         EQ_TRY(matrices_emit(list, plan, in, saved, work));
@@ -64,8 +73,9 @@ eq_status eq_unit_solve_emit(struct eq_list *list, const struct eq_unit_plan *pl
         };
         return eq_solve_reweight_emit(list, &plan->gate, &refs);
     }
+    // BD: the matrices are the whole map, and their shift is work->common.
     if (plan->has_matrix)
-        return eq_list_fill(list, work->scale, 0.0f, (size_t)plan->stride);
+        return constant_map_emit(list, plan, 0.0f, work->scale, EQ_REF_NONE, work->shift);
     return EQ_OK;
 }
 
@@ -136,11 +146,8 @@ static eq_status finish_grad_emit(struct eq_list *list, const struct eq_unit_pla
 eq_status eq_unit_solve_grad_emit(struct eq_list *list, const struct eq_unit_plan *plan, const struct eq_ref *parameter,
                                   const struct eq_ref *gradient, const struct eq_unit_saved *saved, const struct eq_unit_grad_work *work)
 {
-    if (!plan->has_norm) {
-        EQ_TRY(eq_list_fill(list, work->scale, 1.0f, (size_t)plan->stride));
-        EQ_TRY(eq_list_fill(list, work->slope, 0.0f, (size_t)plan->stride));
-        return eq_list_fill(list, work->shift, 0.0f, (size_t)plan->stride);
-    }
+    if (!plan->has_norm)
+        return constant_map_emit(list, plan, 1.0f, work->scale, work->slope, work->shift);
     EQ_TRY(statistics_grad_emit(list, plan, work));
     if (plan->has_matrix)
         EQ_TRY(matrices_grad_emit(list, plan, parameter, saved, work));

@@ -150,7 +150,6 @@ size_t eq_unit_work_place(const struct eq_unit_plan *plan, struct eq_ref base, s
 {
     const size_t channel = (size_t)plan->stride, map = plan->has_gate ? channel * (size_t)plan->images : channel;
     const size_t tile = eq_solve_tile_elems(&plan->groups), matrix = eq_solve_matrix_elems(&plan->groups);
-    const bool diagonal_only = !plan->has_matrix;
     size_t total = 0;
     *work = (struct eq_unit_work){
         .sums = take(base, &total, plan->has_moments, sums_elems(plan)),
@@ -159,8 +158,7 @@ size_t eq_unit_work_place(const struct eq_unit_plan *plan, struct eq_ref base, s
         .scratch = take(base, &total, plan->has_cross, eq_solve_scratch_elems(&plan->groups)),
         .matrix = take(base, &total, plan->has_matrix, tile), .common = take(base, &total, plan->has_matrix, channel),
         // BN's map is a and b themselves
-        .scale = take(base, &total, plan->has_gate || plan->has_matrix || !plan->has_norm, map),
-        .shift = take(base, &total, plan->has_gate || (diagonal_only && !plan->has_norm), map),
+        .scale = take(base, &total, plan->method != EQ_UNIT_BN, map), .shift = take(base, &total, plan->method != EQ_UNIT_BN, map),
     };
     return total > 0 ? total : 1;
 }
