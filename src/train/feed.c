@@ -1,13 +1,17 @@
-// Two sets of host memory in turn: one is on its way to the device while the other is filled.
+// Decoding and order, then jobs for the device's preprocessing, then the network's input.
 #include "train/feed.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "op/image.h"
+
+enum { PAD = 4 }; // pixels that EQ_TRAIN_AUGMENT_LIGHT moves the crop by
+
+// Labels of a batch, two in turn: one is on its way to the device, or in use by the caller, while the other is filled.
 struct slot {
-    float *images;   // [n, 3, size, size]
     int32_t *labels; // [n]
-    struct eq_ticket images_ticket, labels_ticket;
+    struct eq_ticket ticket;
 };
 
 struct eq_feed {
@@ -16,32 +20,40 @@ struct eq_feed {
     int n, size;
     struct slot slots[2];
     int turn;
-    struct eq_buffer *plain; // images as they are uploaded
-    struct eq_list *list;    // from there into the network's input
+    struct eq_image *images; // [n] of the batch that is being made
+    struct eq_image_job *jobs;
+    struct eq_buffer *plain; // f32 [n, 3, size, size]
+    struct eq_image_batch *batch;
+    struct eq_list *list;    // from `plain` into the network's input
     struct eq_ref labels;    // the network's; buffer NULL: it takes none
     size_t *order;
     int epoch;
-    size_t position, skipped, start_skipped;
+    size_t position, skipped;
 };
 
-static eq_status make_slots(struct eq_feed *feed)
+static eq_status make_batch(struct eq_feed *feed)
 {
-    size_t elems = (size_t)feed->n * 3 * (size_t)feed->size * (size_t)feed->size;
-    for (int i = 0; i < 2; i++) {
-        EQ_ALLOC(feed->slots[i].images, elems);
-        EQ_ALLOC(feed->slots[i].labels, feed->n);
-    }
-    return eq_buffer_create(feed->device, elems * sizeof(float), &feed->plain);
+    const struct eq_input_form *form = &feed->params.form;
+    struct eq_image_batch_params params = { .num = feed->n, .size = feed->size };
+    memcpy(params.mean, form->mean, sizeof params.mean);
+    memcpy(params.deviation, form->deviation, sizeof params.deviation);
+    EQ_TRY(eq_buffer_create(feed->device, eq_feed_bytes(feed->n, feed->size), &feed->plain));
+    params.output = eq_ref_at(feed->plain, 0);
+    EQ_ALLOC(feed->images, feed->n);
+    EQ_ALLOC(feed->jobs, feed->n);
+    return eq_image_batch_create(feed->device, &params, &feed->batch);
 }
 
 static eq_status fill_feed(struct eq_feed *feed, const struct eq_compiled *compiled)
 {
     struct eq_ref input;
     struct eq_tensor tensor, labels;
-    EQ_TRY(make_slots(feed));
     EQ_TRY(eq_exec_find(compiled->exec, compiled->model.images, &input, &tensor));
     if (compiled->model.labels != EQ_NO_VALUE)
         EQ_TRY(eq_exec_find(compiled->exec, compiled->model.labels, &feed->labels, &labels));
+    for (int i = 0; i < 2; i++)
+        EQ_ALLOC(feed->slots[i].labels, feed->n);
+    EQ_TRY(make_batch(feed));
     EQ_TRY(eq_list_create(feed->device, &feed->list));
     EQ_TRY(eq_layout_pack_emit(feed->list, &tensor, eq_ref_at(feed->plain, 0), input));
     if (feed->params.dataset)
@@ -67,13 +79,14 @@ void eq_feed_destroy(struct eq_feed **feed)
     if (!*feed)
         return;
     for (int i = 0; i < 2; i++) {
-        eq_ticket_wait(&(*feed)->slots[i].images_ticket);
-        eq_ticket_wait(&(*feed)->slots[i].labels_ticket);
-        free((*feed)->slots[i].images);
+        eq_ticket_wait(&(*feed)->slots[i].ticket);
         free((*feed)->slots[i].labels);
     }
     eq_list_destroy(&(*feed)->list);
+    eq_image_batch_destroy(&(*feed)->batch);
     eq_buffer_destroy(&(*feed)->plain);
+    free((*feed)->images);
+    free((*feed)->jobs);
     free((*feed)->order);
     free(*feed);
     *feed = NULL;
@@ -92,70 +105,71 @@ eq_status eq_feed_start(struct eq_feed *feed, int epoch, size_t position)
     return EQ_OK;
 }
 
-static void place(const struct eq_feed *feed, const struct eq_image *image, uint64_t item, float *out)
+// What becomes of an image: a pure function of the seed, the epoch and the item.
+static void make_job(const struct eq_feed *feed, const struct eq_image *image, uint64_t item, struct eq_image_job *job)
 {
-    int s = feed->size, dx = 0, dy = 0, flip = 0;
+    uint64_t seed = feed->params.seed, epoch = (uint64_t)feed->epoch, key = eq_random_key(seed, epoch, item, "crop");
+    *job = (struct eq_image_job){ 0 };
     if (feed->params.augment == EQ_TRAIN_AUGMENT_LIGHT) {
-        uint64_t key = eq_random_key(feed->params.seed, (uint64_t)feed->epoch, item, "crop");
-        dx = (int)(eq_random_unit(key, 0) * 9) - 4;
-        dy = (int)(eq_random_unit(key, 1) * 9) - 4;
-        flip = eq_random_unit(key, 2) < 0.5;
+        eq_image_job_padded(job, image->height, image->width, feed->size, PAD, key);
+    } else if (feed->params.augment == EQ_TRAIN_AUGMENT_FULL) {
+        eq_image_job_random(job, image->height, image->width, feed->size, key);
+        eq_image_colour(job->colour, eq_random_key(seed, epoch, item, "colour"));
+    } else {
+        eq_image_job_centre(job, image->height, image->width, feed->params.form.resize, feed->size);
     }
-    for (int c = 0; c < 3; c++)
-        for (int y = 0; y < s; y++)
-            for (int x = 0; x < s; x++) {
-                int sx = (flip ? s - 1 - x : x) + dx, sy = y + dy;
-                float v = sx >= 0 && sy >= 0 && sx < image->width && sy < image->height ? image->pixels[((size_t)sy * (size_t)image->width + (size_t)sx) * 3 + (size_t)c] : 0;
-                out[((size_t)c * (size_t)s + (size_t)y) * (size_t)s + (size_t)x] = (v / 255 - feed->params.form.mean[c]) / feed->params.form.deviation[c];
-            }
+    job->pixels = image->pixels;
 }
 
+// Enqueues the way of feed->jobs [num] and the slot's labels to the device.
 static eq_status upload(struct eq_feed *feed, struct slot *slot, int num)
 {
-    size_t elems = 3 * (size_t)feed->size * (size_t)feed->size;
     for (int i = num; i < feed->n; i++) {
-        memcpy(slot->images + (size_t)i * elems, slot->images, elems * sizeof(float));
+        feed->jobs[i] = feed->jobs[0];
         slot->labels[i] = slot->labels[0];
     }
-    EQ_TRY(eq_ref_write_start(eq_ref_at(feed->plain, 0), slot->images, elems * (size_t)feed->n, sizeof(float), &slot->images_ticket));
+    EQ_TRY(eq_image_batch_run(feed->batch, feed->jobs, feed->n));
     if (feed->labels.buffer)
-        EQ_TRY(eq_ref_write_start(feed->labels, slot->labels, (size_t)feed->n, sizeof(int32_t), &slot->labels_ticket));
+        EQ_TRY(eq_ref_write_start(feed->labels, slot->labels, (size_t)feed->n, sizeof *slot->labels, &slot->ticket));
     return eq_list_run(feed->list);
+}
+
+static struct slot *next_slot(struct eq_feed *feed)
+{
+    feed->turn = 1 - feed->turn;
+    return &feed->slots[feed->turn];
 }
 
 eq_status eq_feed_next(struct eq_feed *feed, struct eq_feed_batch *batch)
 {
-    struct slot *slot = &feed->slots[feed->turn = 1 - feed->turn];
-    size_t total = eq_dataset_num_items(feed->params.dataset), elems = 3 * (size_t)feed->size * (size_t)feed->size;
+    struct slot *slot = next_slot(feed);
+    size_t total = eq_dataset_num_items(feed->params.dataset);
     int num = 0;
-    EQ_TRY(eq_ticket_wait(&slot->images_ticket));
-    EQ_TRY(eq_ticket_wait(&slot->labels_ticket));
+    EQ_TRY(eq_ticket_wait(&slot->ticket));
     for (; num < feed->n && feed->position < total; feed->position++) {
-        struct eq_image image;
         size_t item = feed->order[feed->position];
-        if (eq_dataset_get(feed->params.dataset, item, &image) != EQ_OK) {
+        if (eq_dataset_get(feed->params.dataset, item, &feed->images[num]) != EQ_OK) {
             eq_log(EQ_LOG_WARNING, "skipped: %s", eq_last_error());
             feed->skipped++;
             continue;
         }
-        place(feed, &image, item, slot->images + (size_t)num * elems);
+        make_job(feed, &feed->images[num], item, &feed->jobs[num]);
         slot->labels[num++] = eq_dataset_label(feed->params.dataset, item);
-        eq_image_free(&image);
     }
-    if (feed->params.is_shuffled && num < feed->n)
-        num = 0;
-    *batch = (struct eq_feed_batch){ .num = num, .labels = slot->labels, .position = feed->position, .skipped = feed->skipped };
-    return num ? upload(feed, slot, num) : EQ_OK;
+    bool is_used = num == feed->n || (num > 0 && !feed->params.is_shuffled);
+    eq_status status = is_used ? upload(feed, slot, num) : EQ_OK;
+    for (int i = 0; i < num; i++)
+        eq_image_free(&feed->images[i]);
+    *batch = (struct eq_feed_batch){ .num = is_used ? num : 0, .labels = slot->labels, .position = feed->position, .skipped = feed->skipped };
+    return status;
 }
 
 eq_status eq_feed_images(struct eq_feed *feed, const struct eq_image *images, int num)
 {
-    struct slot *slot = &feed->slots[feed->turn = 1 - feed->turn];
-    size_t elems = 3 * (size_t)feed->size * (size_t)feed->size;
-    EQ_TRY(eq_ticket_wait(&slot->images_ticket));
-    EQ_TRY(eq_ticket_wait(&slot->labels_ticket));
+    struct slot *slot = next_slot(feed);
+    EQ_TRY(eq_ticket_wait(&slot->ticket));
     for (int i = 0; i < num; i++)
-        place(feed, &images[i], 0, slot->images + (size_t)i * elems);
+        make_job(feed, &images[i], 0, &feed->jobs[i]);
     return upload(feed, slot, num);
 }
 

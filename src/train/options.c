@@ -162,7 +162,7 @@ static eq_status own_strings(struct eq_train_options *options)
 
 static void set_number(double *value, double fallback)
 {
-    *value = *value < 0 ? 0 : *value == 0 ? fallback : *value;
+    *value = *value ? *value : fallback;
 }
 
 static void set_int(int *value, int fallback)
@@ -187,6 +187,16 @@ static void fill_defaults(struct eq_train_params *p)
         p->schedule = is_small ? EQ_TRAIN_SCHEDULE_COSINE : EQ_TRAIN_SCHEDULE_STEP;
     if (!p->augment)
         p->augment = is_small ? EQ_TRAIN_AUGMENT_LIGHT : EQ_TRAIN_AUGMENT_FULL;
+}
+
+// A negative value means that the default is not wanted: 0 from here on.
+static void set_numbers_off(struct eq_train_params *params)
+{
+    for (int i = 0; i < NUM_ROWS; i++) {
+        double *value = (double *)((char *)params + rows[i].offset);
+        if (rows[i].kind == KIND_NUMBER && *value < 0)
+            *value = 0;
+    }
 }
 
 static eq_status check_choice(const struct row *row, int value)
@@ -240,6 +250,7 @@ eq_status eq_train_options_resolve(const struct eq_train_params *params, eq_save
     EQ_TRY(eq_model_check(&(struct eq_model_params){ .arch = p->arch, .classes = 2, .small = p->small, .act = p->act }));
     if (!saved)
         fill_defaults(p);
+    set_numbers_off(p);
     return check_ranges(p);
 }
 

@@ -1,0 +1,152 @@
+// Single training steps: the update by hand, gradient accumulation, and which tensor a loss that is not finite is blamed on.
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "support/support.h"
+#include "train/step.h"
+
+enum { N = 4, SIZE = 16, CLASSES = 3, ELEMS = N * 3 * SIZE * SIZE };
+
+static struct eq_network *network;
+static struct eq_step *step;
+static const int32_t labels[N] = { 0, 2, 1, 2 };
+
+static void open_step(const char *arch, const struct eq_step_params *params)
+{
+    EQ_TEST_OK(eq_network_create(eq_test_device, &(struct eq_model_params){ .arch = arch, .classes = CLASSES }, &network));
+    EQ_TEST_OK(eq_network_initialise(network, 5));
+    EQ_TEST_OK(eq_step_create(network, params, &step));
+}
+
+static void close_step(void)
+{
+    eq_step_destroy(&step);
+    eq_network_destroy(&network);
+}
+
+static void write_batch(uint64_t seed)
+{
+    float *images = eq_test_uniform("images", ELEMS, seed);
+    const struct eq_compiled *compiled = &network->gradients;
+    EQ_TEST_OK(eq_exec_write(compiled->exec, compiled->model.images, images));
+    EQ_TEST_OK(eq_exec_write(compiled->exec, compiled->model.labels, labels));
+    free(images);
+}
+
+static const char *const watched[] = { "conv1.weight", "bn1.bias", "layer2.0.conv2.weight", "fc.weight", "fc.bias" };
+enum { NUM_WATCHED = sizeof watched / sizeof *watched };
+
+static size_t elems_of(const char *name)
+{
+    for (int i = 0; i < eq_network_num_tensors(network); i++)
+        if (strcmp(eq_network_tensor(network, i).name, name) == 0)
+            return eq_network_tensor(network, i).elems;
+    ck_abort_msg("no tensor %s", name);
+    return 0;
+}
+
+static float *read_value(const char *name)
+{
+    float *values = calloc(elems_of(name), sizeof *values);
+    EQ_TEST_OK(eq_network_read(network, name, values));
+    return values;
+}
+
+// Runs an update of `accumulate` batches, and adds up the gradients of the watched tensors in double.
+static void run_update(int accumulate, uint64_t seed, double rate, double *sums[NUM_WATCHED])
+{
+    for (int i = 0; i < accumulate; i++) {
+        struct eq_step_result result;
+        write_batch(seed + (uint64_t)i);
+        EQ_TEST_OK(eq_step_launch(step));
+        EQ_TEST_OK(eq_step_result(step, labels, &result));
+        ck_assert(result.loss_sum > 0 && result.loss_sum < 10 * N && result.hits >= 0 && result.hits <= N);
+        for (int w = 0; w < NUM_WATCHED; w++) {
+            size_t elems = elems_of(watched[w]);
+            float *grad = calloc(elems, sizeof *grad);
+            EQ_TEST_OK(eq_network_read_gradient(network, watched[w], grad));
+            for (size_t e = 0; e < elems; e++)
+                sums[w][e] += grad[e];
+            free(grad);
+        }
+        EQ_TEST_OK(eq_step_finish(step, i, rate));
+    }
+}
+
+// _i: batches in an update, less 1. Two updates, so that momentum counts.
+START_TEST(test_update)
+{
+    const int accumulate = _i + 1;
+    const double rates[] = { 0.05, 0.02 }, momentum = 0.9, decay = 0.01;
+    double *velocity[NUM_WATCHED], *weight[NUM_WATCHED];
+    open_step("ce-resnet20", &(struct eq_step_params){ .batch = N, .size = SIZE, .accumulate = accumulate, .momentum = 0.9f, .weight_decay = 0.01f });
+    for (int w = 0; w < NUM_WATCHED; w++) {
+        size_t elems = elems_of(watched[w]);
+        float *start = read_value(watched[w]);
+        velocity[w] = calloc(elems, sizeof **velocity);
+        weight[w] = calloc(elems, sizeof **weight);
+        for (size_t e = 0; e < elems; e++)
+            weight[w][e] = start[e];
+        free(start);
+    }
+    for (int u = 0; u < 2; u++) {
+        double *sums[NUM_WATCHED];
+        for (int w = 0; w < NUM_WATCHED; w++)
+            sums[w] = calloc(elems_of(watched[w]), sizeof **sums);
+        run_update(accumulate, (uint64_t)(10 * u), rates[u], sums);
+        for (int w = 0; w < NUM_WATCHED; w++) {
+            float *got = read_value(watched[w]);
+            for (size_t e = 0; e < elems_of(watched[w]); e++) {
+                velocity[w][e] = momentum * velocity[w][e] + sums[w][e] / accumulate + decay * weight[w][e];
+                weight[w][e] -= rates[u] * velocity[w][e];
+                // A few roundings of values of size 1 at most; the gradients are those of the device.
+                ck_assert_msg(fabs(got[e] - weight[w][e]) < 1e-6, "update %d, %s[%zu]: %.9g, expected %.9g", u, watched[w], e, (double)got[e],
+                              weight[w][e]);
+            }
+            free(got);
+            free(sums[w]);
+        }
+    }
+    for (int w = 0; w < NUM_WATCHED; w++) {
+        free(velocity[w]);
+        free(weight[w]);
+    }
+    close_step();
+}
+END_TEST
+
+static const struct {
+    const char *spoilt;    // tensor that gets the value; NULL: the images
+    float value;
+    const char *blamed;
+} broken[] = {
+    { "layer2.0.conv1.weight", NAN, "the first tensor that is not finite is layer2.0.conv1.weight" },
+    { "fc.bias", INFINITY, "the first tensor that is not finite is fc.bias" },
+    { NULL, INFINITY, "the first tensor that is not finite is bn1.running_" },
+    { "layer3.1.conv2.weight", 1e38f, "the first tensor that is not finite is layer3.1.bn2.running_" },
+};
+
+START_TEST(test_blame)
+{
+    struct eq_step_result result;
+    open_step("resnet20", &(struct eq_step_params){ .batch = N, .size = SIZE, .accumulate = 1, .momentum = 0.9f });
+    write_batch(0);
+    if (broken[_i].spoilt) {
+        float *values = read_value(broken[_i].spoilt);
+        for (size_t e = 0; e < elems_of(broken[_i].spoilt); e++)
+            values[e] = broken[_i].value;
+        EQ_TEST_OK(eq_network_write(network, broken[_i].spoilt, values));
+        free(values);
+    } else {
+        float images[ELEMS] = { broken[_i].value };
+        EQ_TEST_OK(eq_exec_write(network->gradients.exec, network->gradients.model.images, images));
+    }
+    EQ_TEST_OK(eq_step_launch(step));
+    ck_assert_int_eq(eq_step_result(step, labels, &result), EQ_ERR_NUMERIC);
+    ck_assert_msg(strstr(eq_last_error(), broken[_i].blamed) != NULL, "\"%s\" is not in \"%s\"", broken[_i].blamed, eq_last_error());
+    close_step();
+}
+END_TEST
+
+EQ_TEST_MAIN("step", { test_update, 3 }, { test_blame, sizeof broken / sizeof *broken })

@@ -1,0 +1,308 @@
+// Whole runs through the public functions: stopped at every kind of place and resumed to the bit, a full disk, checkpoints and metadata.
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "support/support.h"
+#include "train/checkpoint.h"
+#include "train/options.h"
+
+enum { NUM_CLASSES = 3, PER_CLASS = 14, EPOCHS = 3, BATCH = 4 };
+
+static char folder[256]; // of this program, with data/CLASS/NN.png in it
+
+static const char *path_of(const char *name)
+{
+    static char paths[4][512];
+    static int turn;
+    turn = (turn + 1) % 4;
+    snprintf(paths[turn], sizeof paths[turn], "%s/%s", folder, name);
+    return paths[turn];
+}
+
+// Drawn shapes of the first classes as a folder of images.
+static void make_data(void)
+{
+    struct eq_dataset *shapes;
+    int counts[NUM_CLASSES] = { 0 };
+    if (folder[0])
+        return;
+    snprintf(folder, sizeof folder, "/tmp/equil-trainer-XXXXXX");
+    ck_assert(mkdtemp(folder) != NULL);
+    EQ_TEST_OK(eq_dataset_open(eq_dataset_params(.spec = "shapes", .size = 16), &shapes));
+    for (size_t item = 0; item < 1000; item++) {
+        int label = eq_dataset_label(shapes, item);
+        struct eq_image image;
+        char name[128];
+        if (label >= NUM_CLASSES || counts[label] == PER_CLASS)
+            continue;
+        snprintf(name, sizeof name, "data/%s", eq_dataset_class_name(shapes, label));
+        EQ_TEST_OK(eq_dir_make(path_of(name)));
+        snprintf(name, sizeof name, "data/%s/%02d.png", eq_dataset_class_name(shapes, label), counts[label]++);
+        EQ_TEST_OK(eq_dataset_get(shapes, item, &image));
+        EQ_TEST_OK(eq_image_save_png(path_of(name), &image));
+        eq_image_free(&image);
+    }
+    eq_dataset_destroy(&shapes);
+}
+
+static struct eq_train_params params_for(const char *out, bool resume)
+{
+    if (resume)
+        return (struct eq_train_params){ .out = path_of(out), .resume = true };
+    return (struct eq_train_params){ .arch = "ce-resnet20", .data = path_of("data"), .out = path_of(out), .epochs = EPOCHS, .batch = BATCH,
+                                     .size = 16, .rate = 0.02, .seed = 9 };
+}
+
+// What a run is to do, and where it is to be disturbed.
+struct plan {
+    int epoch;
+    int64_t step;       // stop when this many updates of the epoch are done; 0: not there
+    bool in_validation; // or in the validation
+    bool at_end;        // or at its end
+    bool fill_disk;     // instead of stopping: files may no longer grow
+    struct eq_trainer *trainer;
+};
+
+static void disturb(struct plan *plan)
+{
+    if (plan->fill_disk) {
+        const struct rlimit limit = { 10000, RLIM_INFINITY };
+        setrlimit(RLIMIT_FSIZE, &limit);
+    } else {
+        eq_trainer_stop(plan->trainer);
+    }
+}
+
+static void on_progress(void *user, const struct eq_train_progress *progress)
+{
+    struct plan *plan = user;
+    if (progress->epoch != plan->epoch)
+        return;
+    if (progress->is_epoch_end ? plan->at_end : progress->is_validation ? plan->in_validation : plan->step == progress->step)
+        disturb(plan);
+}
+
+static eq_status run(const struct eq_train_params *params, struct plan *plan)
+{
+    struct eq_trainer *trainer;
+    EQ_TEST_OK(eq_trainer_create(eq_test_device, params, &trainer));
+    plan->trainer = trainer;
+    eq_status status = eq_trainer_run(trainer, &(struct eq_train_callbacks){ .progress = on_progress, .user = plan });
+    eq_trainer_destroy(&trainer);
+    return status;
+}
+
+static void check_same_file(const char *a, const char *b, const char *name)
+{
+    char *data[2], text[2][128];
+    size_t bytes[2];
+    snprintf(text[0], sizeof text[0], "%s/%s", a, name);
+    snprintf(text[1], sizeof text[1], "%s/%s", b, name);
+    for (int i = 0; i < 2; i++)
+        EQ_TEST_OK(eq_file_read(path_of(text[i]), (size_t)1 << 28, &data[i], &bytes[i]));
+    ck_assert_msg(bytes[0] == bytes[1] && memcmp(data[0], data[1], bytes[0]) == 0, "%s and %s differ", text[0], text[1]);
+    free(data[0]);
+    free(data[1]);
+}
+
+static void check_same_run(const char *out)
+{
+    check_same_file("whole", out, "model.safetensors");
+    check_same_file("whole", out, "best.safetensors");
+    check_same_file("whole", out, "checkpoint.safetensors");
+}
+
+static void make_whole(void)
+{
+    static bool is_made;
+    struct plan plan = { .epoch = -1 };
+    make_data();
+    if (is_made)
+        return;
+    const struct eq_train_params params = params_for("whole", false);
+    EQ_TEST_OK(run(&params, &plan));
+    is_made = true;
+}
+
+static const struct {
+    const char *name;
+    struct plan plan;
+} stops[] = {
+    { "after the first step", { .epoch = 0, .step = 1 } },
+    { "in the middle", { .epoch = 1, .step = 4 } },
+    { "after the last step of an epoch", { .epoch = 0, .step = 9 } },
+    { "in the validation", { .epoch = 1, .in_validation = true } },
+    { "at the end of an epoch", { .epoch = 0, .at_end = true } },
+    { "in the last step", { .epoch = EPOCHS - 1, .step = 9 } },
+};
+
+START_TEST(test_stop)
+{
+    char out[32];
+    struct plan plan = stops[_i].plan, rest = { .epoch = -1 };
+    make_whole();
+    snprintf(out, sizeof out, "stopped%d", _i);
+    struct eq_train_params params = params_for(out, false);
+    ck_assert_msg(run(&params, &plan) == EQ_ERR_INTERRUPTED, "%s: not stopped", stops[_i].name);
+    params = params_for(out, true);
+    EQ_TEST_OK(run(&params, &rest));
+    check_same_run(out);
+}
+END_TEST
+
+// Stopped after every step, and resumed by a trainer of its own each time.
+START_TEST(test_stop_always)
+{
+    int num_stops = 0;
+    make_whole();
+    struct eq_train_params params = params_for("always", false);
+    for (eq_status status = EQ_ERR_INTERRUPTED; status != EQ_OK; params = params_for("always", true)) {
+        struct eq_trainer *trainer;
+        EQ_TEST_OK(eq_trainer_create(eq_test_device, &params, &trainer));
+        const struct eq_train_summary *summary = eq_trainer_summary(trainer);
+        int is_over = summary->step == 9; // but for the validation
+        struct plan plan = { .epoch = summary->epoch + is_over, .step = is_over ? 1 : summary->step + 1, .trainer = trainer };
+        status = eq_trainer_run(trainer, &(struct eq_train_callbacks){ .progress = on_progress, .user = &plan });
+        ck_assert_msg(status == EQ_OK || status == EQ_ERR_INTERRUPTED, "%s", eq_last_error());
+        num_stops += status != EQ_OK;
+        eq_trainer_destroy(&trainer);
+        ck_assert_int_le(num_stops, 40);
+    }
+    ck_assert_int_eq(num_stops, EPOCHS * 9);
+    check_same_run("always");
+}
+END_TEST
+
+// The disk fills up in the second epoch: the first epoch's checkpoint survives, nothing is left beside it, and the run goes on later.
+START_TEST(test_full_disk)
+{
+    struct plan plan = { .epoch = 1, .in_validation = true, .fill_disk = true }, rest = { .epoch = -1 };
+    struct rlimit limit;
+    char **names;
+    size_t num;
+    make_whole();
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &limit);
+    struct eq_train_params params = params_for("full", false);
+    eq_status status = run(&params, &plan);
+    char *text = eq_strdup(eq_last_error());
+    setrlimit(RLIMIT_FSIZE, &limit);
+    ck_assert_int_eq(status, EQ_ERR_IO);
+    ck_assert_msg(strstr(text, ".safetensors: cannot write: File too large") != NULL, "%s", text);
+    free(text);
+    EQ_TEST_OK(eq_dir_list(path_of("full"), &names, &num));
+    for (size_t i = 0; i < num; i++)
+        ck_assert_msg(strstr(names[i], "tmp") == NULL, "%s is left", names[i]);
+    eq_names_free(names, num);
+    params = params_for("full", true);
+    EQ_TEST_OK(run(&params, &rest));
+    check_same_run("full");
+}
+END_TEST
+
+START_TEST(test_other_device)
+{
+    make_whole();
+    struct eq_trainer *trainer;
+    const struct eq_train_params params = params_for("whole", true);
+    int block = eq_test_device->target.block;
+    eq_test_device->target.block = block == 4 ? 8 : 4;
+    ck_assert_int_eq(eq_trainer_create(eq_test_device, &params, &trainer), EQ_ERR_UNSUPPORTED);
+    eq_test_device->target.block = block;
+    ck_assert_msg(strstr(eq_last_error(), "\"4\"") != NULL && strstr(eq_last_error(), "channels in a block") != NULL, "%s", eq_last_error());
+    snprintf(eq_test_device->driver + strlen(eq_test_device->driver), 8, "x");
+    ck_assert_int_eq(eq_trainer_create(eq_test_device, &params, &trainer), EQ_ERR_UNSUPPORTED);
+    ck_assert_msg(strstr(eq_last_error(), " as driver") != NULL, "%s", eq_last_error());
+    eq_test_device->driver[strlen(eq_test_device->driver) - 1] = '\0';
+}
+END_TEST
+
+START_TEST(test_classifier)
+{
+    struct eq_classifier *classifier;
+    struct eq_evaluation evaluation;
+    struct eq_image images[3];
+    float together[3 * NUM_CLASSES], alone[NUM_CLASSES];
+    make_whole();
+    EQ_TEST_OK(eq_classifier_create(eq_test_device, &(struct eq_classifier_params){ .weights = path_of("whole/model.safetensors"), .batch = 2 },
+                                    &classifier));
+    ck_assert_str_eq(eq_classifier_arch(classifier), "ce-resnet20");
+    ck_assert_int_eq(eq_classifier_size(classifier), 16);
+    ck_assert_int_eq(eq_classifier_num_classes(classifier), NUM_CLASSES);
+    ck_assert(eq_classifier_class_name(classifier, NUM_CLASSES) == NULL);
+    char name[128];
+    for (int i = 0; i < 3; i++) {
+        snprintf(name, sizeof name, "data/%s/00.png", eq_classifier_class_name(classifier, i));
+        EQ_TEST_OK(eq_image_load(path_of(name), &images[i]));
+    }
+    EQ_TEST_OK(eq_classifier_run(classifier, images, 3, together));
+    for (int i = 0; i < 3; i++) {
+        double sum = 0;
+        EQ_TEST_OK(eq_classifier_run(classifier, &images[i], 1, alone));
+        for (int c = 0; c < NUM_CLASSES; c++) {
+            // Another place in the batch: the same values but for the order of a few sums.
+            double other = (double)together[i * NUM_CLASSES + c];
+            ck_assert_msg(fabs(alone[c] - other) < 1e-5, "image %d, class %d: %.9g alone, %.9g together", i, c, (double)alone[c], other);
+            sum += alone[c];
+        }
+        ck_assert_double_eq_tol(sum, 1, 1e-6);
+        eq_image_free(&images[i]);
+    }
+    EQ_TEST_OK(eq_classifier_evaluate(classifier, path_of("data"), NULL, NULL, &evaluation));
+    ck_assert_uint_eq(evaluation.images, NUM_CLASSES * PER_CLASS);
+    ck_assert(evaluation.top5 == 1 && evaluation.top1 >= 0 && evaluation.top1 <= 1 && isfinite(evaluation.loss));
+    ck_assert_int_eq(eq_classifier_evaluate(classifier, "shapes", NULL, NULL, &evaluation), EQ_ERR_ARGUMENT);
+    eq_classifier_destroy(&classifier);
+    ck_assert_int_eq(eq_classifier_create(eq_test_device, &(struct eq_classifier_params){ .weights = path_of("whole/model.safetensors"),
+                                                                                          .arch = "resnet20" }, &classifier), EQ_ERR_ARGUMENT);
+}
+END_TEST
+
+// ---- metadata
+
+static const struct {
+    const char *text; // in the error; NULL: fine
+    struct eq_tensors_text texts[4];
+} metas[] = {
+    { NULL, { { "arch", "resnet20" }, { "classes", "2" }, { "class_names", "[\"a \\\"b\\\"\", \"\\u00e9\"]" } } },
+    { "resnet7", { { "arch", "resnet7" }, { "classes", "2" } } },
+    { "classes", { { "arch", "resnet20" }, { "classes", "-1" } } },
+    { "classes", { { "arch", "resnet20" }, { "classes", "99999999999999" } } },
+    { "class_names", { { "arch", "resnet20" }, { "classes", "3" }, { "class_names", "[\"a\", \"b\"]" } } },
+    { "class_names", { { "arch", "resnet20" }, { "classes", "2" }, { "class_names", "[1, 2]" } } },
+    { "class_names", { { "arch", "resnet20" }, { "classes", "2" }, { "class_names", "{" } } },
+    { "size", { { "arch", "resnet20" }, { "classes", "2" }, { "size", "1000000" } } },
+    { "std", { { "arch", "resnet20" }, { "classes", "2" }, { "std", "[1, 0, 1]" } } },
+    { "mean", { { "arch", "resnet20" }, { "classes", "2" }, { "mean", "[1, 2]" } } },
+};
+
+START_TEST(test_meta)
+{
+    struct eq_tensors *file;
+    struct eq_meta meta;
+    size_t num = 0;
+    make_data();
+    while (num < 4 && metas[_i].texts[num].key)
+        num++;
+    EQ_TEST_OK(eq_tensors_save(path_of("meta.safetensors"), NULL, 0, metas[_i].texts, num));
+    EQ_TEST_OK(eq_tensors_open(path_of("meta.safetensors"), &file));
+    eq_status status = eq_meta_read(file, &meta);
+    ck_assert_int_eq(status, metas[_i].text ? EQ_ERR_FORMAT : EQ_OK);
+    if (metas[_i].text) {
+        ck_assert_msg(strstr(eq_last_error(), metas[_i].text) != NULL, "\"%s\" is not in \"%s\"", metas[_i].text, eq_last_error());
+    } else {
+        ck_assert_str_eq(meta.class_names[0], "a \"b\"");
+        ck_assert_str_eq(meta.class_names[1], "\303\251");
+        ck_assert(meta.form.size == 32 && meta.form.resize == 32);
+    }
+    eq_meta_free(&meta);
+    eq_tensors_close(&file);
+}
+END_TEST
+
+EQ_TEST_MAIN("trainer", { test_stop, sizeof stops / sizeof *stops }, { test_stop_always, 0 }, { test_full_disk, 0 }, { test_other_device, 0 },
+             { test_classifier, 0 }, { test_meta, sizeof metas / sizeof *metas })
