@@ -132,7 +132,7 @@ static int entry_words(const struct axis *axis)
 // Entry of output pixel `at` of the resized box, as Pillow's precompute_coeffs() and normalize_coeffs_8bpc() make it.
 static void make_entry(const struct axis *axis, int at, int32_t *entry)
 {
-    const double scale = (double)axis->source / axis->resized, support = support_of(axis), centre = (at + 0.5) * scale;
+    const double scale = (double)axis->source / axis->resized, support = support_of(axis), centre = (at + 0.5) * scale, narrow = 1 / support;
     entry[0] = entry[1] = 0;
     if (at < 0 || at >= axis->resized)
         return;
@@ -141,9 +141,9 @@ static void make_entry(const struct axis *axis, int at, int32_t *entry)
     double sum = 0;
     assert(num + 2 <= entry_words(axis));
     for (int k = 0; k < num; k++)
-        sum += fmax(0, 1 - fabs((k + first - centre + 0.5) / support));
+        sum += fmax(0, 1 - fabs((k + first - centre + 0.5) * narrow));
     for (int k = 0; k < num; k++)
-        entry[2 + k] = (int32_t)(0.5 + fmax(0, 1 - fabs((k + first - centre + 0.5) / support)) / sum * (1 << BITS));
+        entry[2 + k] = (int32_t)(0.5 + fmax(0, 1 - fabs((k + first - centre + 0.5) * narrow)) / sum * (1 << BITS));
     entry[0] = first;
     entry[1] = num;
 }
