@@ -7,14 +7,6 @@
 #include "equil/equil.h"
 #include "output.h"
 
-#pragma weak command_train
-#pragma weak command_eval
-#pragma weak command_classify
-#pragma weak command_run
-#pragma weak command_grad
-#pragma weak command_info
-#pragma weak command_bench
-
 static const struct command *const commands[] = {
     &command_train, &command_eval, &command_classify, &command_run,
     &command_grad,  &command_info, &command_bench,    &command_devices,
@@ -26,8 +18,7 @@ static void print_help(void)
     printf("Usage: equil COMMAND [options]\n\n"
            "Trains and runs Channel Equilibrium networks on any OpenCL device.\n\nCommands:\n");
     for (int i = 0; i < NUM_COMMANDS; i++)
-        if (commands[i])
-            printf("  %-10s  %s\n", commands[i]->name, commands[i]->help);
+        printf("  %-10s  %s\n", commands[i]->name, commands[i]->help);
     printf("\n'equil COMMAND --help' has the options of a command. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by "
            "Ctrl-C.\n");
 }
@@ -52,7 +43,7 @@ static int run_command(int argc, char **argv)
         return EXIT_SUCCESS;
     }
     for (int i = 0; i < NUM_COMMANDS; i++)
-        if (commands[i] && strcmp(name, commands[i]->name) == 0)
+        if (strcmp(name, commands[i]->name) == 0)
             return commands[i]->run(argc - 1, argv + 1);
     return usage_error(NULL, "unknown %s \"%s\"", name[0] == '-' ? "option" : "command", name);
 }
