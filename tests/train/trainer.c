@@ -23,6 +23,14 @@ static const char *path_of(const char *name)
     return paths[turn];
 }
 
+static void remove_folder(void)
+{
+    char command[300];
+    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    if (system(command) != 0)
+        fprintf(stderr, "%s is left\n", folder);
+}
+
 // Drawn shapes of the first classes as a folder of images.
 static void make_data(void)
 {
@@ -32,6 +40,7 @@ static void make_data(void)
         return;
     snprintf(folder, sizeof folder, "/tmp/equil-trainer-XXXXXX");
     ck_assert(mkdtemp(folder) != NULL);
+    atexit(remove_folder);
     EQ_TEST_OK(eq_dataset_open(eq_dataset_params(.spec = "shapes", .size = 16), &shapes));
     for (size_t item = 0; item < 1000; item++) {
         int label = eq_dataset_label(shapes, item);
