@@ -44,8 +44,8 @@ static float dot_row(__global const float *row, __global const float *x, int num
     float16 v = (float16)(0.0f);
     for (; i + 16 <= num; i += 16)
         v = EQ_MAD(vload16(0, row + i), vload16(0, x + i), v);
-    const float8 v8 = v.lo + v.hi;
-    const float4 v4 = v8.lo + v8.hi;
+    const float8 v8 = ((const float8 *)&v)[0] + ((const float8 *)&v)[1]; // .lo and .hi look uninitialised to Oclgrind
+    const float4 v4 = ((const float4 *)&v8)[0] + ((const float4 *)&v8)[1];
     sum = (v4.x + v4.y) + (v4.z + v4.w);
 #endif
     for (; i < num; i++)
