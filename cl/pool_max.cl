@@ -5,8 +5,8 @@
 //   dy     f32 as y                       read
 //   add    f32 as x                       read     may be dx itself
 //   dx     f32 as x                       write    halo too: the sum of dy over the windows whose maximum is here, plus add
-// A plane is one block of channels of one image. *_row and *_plane are elements from a row, a plane to the next. A NaN wins, the last of
-// several.
+// A plane is one block of channels of one image. *_row and *_plane are elements from a row, a plane to the next.
+// A NaN wins, the last of several.
 // SIMT 0: a work-item makes one stored row of the result, a block of channels at a time. SIMT 1: one stored element; dimension 0 runs
 // over a row's elements, channels fastest, so that neighbours touch neighbours. Dimension 1: rows, dimension 2: planes.
 // The gradient gathers, so no two work-items write one place and the order of its at most ceil(KH/SH) * ceil(KW/SW) terms is fixed.
@@ -43,21 +43,14 @@ typedef JOIN(int, BLOCK) index_t;
 #define CHOOSE(a, b, mask) select((a), (b), (mask))
 #endif
 
-// Largest value of the window that starts at (y, x), which may be outside, and its place. `plane` points at this work-item's channels.
-static inline value_t window_max(__global const float *plane, int y, int x, int ih, int iw, int row, index_t *at)
-{
-    const int first_y = max(y, 0), first_x = max(x, 0), end_y = min(y + KH, ih), end_x = min(x + KW, iw);
-    value_t best = (value_t)(-INFINITY);
-    *at = (index_t)(first_y * iw + first_x);
-    for (int i = first_y; i < end_y; i++)
-        for (int j = first_x; j < end_x; j++) {
-            const value_t v = VALUE_LOAD(plane + i * row + j * BLOCK);
-            const index_t wins = isgreater(v, best) | isnan(v);
-            best = CHOOSE(best, v, wins);
-            *at = CHOOSE(*at, (index_t)(i * iw + j), wins);
-        }
-    return best;
-}
+// Takes pixel (i, j) of x into the maximum so far.
+#define TAKE(i, j)                                                                                                          \
+    do {                                                                                                                    \
+        const value_t v_ = VALUE_LOAD(x + (i) * x_row + (j) * BLOCK);                                                     \
+        const index_t wins_ = isgreater(v_, best) | isnan(v_);                                                              \
+        best = CHOOSE(best, v_, wins_);                                                                                     \
+        place = CHOOSE(place, (index_t)((i) * iw + (j)), wins_);                                                            \
+    } while (0)
 
 __kernel
 void pool_max_fwd(EQ_IN(float, x), EQ_BUF(float, y), EQ_BUF(int, index), const int planes, const int ih, const int iw, const int x_row,
@@ -77,9 +70,20 @@ void pool_max_fwd(EQ_IN(float, x), EQ_BUF(float, y), EQ_BUF(int, index), const i
         const int ox = e / BLOCK - halo;
         value_t best = (value_t)(0.0f);
         if (oy >= 0 && oy < oh && ox >= 0 && ox < ow) {
-            index_t at;
-            best = window_max(x, oy * SH - PH, ox * SW - PW, ih, iw, x_row, &at);
-            INDEX_STORE(at, index + e - halo * BLOCK);
+            const int top = oy * SH - PH, left = ox * SW - PW, first_y = max(top, 0), first_x = max(left, 0);
+            const int end_y = min(top + KH, ih), end_x = min(left + KW, iw);
+            index_t place = (index_t)(first_y * iw + first_x);
+            best = (value_t)(-INFINITY);
+            if (end_y - first_y == KH && end_x - first_x == KW) { // loops of fixed length
+                for (int i = 0; i < KH; i++)
+                    for (int j = 0; j < KW; j++)
+                        TAKE(top + i, left + j);
+            } else {
+                for (int i = first_y; i < end_y; i++)
+                    for (int j = first_x; j < end_x; j++)
+                        TAKE(i, j);
+            }
+            INDEX_STORE(place, index + e - halo * BLOCK);
         }
         VALUE_STORE(best, y + e);
     }
