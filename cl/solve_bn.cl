@@ -1,7 +1,50 @@
 // Solve, the part that every unit has: batch norm's statistics and constants, and the end of the backward solve.
 //
 // Arrays over channels have `stride` entries (channels rounded up, zero beyond `channels`); [n] of them where it says so.
-// One work-item per channel; sums run over images, then parts, in order.
+// One work-item per LANES channels; sums run over images, then parts, in order.
+#ifndef SIMT
+#define SIMT 0
+#endif
+#if SIMT
+#define LANES 1
+typedef float lanef;
+#define LANE_LOAD(p) (*(p))
+#define LANE_STORE(v, p) (*(p) = (v))
+#define LANE_INDEX(c) ((float)(c))
+#else
+#define LANES 16
+typedef float16 lanef;
+typedef lanef __attribute__((aligned(4))) anyf; // vstore16 would be cut into pieces by PoCL
+#define LANE_LOAD(p) (*(__global const anyf *)(p))
+#define LANE_STORE(v, p) (*(__global anyf *)(p) = (v))
+#define LANE_INDEX(c) ((float16)(c) + (float16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15))
+#endif
+
+// Arrays over the real channels, not padded: zero beyond them.
+static lanef load_channels(__global const float *p, int c, int channels)
+{
+    if (c + LANES <= channels)
+        return LANE_LOAD(p + c);
+    lanef v = (lanef)(0.0f);
+    for (int i = 0; i < LANES && c + i < channels; i++)
+        ((float *)&v)[i] = p[c + i];
+    return v;
+}
+
+static void store_channels(lanef v, __global float *p, int c, int channels)
+{
+    if (c + LANES <= channels)
+        LANE_STORE(v, p + c);
+    else
+        for (int i = 0; i < LANES && c + i < channels; i++)
+            p[c + i] = ((const float *)&v)[i];
+}
+
+// v, but zero beyond the real channels, whatever stood there.
+static lanef only_channels(lanef v, int c, int channels)
+{
+    return select((lanef)(0.0f), v, isless(LANE_INDEX(c), (lanef)((float)channels)));
+}
 
 // Forward.
 //   z         f32                        read    its first pixel is the pivot k, where there are sums
@@ -35,59 +78,54 @@ __kernel void statistics(EQ_IN(float, z), EQ_IN(float, sums), EQ_IN(float, gamma
     EQ_PTR(float, image_var);
     EQ_PTR(float, image_value);
     EQ_PTR(float, value_sum);
-    const int c = get_global_id(0);
+    const int c = get_global_id(0) * LANES;
     if (c >= stride)
         return;
-    if (c >= channels) {
-        pivot[c] = mean[c] = inverse[c] = a[c] = b[c] = 0.0f;
-        for (int n = 0; n < images && instance; n++)
-            image_mean[n * stride + c] = image_var[n * stride + c] = image_value[n * stride + c] = 0.0f;
-        if (instance)
-            value_sum[c] = 0.0f;
-        return;
-    }
-    const float k = has_sums ? z[(size_t)(c / block) * z_plane + c % block] : run_mean[c];
-    float sum = 0.0f, square = 0.0f;
+    lanef k = load_channels(run_mean, c, channels);
+    for (int i = 0; i < LANES && c + i < channels && has_sums; i++)
+        ((float *)&k)[i] = z[(size_t)((c + i) / block) * z_plane + (c + i) % block];
+    lanef sum = (lanef)(0.0f), square = sum;
     for (int n = 0; n < images && has_sums; n++) {
-        float image_sum = 0.0f, image_square = 0.0f;
+        lanef image_sum = (lanef)(0.0f), image_square = image_sum;
         for (int part = 0; part < parts; part++) {
             __global const float *at = sums + ((size_t)n * parts + part) * 2 * stride + c;
-            image_sum += at[0];
-            image_square += at[stride];
+            image_sum += only_channels(LANE_LOAD(at), c, channels);
+            image_square += only_channels(LANE_LOAD(at + stride), c, channels);
         }
         sum += image_sum;
         square += image_square;
         if (instance) {
-            const float m = image_sum / pixels;
-            image_mean[n * stride + c] = m;
-            image_var[n * stride + c] = pixels > 1 ? fmax(image_square - image_sum * m, 0.0f) / (pixels - 1) : 0.0f;
+            const lanef m = image_sum / pixels;
+            LANE_STORE(m, image_mean + n * stride + c);
+            LANE_STORE(fmax(image_square - image_sum * m, (lanef)(0.0f)) / (lanef)(max(pixels - 1, 1)), image_var + n * stride + c);
         }
     }
     const float samples = (float)images * pixels;
-    float mu = sum / samples, var = fmax(square / samples - mu * mu, 0.0f);
+    const lanef old_mean = load_channels(run_mean, c, channels), old_var = load_channels(run_var, c, channels);
+    lanef mu = sum / samples, var = fmax(square / samples - mu * mu, (lanef)(0.0f));
     if (training) {
-        run_mean[c] = EQ_MAD(momentum, mu + k - run_mean[c], run_mean[c]);
-        run_var[c] = EQ_MAD(momentum, var * (samples / (samples - 1.0f)) - run_var[c], run_var[c]);
+        store_channels(EQ_MAD((lanef)(momentum), mu + k - old_mean, old_mean), run_mean, c, channels);
+        store_channels(EQ_MAD((lanef)(momentum), var * (samples / (samples - 1.0f)) - old_var, old_var), run_var, c, channels);
     } else {
-        mu = run_mean[c] - k;
-        var = run_var[c];
+        mu = old_mean - k;
+        var = old_var;
     }
-    const float inv = 1.0f / sqrt(var + eps), scale = gamma[c] * inv, shift = beta[c] - scale * mu;
-    pivot[c] = k;
-    mean[c] = mu;
-    inverse[c] = inv;
-    a[c] = scale;
-    b[c] = shift;
-    if (!instance)
-        return;
-    float total = 0.0f;
-    for (int n = 0; n < images; n++) {
+    const lanef inv = only_channels(1.0f / sqrt(var + eps), c, channels), scale = load_channels(gamma, c, channels) * inv;
+    const lanef shift = load_channels(beta, c, channels) - scale * mu;
+    LANE_STORE(k, pivot + c);
+    LANE_STORE(mu, mean + c);
+    LANE_STORE(inv, inverse + c);
+    LANE_STORE(scale, a + c);
+    LANE_STORE(shift, b + c);
+    lanef total = (lanef)(0.0f);
+    for (int n = 0; n < images && instance; n++) {
         const int at = n * stride + c;
-        const float value = instance == 1 ? scale * scale * image_var[at] : EQ_MAD(scale, image_mean[at], shift);
-        image_value[at] = value;
+        const lanef value = instance == 1 ? scale * scale * LANE_LOAD(image_var + at) : EQ_MAD(scale, LANE_LOAD(image_mean + at), shift);
+        LANE_STORE(value, image_value + at);
         total += value;
     }
-    value_sum[c] = total;
+    if (instance)
+        LANE_STORE(total, value_sum + c);
 }
 
 // Constants of a map: scale everywhere, no shift and, where there is one (has_slope), no slope.
@@ -118,24 +156,24 @@ __kernel void statistics_grad(EQ_IN(float, sums), EQ_BUF(float, image_sum), EQ_B
     EQ_PTR(float, image_product);
     EQ_PTR(float, sum);
     EQ_PTR(float, product);
-    const int c = get_global_id(0);
+    const int c = get_global_id(0) * LANES;
     if (c >= stride)
         return;
-    float total_sum = 0.0f, total_product = 0.0f;
+    lanef total_sum = (lanef)(0.0f), total_product = total_sum;
     for (int n = 0; n < images; n++) {
-        float s = 0.0f, p = 0.0f;
-        for (int part = 0; part < parts && c < channels; part++) {
+        lanef s = (lanef)(0.0f), p = s;
+        for (int part = 0; part < parts; part++) {
             __global const float *at = sums + ((size_t)n * parts + part) * 2 * stride + c;
-            s += at[0];
-            p += at[stride];
+            s += only_channels(LANE_LOAD(at), c, channels);
+            p += only_channels(LANE_LOAD(at + stride), c, channels);
         }
-        image_sum[n * stride + c] = s;
-        image_product[n * stride + c] = p;
+        LANE_STORE(s, image_sum + n * stride + c);
+        LANE_STORE(p, image_product + n * stride + c);
         total_sum += s;
         total_product += p;
     }
-    sum[c] = total_sum;
-    product[c] = total_product;
+    LANE_STORE(total_sum, sum + c);
+    LANE_STORE(total_product, product + c);
 }
 
 // Backward, end: gradients of gamma and beta, and the constants of dz = scale_n dp + slope_n (z - k) + shift_n (+ matrices).
@@ -175,43 +213,52 @@ __kernel void finish_grad(EQ_IN(float, inverse), EQ_IN(float, mean), EQ_IN(float
     EQ_PTR(float, scale);
     EQ_PTR(float, slope);
     EQ_PTR(float, shift);
-    const int c = get_global_id(0), rows = has_gate ? images : 1;
+    const int c = get_global_id(0) * LANES, rows = has_gate ? images : 1;
     if (c >= stride)
         return;
-    if (c >= channels) {
-        for (int n = 0; n < rows; n++)
-            scale[n * stride + c] = slope[n * stride + c] = shift[n * stride + c] = 0.0f;
-        return;
-    }
-    const float mu = mean[c], samples = (float)images * pixels;
-    float beta_sum = 0.0f, gamma_sum = 0.0f; // sums of dx and dx * (z - mu)
+    const float samples = (float)images * pixels;
+    const lanef mu = LANE_LOAD(mean + c), inv = LANE_LOAD(inverse + c), gain = LANE_LOAD(a + c);
+    lanef beta_sum = (lanef)(0.0f), gamma_sum = beta_sum; // sums of dx and dx * (z - mu)
     if (has_matrix) {
-        beta_sum = matrix_beta[c];
-        gamma_sum = matrix_gamma[c];
+        beta_sum = LANE_LOAD(matrix_beta + c);
+        gamma_sum = LANE_LOAD(matrix_gamma + c);
     } else if (!has_gate) {
-        beta_sum = sum[c];
-        gamma_sum = product[c] - sum[c] * mu;
+        beta_sum = LANE_LOAD(sum + c);
+        gamma_sum = LANE_LOAD(product + c) - beta_sum * mu;
     }
     for (int n = 0; n < images && has_gate; n++) {
         const int at = n * stride + c;
-        beta_sum = EQ_MAD(gate[at], image_sum[at], beta_sum);
-        gamma_sum = EQ_MAD(gate[at], image_product[at] - image_sum[at] * mu, gamma_sum);
+        const lanef g = LANE_LOAD(gate + at), image_mu = LANE_LOAD(image_mean + at), s = LANE_LOAD(image_sum + at);
+        beta_sum = EQ_MAD(g, s, beta_sum);
+        gamma_sum = EQ_MAD(g, LANE_LOAD(image_product + at) - s * mu, gamma_sum);
         if (has_var)
-            gamma_sum = EQ_MAD(by_var[at] * (pixels - 1), image_var[at], gamma_sum);
+            gamma_sum = EQ_MAD(LANE_LOAD(by_var + at) * (float)(pixels - 1), LANE_LOAD(image_var + at), gamma_sum);
         if (has_mean) {
-            beta_sum += by_mean[at];
-            gamma_sum = EQ_MAD(by_mean[at], image_mean[at] - mu, gamma_sum);
+            beta_sum += LANE_LOAD(by_mean + at);
+            gamma_sum = EQ_MAD(LANE_LOAD(by_mean + at), image_mu - mu, gamma_sum);
         }
     }
-    dgamma[c] = inverse[c] * gamma_sum;
-    dbeta[c] = beta_sum;
-    const float common_slope = -a[c] * inverse[c] * inverse[c] * gamma_sum / samples;
-    const float common_shift = -a[c] * beta_sum / samples - common_slope * mu - (has_matrix ? matrix_shift[c] : 0.0f);
+    store_channels(inv * gamma_sum, dgamma, c, channels);
+    store_channels(beta_sum, dbeta, c, channels);
+    const lanef common_slope = -gain * inv * inv * gamma_sum / samples;
+    lanef common_shift = -gain * beta_sum / samples - common_slope * mu;
+    if (has_matrix)
+        common_shift -= LANE_LOAD(matrix_shift + c);
     for (int n = 0; n < rows; n++) {
         const int at = n * stride + c;
-        const float var_slope = has_var ? a[c] * by_var[at] : 0.0f;
-        scale[at] = has_gate ? a[c] * gate[at] : has_matrix ? 0.0f : a[c];
-        slope[at] = common_slope + var_slope;
-        shift[at] = common_shift - (has_var ? var_slope * image_mean[at] : 0.0f) + (has_mean ? a[c] * by_mean[at] / pixels : 0.0f);
+        lanef var_slope = (lanef)(0.0f), shifted = common_shift, scaled = gain;
+        if (has_gate)
+            scaled = gain * LANE_LOAD(gate + at);
+        else if (has_matrix)
+            scaled = (lanef)(0.0f);
+        if (has_var) {
+            var_slope = gain * LANE_LOAD(by_var + at);
+            shifted -= var_slope * LANE_LOAD(image_mean + at);
+        }
+        if (has_mean)
+            shifted += gain * LANE_LOAD(by_mean + at) / pixels;
+        LANE_STORE(scaled, scale + at);
+        LANE_STORE(common_slope + var_slope, slope + at);
+        LANE_STORE(shifted, shift + at);
     }
 }

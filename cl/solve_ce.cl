@@ -15,10 +15,12 @@
 #endif
 #if LANES == 16
 typedef float16 lanef;
+typedef lanef __attribute__((aligned(4))) anyf;
 #define LANE_LOAD(p) vload16(0, (p))
 #define LANE_STORE(v, p) vstore16((v), 0, (p))
 #else
 typedef float4 lanef;
+typedef lanef __attribute__((aligned(4))) anyf;
 #define LANE_LOAD(p) vload4(0, (p))
 #define LANE_STORE(v, p) vstore4((v), 0, (p))
 #endif
@@ -48,11 +50,29 @@ static float tile_sum(__global const float *tiles, int row, int column, int bloc
     return sum;
 }
 
+// LANES sums side by side, from column on.
+static lanef tile_sums(__global const float *tiles, int row, int column, int block, int blocks, int span, int group, int num)
+{
+    const int b = row / block, j = column / block - first_block(b, block, group);
+    const size_t image = (size_t)blocks * span * block * block;
+    __global const float *at = tiles + ((size_t)(b * span + j) * block + row % block) * block + column % block;
+    lanef sum = (lanef)(0.0f);
+    for (int i = 0; i < num; i++)
+        sum += *(__global const anyf *)(at + i * image);
+    return sum;
+}
+
+// Whether LANES columns of a group lie in one row of a tile.
+static bool is_aligned(int block, int group)
+{
+    return group % LANES == 0 && block % LANES == 0;
+}
+
 // Group covariance of z, and of the normalised activation: sigma = a_i a_j cov + eps on the diagonal.
 //   tiles  f32 [num, blocks, span, block, block]  read    cross-products of z - k, upper triangle of tiles
 //   mean, a  f32 [stride]                         read
 //   cov, sigma  f32 [groups, GP, GP]              write
-// Work-items: columns and rows of all matrices.
+// Work-items: LANES columns, rows of all matrices.
 __kernel void covariance(EQ_IN(float, tiles), EQ_IN(float, mean), EQ_IN(float, a), EQ_BUF(float, cov), EQ_BUF(float, sigma), int block,
                          int blocks, int span, int group, int num, int rows, int samples, float eps)
 {
@@ -64,16 +84,24 @@ __kernel void covariance(EQ_IN(float, tiles), EQ_IN(float, mean), EQ_IN(float, a
     const int row = get_global_id(1);
     if (row >= rows)
         return;
-    for (int j = get_global_id(0); j < GP; j += get_global_size(0)) {
-        const int i = row % GP, first = row / GP * group;
-        float v = 0.0f, s = 0.0f;
-        if (i < group && j < group) {
-            const int ci = first + min(i, j), cj = first + max(i, j);
-            v = tile_sum(tiles, ci, cj, block, blocks, span, group, num) / samples - mean[ci] * mean[cj];
-            s = EQ_MAD(v, a[ci] * a[cj], i == j ? eps : 0.0f);
+    const int i = row % GP, first = row / GP * group, ci = first + i;
+    for (int j0 = get_global_id(0) * LANES; j0 < GP; j0 += get_global_size(0) * LANES) {
+        lanef sums = (lanef)(0.0f);
+        const bool aligned = is_aligned(block, group) && i < group && j0 < group && (first + j0) / block >= ci / block;
+        if (aligned)
+            sums = tile_sums(tiles, ci, first + j0, block, blocks, span, group, num);
+        for (int j = j0; j < j0 + LANES; j++) {
+            float v = 0.0f, s = 0.0f;
+            if (i < group && j < group) {
+                const int cj = first + j;
+                v = aligned ? ((const float *)&sums)[j - j0]
+                            : tile_sum(tiles, min(ci, cj), max(ci, cj), block, blocks, span, group, num);
+                v = v / samples - mean[ci] * mean[cj];
+                s = EQ_MAD(v, a[ci] * a[cj], i == j ? eps : 0.0f);
+            }
+            cov[(size_t)row * GP + j] = v;
+            sigma[(size_t)row * GP + j] = s;
         }
-        cov[(size_t)row * GP + j] = v;
-        sigma[(size_t)row * GP + j] = s;
     }
 }
 
@@ -327,12 +355,22 @@ __kernel void covariance_grad(EQ_IN(float, tiles), EQ_IN(float, a), EQ_IN(float,
     const int row = get_global_id(1);
     if (row >= rows)
         return;
-    for (int j = get_global_id(0); j < GP; j += get_global_size(0)) {
-        const int i = row % GP, ci = row / GP * group + i, cj = row / GP * group + j;
-        const bool inside = i < group && j < group;
-        const float v = inside ? tile_sum(tiles, ci, cj, block, blocks, span, group, num) : 0.0f;
-        product[(size_t)row * GP + j] = v;
-        dmap[(size_t)row * GP + j] = inside ? EQ_MAD(v, a[cj], sum[ci] * b[cj]) : 0.0f;
+    const int i = row % GP, first = row / GP * group, ci = first + i;
+    for (int j0 = get_global_id(0) * LANES; j0 < GP; j0 += get_global_size(0) * LANES) {
+        lanef sums = (lanef)(0.0f);
+        const bool aligned = is_aligned(block, group) && i < group && j0 < group;
+        if (aligned)
+            sums = tile_sums(tiles, ci, first + j0, block, blocks, span, group, num);
+        for (int j = j0; j < j0 + LANES; j++) {
+            const int cj = first + j;
+            float v = 0.0f, d = 0.0f;
+            if (i < group && j < group) {
+                v = aligned ? ((const float *)&sums)[j - j0] : tile_sum(tiles, ci, cj, block, blocks, span, group, num);
+                d = EQ_MAD(v, a[cj], sum[ci] * b[cj]);
+            }
+            product[(size_t)row * GP + j] = v;
+            dmap[(size_t)row * GP + j] = d;
+        }
     }
 }
 

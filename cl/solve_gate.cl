@@ -19,8 +19,9 @@ typedef float lanef;
 #define WG 1
 #define LANES 16
 typedef float16 lanef;
-#define LANE_LOAD(p) vload16(0, (p))
-#define LANE_STORE(v, p) vstore16((v), 0, (p))
+typedef lanef __attribute__((aligned(4))) anyf; // vstore16 would be cut into pieces by PoCL
+#define LANE_LOAD(p) (*(__global const anyf *)(p))
+#define LANE_STORE(v, p) (*(__global anyf *)(p) = (v))
 #endif
 #define LAYER_NORM_EPS 1e-5f
 
@@ -41,9 +42,16 @@ static float dot_row(__global const float *row, __global const float *x, int num
         v = EQ_MAD(vload4(0, row + i), vload4(0, x + i), v);
     sum = (v.x + v.y) + (v.z + v.w);
 #else
-    float16 v = (float16)(0.0f);
+    float16 v = (float16)(0.0f), v1 = v, v2 = v, v3 = v;
+    for (; i + 64 <= num; i += 64) {
+        v = EQ_MAD(LANE_LOAD(row + i), LANE_LOAD(x + i), v);
+        v1 = EQ_MAD(LANE_LOAD(row + i + 16), LANE_LOAD(x + i + 16), v1);
+        v2 = EQ_MAD(LANE_LOAD(row + i + 32), LANE_LOAD(x + i + 32), v2);
+        v3 = EQ_MAD(LANE_LOAD(row + i + 48), LANE_LOAD(x + i + 48), v3);
+    }
     for (; i + 16 <= num; i += 16)
-        v = EQ_MAD(vload16(0, row + i), vload16(0, x + i), v);
+        v = EQ_MAD(LANE_LOAD(row + i), LANE_LOAD(x + i), v);
+    v = (v + v1) + (v2 + v3);
     const float8 v8 = ((const float8 *)&v)[0] + ((const float8 *)&v)[1]; // .lo and .hi look uninitialised to Oclgrind
     const float4 v4 = ((const float4 *)&v8)[0] + ((const float4 *)&v8)[1];
     sum = (v4.x + v4.y) + (v4.z + v4.w);
@@ -52,6 +60,45 @@ static float dot_row(__global const float *row, __global const float *x, int num
         sum = EQ_MAD(row[i], x[i], sum);
     return sum;
 }
+
+#if !SIMT
+// x^T w for WIDE * LANES columns side by side, into `to`: rows of w are far apart, so that one vector a row would miss the cache.
+#define WIDE 4
+static void dot_columns(__global const float *x, __global const float *w, int rows, int ld, __global float *to)
+{
+    lanef v0 = (lanef)(0.0f), v1 = v0, v2 = v0, v3 = v0;
+    for (int j = 0; j < rows; j++, w += ld) {
+        const lanef s = (lanef)(x[j]);
+        v0 = EQ_MAD(s, LANE_LOAD(w), v0);
+        v1 = EQ_MAD(s, LANE_LOAD(w + LANES), v1);
+        v2 = EQ_MAD(s, LANE_LOAD(w + 2 * LANES), v2);
+        v3 = EQ_MAD(s, LANE_LOAD(w + 3 * LANES), v3);
+    }
+    LANE_STORE(v0, to);
+    LANE_STORE(v1, to + LANES);
+    LANE_STORE(v2, to + 2 * LANES);
+    LANE_STORE(v3, to + 3 * LANES);
+}
+
+// The same for `columns` of them, one by one after the last full WIDE * LANES; zero up to `end`.
+static void dot_all_columns(__global const float *x, __global const float *w, int rows, int ld, __global float *to, int columns, int end)
+{
+    int first = 0;
+    for (; first + WIDE * LANES <= columns; first += WIDE * LANES)
+        dot_columns(x, w + first, rows, ld, to + first);
+    for (; first < end; first += LANES) {
+        lanef v = (lanef)(0.0f);
+        if (first + LANES <= columns)
+            for (int j = 0; j < rows; j++)
+                v = EQ_MAD((lanef)(x[j]), LANE_LOAD(w + (size_t)j * ld + first), v);
+        else
+            for (int j = 0; j < rows; j++)
+                for (int i = 0; first + i < columns; i++)
+                    ((float *)&v)[i] = EQ_MAD(x[j], w[(size_t)j * ld + first + i], ((float *)&v)[i]);
+        LANE_STORE(v, to + first);
+    }
+}
+#endif
 
 // Sum over the work-items of a group, in a fixed order; all get it.
 static float group_sum(float value, __local float *partial)
@@ -245,21 +292,9 @@ void reweight_grad(EQ_IN(float, image_sum), EQ_IN(float, image_product), EQ_IN(f
         barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);
     }
 #else
-    for (int first = 0; first < hidden_stride; first += LANES) {
-        if (first + LANES <= hidden) {
-            lanef v = (lanef)(0.0f);
-            for (int c = 0; c < channels; c++)
-                v = EQ_MAD((lanef)(dp[c]), LANE_LOAD(w2 + (size_t)c * hidden + first), v);
-            LANE_STORE(select((lanef)(0.0f), v, isgreater(LANE_LOAD(active + n * hidden_stride + first), (lanef)(0.0f))), du + first);
-            continue;
-        }
-        for (int j = first; j < first + LANES; j++) {
-            float v = 0.0f;
-            for (int c = 0; c < channels && j < hidden; c++)
-                v = EQ_MAD(dp[c], w2[(size_t)c * hidden + j], v);
-            du[j] = j < hidden && active[n * hidden_stride + j] > 0.0f ? v : 0.0f;
-        }
-    }
+    dot_all_columns(dp, w2, channels, hidden, du, hidden, hidden_stride);
+    for (int j = 0; j < hidden_stride; j += LANES)
+        LANE_STORE(select((lanef)(0.0f), LANE_LOAD(du + j), isgreater(LANE_LOAD(active + n * hidden_stride + j), (lanef)(0.0f))), du + j);
 #endif
     float mean = 0.0f, product = 0.0f;
     for (int j = item; j < hidden && layer_norm; j += WG) {
@@ -302,21 +337,22 @@ __kernel void reweight_grad_input(EQ_IN(float, dhidden), EQ_IN(float, w1), EQ_IN
         by_spread *= gate_weight(x_weight, has_weight) / (s * s * 2.0f * s * ((float)images * channels));
     }
     __global const float *dh = dhidden + n * hidden_stride;
-    for (int c = get_global_id(0) * LANES; c < stride; c += get_global_size(0) * LANES) {
-        lanef v = (lanef)(0.0f);
-        if (c + LANES <= channels)
-            for (int j = 0; j < hidden; j++)
-                v = EQ_MAD((lanef)(dh[j]), LANE_LOAD(w1 + (size_t)j * channels + c), v);
-        LANE_STORE(v, dvalue + n * stride + c);
-        for (int i = c; i < c + LANES; i++) {
-            float w = dvalue[n * stride + i];
-            if (c + LANES > channels)
-                for (int j = 0; j < hidden && i < channels; j++)
-                    w = EQ_MAD(dh[j], w1[(size_t)j * channels + i], w);
-            if (layer_norm)
-                w = i < channels ? 2.0f / (pixels - 1) * (w - by_spread) * a[i] : 0.0f;
-            dvalue[n * stride + i] = w;
-        }
+#if SIMT
+    const int first = get_global_id(0), end = min(first + 1, stride);
+    float v = 0.0f;
+    for (int j = 0; j < hidden && first < channels; j++)
+        v = EQ_MAD(dh[j], w1[(size_t)j * channels + first], v);
+    if (first < stride)
+        dvalue[n * stride + first] = v;
+#else
+    const int piece = (stride / LANES + get_global_size(0) - 1) / get_global_size(0) * LANES;
+    const int first = get_global_id(0) * piece, end = min(first + piece, stride);
+    if (first < end)
+        dot_all_columns(dh, w1 + first, hidden, channels, dvalue + n * stride + first, min(channels - first, piece), end - first);
+#endif
+    for (int c = first; c < end && layer_norm; c += LANES) { // a is zero beyond the real channels
+        __global float *at = dvalue + n * stride + c;
+        LANE_STORE(2.0f / (pixels - 1) * (LANE_LOAD(at) - by_spread) * LANE_LOAD(a + c), at);
     }
 }
 
@@ -344,10 +380,8 @@ __kernel void reweight_weight_grad(EQ_IN(float, left), EQ_IN(float, right), EQ_B
         if (column + LANES <= columns) {
             LANE_STORE(v, dweight + (size_t)row * columns + column);
         } else {
-            float lane[LANES];
-            LANE_STORE(v, lane);
             for (int i = 0; column + i < columns; i++)
-                dweight[(size_t)row * columns + column + i] = lane[i];
+                dweight[(size_t)row * columns + column + i] = ((const float *)&v)[i];
         }
 #endif
     }

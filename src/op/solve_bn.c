@@ -2,10 +2,20 @@
 // method has them.
 #include "op/unit_plan.h"
 
+static bool is_vector(const struct eq_list *list)
+{
+    return eq_list_target(list)->family == EQ_FAMILY_VECTOR;
+}
+
+static const char *options(const struct eq_list *list)
+{
+    return is_vector(list) ? "-DSIMT=0" : "-DSIMT=1";
+}
+
+// A work-item does 16 channels (VECTOR) or one.
 static struct eq_range channel_range(const struct eq_list *list, int stride)
 {
-    const size_t local = eq_list_target(list)->family == EQ_FAMILY_VECTOR ? 16 : 64;
-    return eq_range_1d((size_t)stride, local);
+    return is_vector(list) ? eq_range_1d((size_t)stride / 16, 1) : eq_range_1d((size_t)stride, 64);
 }
 
 // A map that is the same for every channel. slope may be absent.
@@ -13,7 +23,7 @@ static eq_status constant_map_emit(struct eq_list *list, const struct eq_unit_pl
                                    struct eq_ref slope, struct eq_ref shift)
 {
     const struct eq_launch launch = {
-        .source = "solve_bn", .kernel = "constant_map", .range = channel_range(list, plan->stride), .cost = { 0, 8.0 * plan->stride },
+        .source = "solve_bn", .options = options(list), .kernel = "constant_map", .range = eq_range_1d((size_t)plan->stride, 16), .cost = { 0, 8.0 * plan->stride },
     };
     return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(scale), EQ_REF(slope), EQ_REF(shift), EQ_I32(plan->stride),
                                                  EQ_I32(slope.buffer != NULL), EQ_F32(value)));
@@ -23,7 +33,8 @@ static eq_status statistics_emit(struct eq_list *list, const struct eq_unit_plan
                                  const struct eq_unit_saved *s, const struct eq_unit_work *w)
 {
     const struct eq_launch launch = {
-        .source = "solve_bn", .kernel = "statistics", .range = channel_range(list, plan->stride),
+        .source = "solve_bn", .options = options(list), .kernel = "statistics",
+        .range = channel_range(list, plan->stride),
         .cost = { 4.0 * plan->images * plan->parts * plan->stride, 8.0 * plan->images * plan->parts * plan->stride },
     };
     return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(z.ref), EQ_REF(w->sums), EQ_REF(in[EQ_UNIT_GAMMA]), EQ_REF(in[EQ_UNIT_BETA]),
@@ -82,7 +93,8 @@ eq_status eq_unit_solve_emit(struct eq_list *list, const struct eq_unit_plan *pl
 static eq_status statistics_grad_emit(struct eq_list *list, const struct eq_unit_plan *plan, const struct eq_unit_grad_work *w)
 {
     const struct eq_launch launch = {
-        .source = "solve_bn", .kernel = "statistics_grad", .range = channel_range(list, plan->stride),
+        .source = "solve_bn", .options = options(list), .kernel = "statistics_grad",
+        .range = channel_range(list, plan->stride),
         .cost = { 2.0 * plan->images * plan->parts * plan->stride, 8.0 * plan->images * plan->parts * plan->stride },
     };
     return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(w->sums), EQ_REF(w->image_sum), EQ_REF(w->image_product), EQ_REF(w->sum),
@@ -130,7 +142,8 @@ static eq_status finish_grad_emit(struct eq_list *list, const struct eq_unit_pla
 {
     const bool by_var = plan->instance == 1, by_mean = plan->instance == 2;
     const struct eq_launch launch = {
-        .source = "solve_bn", .kernel = "finish_grad", .range = channel_range(list, plan->stride),
+        .source = "solve_bn", .options = options(list), .kernel = "finish_grad",
+        .range = channel_range(list, plan->stride),
         .cost = { 20.0 * plan->images * plan->stride, 32.0 * plan->images * plan->stride },
     };
     return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(s->inverse), EQ_REF(s->mean), EQ_REF(s->a), EQ_REF(w->sum), EQ_REF(w->product),

@@ -49,10 +49,14 @@ static int group_size(const struct eq_list *list, const struct eq_solve_groups *
     return wanted < most ? wanted : most;
 }
 
+static int lanes(const struct eq_list *list, const struct eq_solve_groups *s)
+{
+    return is_vector(list) && s->padded % 16 == 0 ? 16 : 4;
+}
+
 static struct eq_options options(const struct eq_list *list, const struct eq_solve_groups *s)
 {
-    return eq_options_format("-DGP=%d -DLANES=%d -DWG=%d", s->padded, is_vector(list) && s->padded % 16 == 0 ? 16 : 4,
-                             group_size(list, s));
+    return eq_options_format("-DGP=%d -DLANES=%d -DWG=%d", s->padded, lanes(list, s), group_size(list, s));
 }
 
 // All matrices, one work-group each.
@@ -62,19 +66,18 @@ static struct eq_range matrix_range(const struct eq_list *list, const struct eq_
     return eq_range_1d((size_t)s->groups * local, local);
 }
 
-// All rows of all matrices, and their columns: one work-item a row where vectors rule, else one an entry.
+// All rows of all matrices, and their columns: one work-item a row where vectors rule, else one for 4 columns.
 static struct eq_range row_range(const struct eq_list *list, const struct eq_solve_groups *s)
 {
     if (is_vector(list))
         return eq_range_2d(1, (size_t)s->groups * (size_t)s->padded, 1, 1);
-    return eq_range_2d((size_t)s->padded, (size_t)s->groups * (size_t)s->padded, 16, 4);
+    return eq_range_2d((size_t)(s->padded / lanes(list, s)), (size_t)s->groups * (size_t)s->padded, 4, 16);
 }
 
 // Output channels, and input channels of a row of tiles.
-static struct eq_range tile_range(const struct eq_list *list, const struct eq_solve_groups *s)
+static struct eq_range tile_range(const struct eq_solve_groups *s)
 {
-    return is_vector(list) ? eq_range_2d((size_t)s->stride, (size_t)(s->span * s->block), 16, 1)
-                           : eq_range_2d((size_t)s->stride, (size_t)(s->span * s->block), 16, 4);
+    return eq_range_2d((size_t)s->stride, (size_t)(s->span * s->block), 16, 4);
 }
 
 eq_status eq_solve_covariance_emit(struct eq_list *list, const struct eq_solve_groups *s, struct eq_ref tiles, struct eq_ref mean,
@@ -189,7 +192,7 @@ eq_status eq_solve_map_emit(struct eq_list *list, const struct eq_solve_groups *
 {
     const struct eq_options text = options(list, s);
     const struct eq_launch launch = {
-        .source = "solve_ce", .options = text.text, .kernel = "decorrelation_map", .range = tile_range(list, s),
+        .source = "solve_ce", .options = text.text, .kernel = "decorrelation_map", .range = tile_range(s),
         .cost = { 3.0 * (double)eq_solve_tile_elems(s), 8.0 * (double)eq_solve_tile_elems(s) },
     };
     return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(refs->w), EQ_REF(refs->mean), EQ_REF(refs->a), EQ_REF(refs->b),
@@ -217,7 +220,7 @@ eq_status eq_solve_map_grad_emit(struct eq_list *list, const struct eq_solve_gro
 {
     const struct eq_options text = options(list, s);
     const struct eq_launch launch = {
-        .source = "solve_ce", .options = text.text, .kernel = "decorrelation_map_grad", .range = tile_range(list, s),
+        .source = "solve_ce", .options = text.text, .kernel = "decorrelation_map_grad", .range = tile_range(s),
         .cost = { 10.0 * (double)eq_solve_tile_elems(s), 28.0 * (double)eq_solve_tile_elems(s) },
     };
     return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(refs->w), EQ_REF(refs->k), EQ_REF(refs->cov), EQ_REF(refs->cross),
