@@ -143,8 +143,10 @@ static void print_csv(const struct job *job, const struct item *item, const floa
 static void print_text(const struct job *job, const struct item *item, const struct eq_image *image, const float *probabilities, const int *labels)
 {
     const char *truth = true_class(item);
-    printf("%s", item->name);
-    printf(truth ? "  (%s)\n" : "\n", truth);
+    if (truth && !strstr(item->name, truth))
+        printf("%s (%s)\n", item->name, truth);
+    else
+        printf("%s\n", item->name);
     if (job->is_shown)
         show_image(image, SHOW_COLUMNS);
     for (int r = 0; r < job->top; r++)

@@ -34,15 +34,26 @@ static void print_colours(const struct eq_image *image, int columns, int rows)
     }
 }
 
+static int grey(struct colour c)
+{
+    return (299 * c.r + 587 * c.g + 114 * c.b) / 1000;
+}
+
+// The darkest cell becomes a blank, the brightest the densest letter.
 static void print_greys(const struct eq_image *image, int columns, int rows)
 {
     static const char shades[] = " .:-=+*#%@";
+    int low = 255, high = 0;
+    for (int i = 0; i < rows * columns; i++) {
+        int value = grey(cell(image, columns, rows, i % columns, i / columns));
+        low = value < low ? value : low;
+        high = value > high ? value : high;
+    }
+    int range = high > low ? high - low : 1;
     for (int y = 0; y < rows; y++) {
         printf("  ");
-        for (int x = 0; x < columns; x++) {
-            struct colour c = cell(image, columns, rows, x, y);
-            putchar(shades[(299 * c.r + 587 * c.g + 114 * c.b) / 1000 * 9 / 255]);
-        }
+        for (int x = 0; x < columns; x++)
+            putchar(shades[(grey(cell(image, columns, rows, x, y)) - low) * 9 / range]);
         putchar('\n');
     }
 }

@@ -1,9 +1,10 @@
-// Decoding and order, then jobs for the device's preprocessing, then the network's input.
+// Decoded images from the loader's threads become jobs for the device's preprocessing, and those the network's input.
 #include "train/feed.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/loader.h"
 #include "op/image.h"
 
 enum { PAD = 4 }; // pixels that EQ_TRAIN_AUGMENT_LIGHT moves the crop by
@@ -26,9 +27,9 @@ struct eq_feed {
     struct eq_image_batch *batch;
     struct eq_list *list;    // from `plain` into the network's input
     struct eq_ref labels;    // the network's; buffer NULL: it takes none
-    size_t *order;
+    struct eq_loader *loader; // NULL without a data set
     int epoch;
-    size_t position, skipped;
+    size_t position;
 };
 
 static eq_status make_batch(struct eq_feed *feed)
@@ -56,9 +57,9 @@ static eq_status fill_feed(struct eq_feed *feed, const struct eq_compiled *compi
     EQ_TRY(make_batch(feed));
     EQ_TRY(eq_list_create(feed->device, &feed->list));
     EQ_TRY(eq_layout_pack_emit(feed->list, &tensor, eq_ref_at(feed->plain, 0), input));
-    if (feed->params.dataset)
-        EQ_ALLOC(feed->order, eq_dataset_num_items(feed->params.dataset));
-    return EQ_OK;
+    const struct eq_loader_params loader = { .dataset = feed->params.dataset, .is_shuffled = feed->params.is_shuffled,
+                                             .seed = feed->params.seed, .ahead = 2 * feed->n };
+    return loader.dataset ? eq_loader_create(&loader, &feed->loader) : EQ_OK;
 }
 
 eq_status eq_feed_create(struct eq_device *device, const struct eq_compiled *compiled, const struct eq_feed_params *params, struct eq_feed **feed)
@@ -82,27 +83,21 @@ void eq_feed_destroy(struct eq_feed **feed)
         eq_ticket_wait(&(*feed)->slots[i].ticket);
         free((*feed)->slots[i].labels);
     }
+    eq_loader_destroy(&(*feed)->loader);
     eq_list_destroy(&(*feed)->list);
     eq_image_batch_destroy(&(*feed)->batch);
     eq_buffer_destroy(&(*feed)->plain);
     free((*feed)->images);
     free((*feed)->jobs);
-    free((*feed)->order);
     free(*feed);
     *feed = NULL;
 }
 
 eq_status eq_feed_start(struct eq_feed *feed, int epoch, size_t position)
 {
-    size_t num = eq_dataset_num_items(feed->params.dataset);
-    for (size_t i = 0; i < num; i++)
-        feed->order[i] = i;
-    if (feed->params.is_shuffled)
-        eq_random_permutation(eq_random_key(feed->params.seed, (uint64_t)epoch, 0, "order"), feed->order, num);
     feed->epoch = epoch;
     feed->position = position;
-    feed->skipped = 0;
-    return EQ_OK;
+    return eq_loader_start(feed->loader, (uint64_t)epoch, position);
 }
 
 // What becomes of an image: a pure function of the seed, the epoch and the item.
@@ -140,27 +135,35 @@ static struct slot *next_slot(struct eq_feed *feed)
     return &feed->slots[feed->turn];
 }
 
+// Takes up to a batch of images from the loader: jobs and labels.
+static eq_status take_images(struct eq_feed *feed, struct slot *slot, int *num)
+{
+    struct eq_loaded loaded;
+    for (*num = 0; *num < feed->n; ++*num) {
+        EQ_TRY(eq_loader_next(feed->loader, &loaded));
+        if (!loaded.image.pixels)
+            return EQ_OK;
+        feed->images[*num] = loaded.image;
+        feed->position = loaded.position;
+        make_job(feed, &loaded.image, loaded.item, &feed->jobs[*num]);
+        slot->labels[*num] = loaded.label;
+    }
+    return EQ_OK;
+}
+
 eq_status eq_feed_next(struct eq_feed *feed, struct eq_feed_batch *batch)
 {
     struct slot *slot = next_slot(feed);
-    size_t total = eq_dataset_num_items(feed->params.dataset);
-    int num = 0;
+    int num;
     EQ_TRY(eq_ticket_wait(&slot->ticket));
-    for (; num < feed->n && feed->position < total; feed->position++) {
-        size_t item = feed->order[feed->position];
-        if (eq_dataset_get(feed->params.dataset, item, &feed->images[num]) != EQ_OK) {
-            eq_log(EQ_LOG_WARNING, "skipped: %s", eq_last_error());
-            feed->skipped++;
-            continue;
-        }
-        make_job(feed, &feed->images[num], item, &feed->jobs[num]);
-        slot->labels[num++] = eq_dataset_label(feed->params.dataset, item);
-    }
+    eq_status status = take_images(feed, slot, &num);
     bool is_used = num == feed->n || (num > 0 && !feed->params.is_shuffled);
-    eq_status status = is_used ? upload(feed, slot, num) : EQ_OK;
+    if (status == EQ_OK && is_used)
+        status = upload(feed, slot, num);
     for (int i = 0; i < num; i++)
         eq_image_free(&feed->images[i]);
-    *batch = (struct eq_feed_batch){ .num = is_used ? num : 0, .labels = slot->labels, .position = feed->position, .skipped = feed->skipped };
+    *batch = (struct eq_feed_batch){ .num = is_used ? num : 0, .labels = slot->labels, .position = feed->position,
+                                     .skipped = eq_loader_num_skipped(feed->loader) };
     return status;
 }
 
