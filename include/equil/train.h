@@ -27,8 +27,8 @@ enum eq_train_schedule {
     EQ_TRAIN_SCHEDULE_COSINE,  // half a cosine down to 0, step by step
 };
 
-// What is done to training images. Evaluation takes the centre: of the whole image for small networks, of an image with a frame of
-// an eighth (256 for 224) for the others.
+// What is done to training images. Evaluation takes the centre: of the whole image for small networks, of an image with a frame
+// of an eighth (256 for 224) for the others.
 enum eq_train_augment {
     EQ_TRAIN_AUGMENT_DEFAULT, // light for small networks, full for the others
     EQ_TRAIN_AUGMENT_NONE,    // as in evaluation
@@ -36,23 +36,25 @@ enum eq_train_augment {
     EQ_TRAIN_AUGMENT_FULL,    // a crop of random area and aspect, a flip, and a change of colour
 };
 
-// "Small networks" are resnet20, resnet56 and those with `small`: see eq_model_is_small(). Zero is the default of each field; numbers
-// for which 0 has a meaning of its own are switched off by a negative value. With `resume` the default is what the checkpoint has.
+// "Small networks" are resnet20, resnet56 and those with `small`: see eq_model_is_small(). Zero is the default of each field;
+// numbers for which 0 has a meaning of its own are switched off by a negative value. With `resume` the default is what the
+// checkpoint has.
 struct eq_train_params {
     const char *arch; // as in eq_model_params; required, but for a resumed run
     bool small;
     enum eq_act act;
     const char *data; // as in eq_dataset_params.spec; required, but for a resumed run
-    const char *val;  // set to validate on: its test part, or all of it. NULL: the test part of `data`; when it has none, a tenth of
-                      // `data`, drawn by the seed, which is then not learned from
-    int epochs;       // 0 means 30 for small networks and 100 for the others
-    int batch;        // images in a batch; 0 means 64 for small networks and 32 for the others; at most the training images
-    int accumulate;   // batches whose gradients are averaged before an update; 0 means 1. Batch statistics are those of each batch
-    int size;         // side of the network's images in pixels; 0 means 32 for small networks and 224 for the others
-    double rate;      // base learning rate; 0 means 0.1 for small networks, and 0.1 * batch * accumulate / 256 for the others
+    const char *val;  // set to validate on: its test part, or all of it. NULL: the test part of `data`; when it has none, a
+                     // tenth of `data`, drawn by the seed, which is then not learned from
+    int epochs;     // 0 means 30 for small networks and 100 for the others
+    int batch;      // images in a batch; 0 means 64 for small networks and 32 for the others; at most the training images
+    int accumulate; // batches whose gradients are averaged before an update; 0 means 1. Batch statistics are those of each
+                    // batch
+    int size;       // side of the network's images in pixels; 0 means 32 for small networks and 224 for the others
+    double rate;    // base learning rate; 0 means 0.1 for small networks, and 0.1 * batch * accumulate / 256 for the others
     enum eq_train_schedule schedule;
-    double warmup;          // epochs over which the rate rises from 0; 0 means none for small networks, and for the others 5, but at most
-                            // a quarter of the epochs
+    double warmup; // epochs over which the rate rises from 0; 0 means none for small networks, and for the others 5, but at
+                   // most a quarter of the epochs
     double momentum;        // 0 means 0.9
     double weight_decay;    // of every parameter; 0 means 1e-4
     double label_smoothing; // below 1; 0 means 0.1 for large networks and none for small ones
@@ -67,17 +69,17 @@ struct eq_train_params {
 
 // Where a run stands.
 struct eq_train_progress {
-    bool is_epoch_end;         // after the validation of an epoch; else after a step of training or validation
-    bool is_validation;        // `step` and `num_steps` count batches of validation images
-    int epoch, num_epochs;     // from 0
-    int64_t step, num_steps;   // done in this epoch
-    double rate;               // learning rate of the last step
-    double loss, top1;         // mean over the training images of the epoch so far
+    bool is_epoch_end;                   // after the validation of an epoch; else after a step of training or validation
+    bool is_validation;                  // `step` and `num_steps` count batches of validation images
+    int epoch, num_epochs;               // from 0
+    int64_t step, num_steps;             // done in this epoch
+    double rate;                         // learning rate of the last step
+    double loss, top1;                   // mean over the training images of the epoch so far
     double val_loss, val_top1, val_top5; // at the end of an epoch
-    bool is_best;              // at the end of an epoch: the best val_top1 so far
-    double images_per_second;  // of this run; 0 before the first is known
-    double seconds_left;       // for the epochs that are left, validation included; 0 before the first is known
-    size_t skipped;            // broken images so far in this epoch
+    bool is_best;                        // at the end of an epoch: the best val_top1 so far
+    double images_per_second;            // of this run; 0 before the first is known
+    double seconds_left;                 // for the epochs that are left, validation included; 0 before the first is known
+    size_t skipped;                      // broken images so far in this epoch
 };
 // Called from eq_trainer_run(), on its thread.
 typedef void (*eq_train_progress_fn)(void *user, const struct eq_train_progress *progress);
@@ -91,21 +93,21 @@ struct eq_train_summary {
     struct eq_train_params params; // with every default filled in; negative values have become 0. Valid as long as the trainer
     int classes;
     size_t train_images, val_images;
-    bool is_held_out;         // validation images were held out of `data`
-    int64_t steps_per_epoch;  // updates
-    size_t planned_bytes;     // peak of memory on the device: training, validation and transfers
-    int epoch;                // first epoch to run, from 0
-    int64_t step;             // and step in it
+    bool is_held_out;        // validation images were held out of `data`
+    int64_t steps_per_epoch; // updates
+    size_t planned_bytes;    // peak of memory on the device: training, validation and transfers
+    int epoch;               // first epoch to run, from 0
+    int64_t step;            // and step in it
 };
 
 struct eq_trainer;
 
-// Checks everything that can be checked before the first step: options, data, that `out` can be written and holds no run, and, to resume,
-// that its run had the same options on the same device. Writes nothing but an empty folder. The device must outlive the trainer. One thread
-// at a time, but for eq_trainer_stop().
-// Errors: EQ_ERR_ARGUMENT (an option outside its range; out holds a run; another value than that of the run to resume, with both in the
-// text), EQ_ERR_NOT_FOUND (no such network; nothing to resume), EQ_ERR_UNSUPPORTED (another device, driver or kernel family than that of the
-// run to resume), those of eq_dataset_open(), eq_network_create() and eq_network_load(), EQ_ERR_IO.
+// Checks everything that can be checked before the first step: options, data, that `out` can be written and holds no run, and,
+// to resume, that its run had the same options on the same device. Writes nothing but an empty folder. The device must outlive
+// the trainer. One thread at a time, but for eq_trainer_stop(). Errors: EQ_ERR_ARGUMENT (an option outside its range; out holds
+// a run; another value than that of the run to resume, with both in the text), EQ_ERR_NOT_FOUND (no such network; nothing to
+// resume), EQ_ERR_UNSUPPORTED (another device, driver or kernel family than that of the run to resume), those of
+// eq_dataset_open(), eq_network_create() and eq_network_load(), EQ_ERR_IO.
 EQ_API eq_status eq_trainer_create(struct eq_device *device, const struct eq_train_params *params, struct eq_trainer **trainer);
 EQ_API void eq_trainer_destroy(struct eq_trainer **trainer); // *trainer becomes NULL; NULL is allowed
 
@@ -117,9 +119,9 @@ EQ_API const struct eq_train_summary *eq_trainer_summary(const struct eq_trainer
 //     checkpoint.safetensors  weights, velocities, options and position, to resume from; also when the run is stopped
 //     log.jsonl               a JSON object a line: "start", "step" and "epoch"
 // callbacks may be NULL.
-// Errors: EQ_ERR_INTERRUPTED (eq_trainer_stop(): the checkpoint has the position in the epoch), EQ_ERR_NUMERIC (a loss that is NaN or
-// infinite: the text names epoch, step and the first tensor, in forward order, that is not finite; the last checkpoint is kept), EQ_ERR_IO
-// (the file that could not be written is the old one still), EQ_ERR_DEVICE_MEMORY and others of the device.
+// Errors: EQ_ERR_INTERRUPTED (eq_trainer_stop(): the checkpoint has the position in the epoch), EQ_ERR_NUMERIC (a loss that is
+// NaN or infinite: the text names epoch, step and the first tensor, in forward order, that is not finite; the last checkpoint
+// is kept), EQ_ERR_IO (the file that could not be written is the old one still), EQ_ERR_DEVICE_MEMORY and others of the device.
 EQ_API eq_status eq_trainer_run(struct eq_trainer *trainer, const struct eq_train_callbacks *callbacks);
 
 // Makes eq_trainer_run() return after the step it is in. For signal handlers and other threads.
@@ -138,9 +140,10 @@ struct eq_classifier_params {
 };
 struct eq_classifier;
 
-// Reads a network for use. Errors: those of eq_network_create() and eq_network_load(), EQ_ERR_FORMAT (metadata), EQ_ERR_ARGUMENT (no arch
-// known), EQ_ERR_NUMERIC (never trained). The device must outlive it. One thread at a time.
-EQ_API eq_status eq_classifier_create(struct eq_device *device, const struct eq_classifier_params *params, struct eq_classifier **classifier);
+// Reads a network for use. Errors: those of eq_network_create() and eq_network_load(), EQ_ERR_FORMAT (metadata),
+// EQ_ERR_ARGUMENT (no arch known), EQ_ERR_NUMERIC (never trained). The device must outlive it. One thread at a time.
+EQ_API eq_status eq_classifier_create(struct eq_device *device, const struct eq_classifier_params *params,
+                                      struct eq_classifier **classifier);
 EQ_API void eq_classifier_destroy(struct eq_classifier **classifier); // *classifier becomes NULL; NULL is allowed
 
 EQ_API const char *eq_classifier_arch(const struct eq_classifier *classifier);
@@ -149,8 +152,10 @@ EQ_API int eq_classifier_num_classes(const struct eq_classifier *classifier);
 // Name of a class; its number where the file has no names. Valid as long as the classifier.
 EQ_API const char *eq_classifier_class_name(const struct eq_classifier *classifier, int label);
 
-// images [num] -> probabilities f32 [num, classes], softmax of the logits. Images of any size: resized and cropped as in evaluation.
-EQ_API eq_status eq_classifier_run(struct eq_classifier *classifier, const struct eq_image *images, int num, float *probabilities);
+// images [num] -> probabilities f32 [num, classes], softmax of the logits. Images of any size: resized and cropped as in
+// evaluation.
+EQ_API eq_status eq_classifier_run(struct eq_classifier *classifier, const struct eq_image *images, int num,
+                                   float *probabilities);
 
 struct eq_evaluation {
     double top1, top5;        // fractions of 1; top5 with fewer than 5 classes is 1
@@ -160,10 +165,11 @@ struct eq_evaluation {
 };
 // Called after every batch.
 typedef void (*eq_evaluation_progress_fn)(void *user, size_t images, size_t num_images);
-// Evaluates on a data set: its test part, or all of it when it has none. Its classes must be among the file's, by name; where the file has no
-// names, their number must be the same. Errors: those of eq_dataset_open(), EQ_ERR_FORMAT (no image of the set can be read).
-EQ_API eq_status eq_classifier_evaluate(struct eq_classifier *classifier, const char *data, eq_evaluation_progress_fn progress, void *user,
-                                        struct eq_evaluation *evaluation);
+// Evaluates on a data set: its test part, or all of it when it has none. Its classes must be among the file's, by name; where
+// the file has no names, their number must be the same. Errors: those of eq_dataset_open(), EQ_ERR_FORMAT (no image of the set
+// can be read).
+EQ_API eq_status eq_classifier_evaluate(struct eq_classifier *classifier, const char *data, eq_evaluation_progress_fn progress,
+                                        void *user, struct eq_evaluation *evaluation);
 
 #ifdef __cplusplus
 }

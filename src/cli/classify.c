@@ -50,13 +50,16 @@ static bool add_item(struct job *job, const char *name, const struct eq_dataset 
 
 static bool is_dataset(const char *text)
 {
-    return strcmp(text, "shapes") == 0 || strncmp(text, "shapes:", 7) == 0 || strncmp(text, "cifar10:", 8) == 0 || strncmp(text, "idx:", 4) == 0;
+    return strcmp(text, "shapes") == 0 || strncmp(text, "shapes:", 7) == 0 || strncmp(text, "cifar10:", 8) == 0 ||
+           strncmp(text, "idx:", 4) == 0;
 }
 
 // A few images of the test part, spread over it so that every class can come up.
 static bool add_dataset(struct job *job, const char *spec)
 {
-    const struct eq_dataset_params params = { .spec = spec, .split = EQ_SPLIT_TEST, .size = eq_classifier_size(job->classifier) };
+    const struct eq_dataset_params params = { .spec = spec,
+                                              .split = EQ_SPLIT_TEST,
+                                              .size = eq_classifier_size(job->classifier) };
     struct eq_dataset *dataset;
     if (job->num_datasets == (int)(sizeof job->datasets / sizeof job->datasets[0])) {
         message("at most %zu data sets", sizeof job->datasets / sizeof job->datasets[0]);
@@ -140,7 +143,8 @@ static void print_csv(const struct job *job, const struct item *item, const floa
     }
 }
 
-static void print_text(const struct job *job, const struct item *item, const struct eq_image *image, const float *probabilities, const int *labels)
+static void print_text(const struct job *job, const struct item *item, const struct eq_image *image, const float *probabilities,
+                       const int *labels)
 {
     const char *truth = true_class(item);
     if (truth && !strstr(item->name, truth))
@@ -150,15 +154,16 @@ static void print_text(const struct job *job, const struct item *item, const str
     if (job->is_shown)
         show_image(image, SHOW_COLUMNS);
     for (int r = 0; r < job->top; r++)
-        printf("  %6.2f %%  %s\n", 100 * (double)probabilities[labels[r]], eq_classifier_class_name(job->classifier, labels[r]));
+        printf("  %6.2f %%  %s\n", 100 * (double)probabilities[labels[r]],
+               eq_classifier_class_name(job->classifier, labels[r]));
 }
 
 static void add_json(struct job *job, const struct item *item, const float *probabilities, const int *labels)
 {
     json_t *top = json_array(), *object;
     for (int r = 0; r < job->top; r++)
-        json_array_append_new(top, json_pack("{s:s, s:i, s:f}", "class", eq_classifier_class_name(job->classifier, labels[r]), "label", labels[r],
-                                             "probability", (double)probabilities[labels[r]]));
+        json_array_append_new(top, json_pack("{s:s, s:i, s:f}", "class", eq_classifier_class_name(job->classifier, labels[r]),
+                                             "label", labels[r], "probability", (double)probabilities[labels[r]]));
     object = json_pack("{s:s, s:o}", "file", item->name, "top", top);
     if (object && true_class(item))
         json_object_set_new(object, "true_class", json_string(true_class(item)));
@@ -173,7 +178,8 @@ static int load_batch(struct job *job, size_t *at, int batch, struct eq_image *i
     int num = 0;
     for (; *at < job->num_items && num < batch; (*at)++) {
         const struct item *item = &job->items[*at];
-        eq_status status = item->dataset ? eq_dataset_get(item->dataset, item->index, &images[num]) : eq_image_load(item->name, &images[num]);
+        eq_status status =
+            item->dataset ? eq_dataset_get(item->dataset, item->index, &images[num]) : eq_image_load(item->name, &images[num]);
         if (status == EQ_OK) {
             items[num++] = item;
             continue;
@@ -184,7 +190,8 @@ static int load_batch(struct job *job, size_t *at, int batch, struct eq_image *i
     return num;
 }
 
-static bool classify_batch(struct job *job, const struct eq_image *images, const struct item **items, int num, float *probabilities, int *labels)
+static bool classify_batch(struct job *job, const struct eq_image *images, const struct item **items, int num,
+                           float *probabilities, int *labels)
 {
     int classes = eq_classifier_num_classes(job->classifier);
     if (eq_classifier_run(job->classifier, images, num, probabilities) != EQ_OK) {
@@ -269,23 +276,58 @@ static int run_classify(int argc, char **argv)
     const char *selector;
     bool is_json;
     const struct arg_option options[] = {
-        { .name = "weights", .kind = ARG_STRING, .value = &params.weights, .metavar = "FILE", .is_required = true,
+        { .name = "weights",
+          .kind = ARG_STRING,
+          .value = &params.weights,
+          .metavar = "FILE",
+          .is_required = true,
           .help = "safetensors file that 'equil train' wrote, or any with PyTorch's names and --arch" },
-        { .name = "top", .kind = ARG_INT, .value = &job.top, .fallback = "5", .min = 1, .max = 1000, .help = "classes to name for each image" },
-        { .name = "format", .kind = ARG_CHOICE, .value = &job.format, .choices = "text|csv|json", .fallback = "text", .help = "form of the output" },
-        { .name = "limit", .kind = ARG_INT, .value = &job.limit, .fallback = "8", .min = 1, .max = 1000000, .help = "images to take from a data set" },
+        { .name = "top",
+          .kind = ARG_INT,
+          .value = &job.top,
+          .fallback = "5",
+          .min = 1,
+          .max = 1000,
+          .help = "classes to name for each image" },
+        { .name = "format",
+          .kind = ARG_CHOICE,
+          .value = &job.format,
+          .choices = "text|csv|json",
+          .fallback = "text",
+          .help = "form of the output" },
+        { .name = "limit",
+          .kind = ARG_INT,
+          .value = &job.limit,
+          .fallback = "8",
+          .min = 1,
+          .max = 1000000,
+          .help = "images to take from a data set" },
         { .name = "show", .kind = ARG_FLAG, .value = &job.is_shown, .help = "draw each image, with --format text" },
-        { .name = "arch", .kind = ARG_STRING, .value = &params.arch, .metavar = "NAME", .help = "network, for a file whose metadata does not name it" },
+        { .name = "arch",
+          .kind = ARG_STRING,
+          .value = &params.arch,
+          .metavar = "NAME",
+          .help = "network, for a file whose metadata does not name it" },
         { .name = "small", .kind = ARG_FLAG, .value = &params.small, .help = "with --arch: the stem for small images" },
-        { .name = "size", .kind = ARG_INT, .value = &params.size, .min = 8, .max = 4096, .help = "side of the network's images in pixels (default: the file's)" },
+        { .name = "size",
+          .kind = ARG_INT,
+          .value = &params.size,
+          .min = 8,
+          .max = 4096,
+          .help = "side of the network's images in pixels (default: the file's)" },
         ARG_OPTION_DEVICE(&selector),
         ARG_OPTION_JSON(&is_json),
         { 0 },
     };
     const struct arg_spec spec = {
-        .command = "classify", .summary = "Names what is on JPEG and PNG images.", .positional = "IMAGE|FOLDER...", .min_positional = 1,
-        .max_positional = -1, .options = options,
-        .notes = "A data set (shapes, cifar10:DIR, idx:DIR) may stand for a folder: a few images of its test part, with their true classes.\n"
+        .command = "classify",
+        .summary = "Names what is on JPEG and PNG images.",
+        .positional = "IMAGE|FOLDER...",
+        .min_positional = 1,
+        .max_positional = -1,
+        .options = options,
+        .notes = "A data set (shapes, cifar10:DIR, idx:DIR) may stand for a folder: a few images of its test part, with their "
+                 "true classes.\n"
                  "An image that cannot be read is named; the others are done, and the exit code is 1.",
     };
     struct arg_result args;

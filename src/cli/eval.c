@@ -13,11 +13,13 @@ static void print_progress(void *user, size_t images, size_t num_images)
     progress_line(false, "%zu of %zu images", images, num_images);
 }
 
-static json_t *result_json(const struct eq_classifier *classifier, const struct eq_device *device, const struct eq_evaluation *e)
+static json_t *result_json(const struct eq_classifier *classifier, const struct eq_device *device,
+                           const struct eq_evaluation *e)
 {
-    return json_pack("{s:f, s:f, s:f, s:f, s:I, s:I, s:s, s:i, s:s}", "top1", e->top1, "top5", e->top5, "loss", e->loss, "images_per_second",
-                     e->images_per_second, "images", (json_int_t)e->images, "skipped", (json_int_t)e->skipped, "arch",
-                     eq_classifier_arch(classifier), "classes", eq_classifier_num_classes(classifier), "device", eq_device_name(device));
+    return json_pack("{s:f, s:f, s:f, s:f, s:I, s:I, s:s, s:i, s:s}", "top1", e->top1, "top5", e->top5, "loss", e->loss,
+                     "images_per_second", e->images_per_second, "images", (json_int_t)e->images, "skipped",
+                     (json_int_t)e->skipped, "arch", eq_classifier_arch(classifier), "classes",
+                     eq_classifier_num_classes(classifier), "device", eq_device_name(device));
 }
 
 static int evaluate(const char *selector, const struct eq_classifier_params *params, const char *data, bool is_json)
@@ -34,8 +36,8 @@ static int evaluate(const char *selector, const struct eq_classifier_params *par
     else if (is_json)
         exit_code = json_print(result_json(classifier, device, &e));
     else
-        printf("top-1 %.2f %%  top-5 %.2f %%  loss %.4f  of %zu images (%zu broken ones left out)  %.1f images/s\n", 100 * e.top1, 100 * e.top5,
-               e.loss, e.images, e.skipped, e.images_per_second);
+        printf("top-1 %.2f %%  top-5 %.2f %%  loss %.4f  of %zu images (%zu broken ones left out)  %.1f images/s\n",
+               100 * e.top1, 100 * e.top5, e.loss, e.images, e.skipped, e.images_per_second);
     eq_classifier_destroy(&classifier);
     eq_device_destroy(&device);
     return exit_code;
@@ -47,19 +49,44 @@ static int run_eval(int argc, char **argv)
     const char *device, *data;
     bool is_json;
     const struct arg_option options[] = {
-        { .name = "weights", .kind = ARG_STRING, .value = &params.weights, .metavar = "FILE", .is_required = true,
+        { .name = "weights",
+          .kind = ARG_STRING,
+          .value = &params.weights,
+          .metavar = "FILE",
+          .is_required = true,
           .help = "safetensors file that 'equil train' wrote, or any with PyTorch's names and --arch" },
-        { .name = "data", .kind = ARG_STRING, .value = &data, .metavar = "DATA", .is_required = true,
+        { .name = "data",
+          .kind = ARG_STRING,
+          .value = &data,
+          .metavar = "DATA",
+          .is_required = true,
           .help = "labelled images as for 'equil train'; their test part when there is one" },
-        { .name = "batch", .kind = ARG_INT, .value = &params.batch, .fallback = "32", .min = 1, .max = 65536, .help = "images in a batch" },
-        { .name = "arch", .kind = ARG_STRING, .value = &params.arch, .metavar = "NAME", .help = "network, for a file whose metadata does not name it" },
+        { .name = "batch",
+          .kind = ARG_INT,
+          .value = &params.batch,
+          .fallback = "32",
+          .min = 1,
+          .max = 65536,
+          .help = "images in a batch" },
+        { .name = "arch",
+          .kind = ARG_STRING,
+          .value = &params.arch,
+          .metavar = "NAME",
+          .help = "network, for a file whose metadata does not name it" },
         { .name = "small", .kind = ARG_FLAG, .value = &params.small, .help = "with --arch: the stem for small images" },
-        { .name = "size", .kind = ARG_INT, .value = &params.size, .min = 8, .max = 4096, .help = "side of the network's images in pixels (default: the file's)" },
+        { .name = "size",
+          .kind = ARG_INT,
+          .value = &params.size,
+          .min = 8,
+          .max = 4096,
+          .help = "side of the network's images in pixels (default: the file's)" },
         ARG_OPTION_DEVICE(&device),
         ARG_OPTION_JSON(&is_json),
         { 0 },
     };
-    const struct arg_spec spec = { .command = "eval", .summary = "Evaluates a trained network on labelled images.", .options = options };
+    const struct arg_spec spec = { .command = "eval",
+                                   .summary = "Evaluates a trained network on labelled images.",
+                                   .options = options };
     struct arg_result args;
     if (args_parse(&spec, argc, argv, &args) != ARGS_RUN)
         return args.exit_code;

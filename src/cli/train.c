@@ -41,14 +41,16 @@ static void print_progress(void *user, const struct eq_train_progress *p)
     if (p->skipped)
         snprintf(skipped, sizeof skipped, "  %zu broken", p->skipped);
     if (p->is_epoch_end)
-        progress_line(true, "epoch %d/%d  loss %.4f  top-1 %.2f %%  validation: loss %.4f  top-1 %.2f %%%s  %.1f images/s%s", p->epoch + 1,
-                      p->num_epochs, p->loss, 100 * p->top1, p->val_loss, 100 * p->val_top1, p->is_best ? " (best)" : "",
-                      p->images_per_second, skipped);
+        progress_line(true, "epoch %d/%d  loss %.4f  top-1 %.2f %%  validation: loss %.4f  top-1 %.2f %%%s  %.1f images/s%s",
+                      p->epoch + 1, p->num_epochs, p->loss, 100 * p->top1, p->val_loss, 100 * p->val_top1,
+                      p->is_best ? " (best)" : "", p->images_per_second, skipped);
     else if (p->is_validation)
-        progress_line(false, "epoch %d/%d  validation %lld/%lld", p->epoch + 1, p->num_epochs, (long long)p->step, (long long)p->num_steps);
+        progress_line(false, "epoch %d/%d  validation %lld/%lld", p->epoch + 1, p->num_epochs, (long long)p->step,
+                      (long long)p->num_steps);
     else
-        progress_line(false, "epoch %d/%d  step %lld/%lld  loss %.4f  top-1 %.2f %%  %.1f images/s  %s left%s", p->epoch + 1, p->num_epochs,
-                      (long long)p->step, (long long)p->num_steps, p->loss, 100 * p->top1, p->images_per_second, left, skipped);
+        progress_line(false, "epoch %d/%d  step %lld/%lld  loss %.4f  top-1 %.2f %%  %.1f images/s  %s left%s", p->epoch + 1,
+                      p->num_epochs, (long long)p->step, (long long)p->num_steps, p->loss, 100 * p->top1, p->images_per_second,
+                      left, skipped);
 }
 
 static void print_summary(const struct eq_device *device, const struct eq_train_summary *summary)
@@ -59,10 +61,11 @@ static void print_summary(const struct eq_device *device, const struct eq_train_
     if (p->accumulate > 1)
         snprintf(batch, sizeof batch, " x %d", p->accumulate);
     message("%s%s on %s (driver %s)", p->arch, p->small ? " (small)" : "", eq_device_name(device), eq_device_driver(device));
-    message("%zu training images of %d classes, %zu validation images%s", summary->train_images, summary->classes, summary->val_images,
+    message("%zu training images of %d classes, %zu validation images%s", summary->train_images, summary->classes,
+            summary->val_images,
             summary->is_held_out ? " (a tenth of the data, held out by the seed: there is no --val and no test part)" : "");
-    message("%d epochs of %lld steps, batch %d%s, %d x %d pixels, seed %llu", p->epochs, (long long)summary->steps_per_epoch, p->batch, batch,
-            p->size, p->size, (unsigned long long)p->seed);
+    message("%d epochs of %lld steps, batch %d%s, %d x %d pixels, seed %llu", p->epochs, (long long)summary->steps_per_epoch,
+            p->batch, batch, p->size, p->size, (unsigned long long)p->seed);
     message("planned memory on the device: %s", memory);
     if (summary->epoch || summary->step)
         message("resuming in epoch %d after step %lld", summary->epoch + 1, (long long)summary->step);
@@ -84,9 +87,11 @@ static int train(const char *selector, const struct eq_train_params *params)
             message("%s; go on with --resume", eq_last_error());
             exit_code = EXIT_STOPPED;
         } else if (status != EQ_OK) {
-            exit_code = fail_with_last_error(status == EQ_ERR_NUMERIC ? "training stopped, the last good checkpoint is kept" : NULL);
+            exit_code =
+                fail_with_last_error(status == EQ_ERR_NUMERIC ? "training stopped, the last good checkpoint is kept" : NULL);
         } else {
-            message("done: %s/model.safetensors has the last epoch's weights, %s/best.safetensors the best", params->out, params->out);
+            message("done: %s/model.safetensors has the last epoch's weights, %s/best.safetensors the best", params->out,
+                    params->out);
         }
     } else {
         exit_code = fail_with_last_error(NULL);
@@ -96,23 +101,160 @@ static int train(const char *selector, const struct eq_train_params *params)
     return exit_code;
 }
 
+// Where the options' values go.
+static struct {
+    struct eq_train_params params;
+    const char *act, *schedule, *augment, *device;
+    int64_t seed;
+    bool has_rate, has_warmup, has_momentum, has_decay, has_smoothing; // on the command line
+} given;
+
+static const struct arg_option options[] = {
+    { .name = "arch",
+      .kind = ARG_STRING,
+      .value = &given.params.arch,
+      .metavar = "NAME",
+      .help = "network: resnet18, 34, 50, 101, 20 or 56; with ce-, bd-, ir- or se- before it" },
+    { .name = "data",
+      .kind = ARG_STRING,
+      .value = &given.params.data,
+      .metavar = "DATA",
+      .help = "a folder with a folder of images per class, or one with train/ and val/ of that form;\ncifar10:DIR, idx:DIR "
+              "or shapes" },
+    { .name = "val",
+      .kind = ARG_STRING,
+      .value = &given.params.val,
+      .metavar = "DATA",
+      .help = "what to validate on (default: the test part of --data, else a tenth of it\nthat is held out by the seed)" },
+    { .name = "out",
+      .kind = ARG_STRING,
+      .value = &given.params.out,
+      .metavar = "DIR",
+      .is_required = true,
+      .help = "folder for weights, checkpoint and log" },
+    { .name = "epochs",
+      .kind = ARG_INT,
+      .value = &given.params.epochs,
+      .min = 1,
+      .max = 100000,
+      .help = "passes over the data (default: 100; small: 30)" },
+    { .name = "batch",
+      .kind = ARG_INT,
+      .value = &given.params.batch,
+      .min = 1,
+      .max = 65536,
+      .help = "images in a batch (default: 32; small: 64)" },
+    { .name = "accumulate",
+      .kind = ARG_INT,
+      .value = &given.params.accumulate,
+      .min = 1,
+      .max = 65536,
+      .help = "batches whose gradients are averaged for one update (default: 1);\nstatistics are those of each batch" },
+    { .name = "lr",
+      .kind = ARG_FLOAT,
+      .value = &given.params.rate,
+      .is_given = &given.has_rate,
+      .min = 0,
+      .max = 1e30,
+      .help = "base learning rate (default: 0.1 * batch * accumulate / 256; small: 0.1)" },
+    { .name = "schedule",
+      .kind = ARG_CHOICE,
+      .value = &given.schedule,
+      .choices = "step|cosine",
+      .help = "step: a tenth after 30, 60 and 90 % of the epochs;\ncosine: down to 0 (default: step; small: cosine)" },
+    { .name = "warmup",
+      .kind = ARG_FLOAT,
+      .value = &given.params.warmup,
+      .is_given = &given.has_warmup,
+      .min = 0,
+      .max = 100000,
+      .help = "epochs over which the rate rises from 0 (default: 5, at most a\nquarter of the epochs; small: 0)" },
+    { .name = "momentum",
+      .kind = ARG_FLOAT,
+      .value = &given.params.momentum,
+      .is_given = &given.has_momentum,
+      .min = 0,
+      .max = 1,
+      .help = "(default: 0.9)" },
+    { .name = "weight-decay",
+      .kind = ARG_FLOAT,
+      .value = &given.params.weight_decay,
+      .is_given = &given.has_decay,
+      .min = 0,
+      .max = 1e30,
+      .help = "of every parameter (default: 0.0001)" },
+    { .name = "label-smoothing",
+      .kind = ARG_FLOAT,
+      .value = &given.params.label_smoothing,
+      .is_given = &given.has_smoothing,
+      .min = 0,
+      .max = 0.999999,
+      .help = "share of the target on the other classes (default: 0.1; small: 0)" },
+    { .name = "size",
+      .kind = ARG_INT,
+      .value = &given.params.size,
+      .min = 8,
+      .max = 4096,
+      .help = "side of the network's images in pixels (default: 224; small: 32)" },
+    { .name = "augment",
+      .kind = ARG_CHOICE,
+      .value = &given.augment,
+      .choices = "none|light|full",
+      .help = "light: crop moved by up to 4 pixels, flip; full: crop of random area\nand aspect, flip, colour (default: "
+              "full; small: light)" },
+    { .name = "small",
+      .kind = ARG_FLAG,
+      .value = &given.params.small,
+      .help = "3x3 stride-1 stem without pooling, for small images" },
+    { .name = "act", .kind = ARG_CHOICE, .value = &given.act, .choices = "relu|elu", .help = "activation (default: relu)" },
+    { .name = "seed",
+      .kind = ARG_INT64,
+      .value = &given.seed,
+      .is_given = &given.params.has_seed,
+      .min = 0,
+      .max = 9e18,
+      .help = "of initial weights, order, augmentation and held-out images (default: 0)" },
+    { .name = "weights",
+      .kind = ARG_STRING,
+      .value = &given.params.weights,
+      .metavar = "FILE",
+      .help = "safetensors file to start from" },
+    { .name = "new-head",
+      .kind = ARG_FLAG,
+      .value = &given.params.new_head,
+      .help = "with --weights: a new classifier where the file's has another shape" },
+    { .name = "resume",
+      .kind = ARG_FLAG,
+      .value = &given.params.resume,
+      .help = "go on from the checkpoint in --out; options that are not given are\nthose of its run, other values are "
+              "refused" },
+    ARG_OPTION_DEVICE(&given.device),
+    { 0 },
+};
+static const struct arg_spec spec = {
+    .command = "train",
+    .summary = "Trains a network on labelled images.",
+    .options = options,
+    .notes = "\"small\" stands for resnet20, resnet56 and --small. Ctrl-C ends after the step and saves the position in "
+             "the epoch (exit code\n"
+             "130); --resume then gives the same bits as a run that was never stopped. DIR gets model.safetensors (last "
+             "epoch),\n"
+             "best.safetensors (best validation top-1), checkpoint.safetensors and log.jsonl (one JSON object a line).",
+};
+
 // Numbers whose 0 is a value and not the default.
 static double number(bool is_given, double value)
 {
     return is_given && value == 0 ? -1 : value;
 }
 
-struct choices {
-    const char *act, *schedule, *augment;
-};
-
-static void set_choices(const struct choices *choices, struct eq_train_params *params)
+static void set_choices(struct eq_train_params *params)
 {
-    const char *augment = choices->augment;
-    if (choices->act)
-        params->act = strcmp(choices->act, "elu") == 0 ? EQ_ELU : EQ_RELU;
-    if (choices->schedule)
-        params->schedule = strcmp(choices->schedule, "step") == 0 ? EQ_TRAIN_SCHEDULE_STEP : EQ_TRAIN_SCHEDULE_COSINE;
+    const char *augment = given.augment;
+    if (given.act)
+        params->act = strcmp(given.act, "elu") == 0 ? EQ_ELU : EQ_RELU;
+    if (given.schedule)
+        params->schedule = strcmp(given.schedule, "step") == 0 ? EQ_TRAIN_SCHEDULE_STEP : EQ_TRAIN_SCHEDULE_COSINE;
     if (augment)
         params->augment = strcmp(augment, "none") == 0    ? EQ_TRAIN_AUGMENT_NONE
                           : strcmp(augment, "light") == 0 ? EQ_TRAIN_AUGMENT_LIGHT
@@ -121,70 +263,20 @@ static void set_choices(const struct choices *choices, struct eq_train_params *p
 
 static int run_train(int argc, char **argv)
 {
-    struct eq_train_params p = { 0 };
-    struct choices choices;
-    const char *device;
-    int64_t seed;
-    bool has_rate, has_warmup, has_momentum, has_decay, has_smoothing;
-    const struct arg_option options[] = {
-        { .name = "arch", .kind = ARG_STRING, .value = &p.arch, .metavar = "NAME",
-          .help = "network: resnet18, 34, 50, 101, 20 or 56; with ce-, bd-, ir- or se- before it" },
-        { .name = "data", .kind = ARG_STRING, .value = &p.data, .metavar = "DATA",
-          .help = "a folder with a folder of images per class, or one with train/ and val/ of that form;\ncifar10:DIR, idx:DIR or shapes" },
-        { .name = "val", .kind = ARG_STRING, .value = &p.val, .metavar = "DATA",
-          .help = "what to validate on (default: the test part of --data, else a tenth of it\nthat is held out by the seed)" },
-        { .name = "out", .kind = ARG_STRING, .value = &p.out, .metavar = "DIR", .is_required = true,
-          .help = "folder for weights, checkpoint and log" },
-        { .name = "epochs", .kind = ARG_INT, .value = &p.epochs, .min = 1, .max = 100000, .help = "passes over the data (default: 100; small: 30)" },
-        { .name = "batch", .kind = ARG_INT, .value = &p.batch, .min = 1, .max = 65536, .help = "images in a batch (default: 32; small: 64)" },
-        { .name = "accumulate", .kind = ARG_INT, .value = &p.accumulate, .min = 1, .max = 65536,
-          .help = "batches whose gradients are averaged for one update (default: 1);\nstatistics are those of each batch" },
-        { .name = "lr", .kind = ARG_FLOAT, .value = &p.rate, .is_given = &has_rate, .min = 0, .max = 1e30,
-          .help = "base learning rate (default: 0.1 * batch * accumulate / 256; small: 0.1)" },
-        { .name = "schedule", .kind = ARG_CHOICE, .value = &choices.schedule, .choices = "step|cosine",
-          .help = "step: a tenth after 30, 60 and 90 % of the epochs;\ncosine: down to 0 (default: step; small: cosine)" },
-        { .name = "warmup", .kind = ARG_FLOAT, .value = &p.warmup, .is_given = &has_warmup, .min = 0, .max = 100000,
-          .help = "epochs over which the rate rises from 0 (default: 5, at most a\nquarter of the epochs; small: 0)" },
-        { .name = "momentum", .kind = ARG_FLOAT, .value = &p.momentum, .is_given = &has_momentum, .min = 0, .max = 1, .help = "(default: 0.9)" },
-        { .name = "weight-decay", .kind = ARG_FLOAT, .value = &p.weight_decay, .is_given = &has_decay, .min = 0, .max = 1e30,
-          .help = "of every parameter (default: 0.0001)" },
-        { .name = "label-smoothing", .kind = ARG_FLOAT, .value = &p.label_smoothing, .is_given = &has_smoothing, .min = 0, .max = 0.999999,
-          .help = "share of the target on the other classes (default: 0.1; small: 0)" },
-        { .name = "size", .kind = ARG_INT, .value = &p.size, .min = 8, .max = 4096, .help = "side of the network's images in pixels (default: 224; small: 32)" },
-        { .name = "augment", .kind = ARG_CHOICE, .value = &choices.augment, .choices = "none|light|full",
-          .help = "light: crop moved by up to 4 pixels, flip; full: crop of random area\nand aspect, flip, colour (default: full; small: light)" },
-        { .name = "small", .kind = ARG_FLAG, .value = &p.small, .help = "3x3 stride-1 stem without pooling, for small images" },
-        { .name = "act", .kind = ARG_CHOICE, .value = &choices.act, .choices = "relu|elu", .help = "activation (default: relu)" },
-        { .name = "seed", .kind = ARG_INT64, .value = &seed, .is_given = &p.has_seed, .min = 0, .max = 9e18,
-          .help = "of initial weights, order, augmentation and held-out images (default: 0)" },
-        { .name = "weights", .kind = ARG_STRING, .value = &p.weights, .metavar = "FILE", .help = "safetensors file to start from" },
-        { .name = "new-head", .kind = ARG_FLAG, .value = &p.new_head, .help = "with --weights: a new classifier where the file's has another shape" },
-        { .name = "resume", .kind = ARG_FLAG, .value = &p.resume,
-          .help = "go on from the checkpoint in --out; options that are not given are\nthose of its run, other values are refused" },
-        ARG_OPTION_DEVICE(&device),
-        { 0 },
-    };
-    const struct arg_spec spec = {
-        .command = "train",
-        .summary = "Trains a network on labelled images.",
-        .options = options,
-        .notes = "\"small\" stands for resnet20, resnet56 and --small. Ctrl-C ends after the step and saves the position in the epoch (exit code\n"
-                 "130); --resume then gives the same bits as a run that was never stopped. DIR gets model.safetensors (last epoch),\n"
-                 "best.safetensors (best validation top-1), checkpoint.safetensors and log.jsonl (one JSON object a line).",
-    };
+    struct eq_train_params *p = &given.params;
     struct arg_result args;
     if (args_parse(&spec, argc, argv, &args) != ARGS_RUN)
         return args.exit_code;
-    if (!p.resume && (!p.arch || !p.data))
-        return usage_error("train", "--%s is missing", p.arch ? "data" : "arch");
-    p.seed = (uint64_t)seed;
-    p.rate = number(has_rate, p.rate);
-    p.warmup = number(has_warmup, p.warmup);
-    p.momentum = number(has_momentum, p.momentum);
-    p.weight_decay = number(has_decay, p.weight_decay);
-    p.label_smoothing = number(has_smoothing, p.label_smoothing);
-    set_choices(&choices, &p);
-    return train(device, &p);
+    if (!p->resume && (!p->arch || !p->data))
+        return usage_error("train", "--%s is missing", p->arch ? "data" : "arch");
+    p->seed = (uint64_t)given.seed;
+    p->rate = number(given.has_rate, p->rate);
+    p->warmup = number(given.has_warmup, p->warmup);
+    p->momentum = number(given.has_momentum, p->momentum);
+    p->weight_decay = number(given.has_decay, p->weight_decay);
+    p->label_smoothing = number(given.has_smoothing, p->label_smoothing);
+    set_choices(p);
+    return train(given.device, p);
 }
 
 const struct command command_train = { "train", "train a network on labelled images", run_train };

@@ -24,9 +24,12 @@ struct plan_text {
 static void plan_texts(const struct eq_device *device, struct plan_text texts[NUM_PLAN])
 {
     const struct eq_target *target = &device->target;
-    const struct plan_text filled[NUM_PLAN] = { { "plan.device", "device", "" },           { "plan.driver", "driver", "" },
-                                                { "plan.version", "OpenCL version", "" },  { "plan.family", "kernel family", "" },
-                                                { "plan.block", "channels in a block", "" }, { "plan.equil", "version of Equil", "" } };
+    const struct plan_text filled[NUM_PLAN] = { { "plan.device", "device", "" },
+                                                { "plan.driver", "driver", "" },
+                                                { "plan.version", "OpenCL version", "" },
+                                                { "plan.family", "kernel family", "" },
+                                                { "plan.block", "channels in a block", "" },
+                                                { "plan.equil", "version of Equil", "" } };
     memcpy(texts, filled, sizeof filled);
     snprintf(texts[0].value, sizeof texts[0].value, "%s", device->name);
     snprintf(texts[1].value, sizeof texts[1].value, "%s", device->driver);
@@ -53,7 +56,8 @@ eq_status eq_checkpoint_check_device(const struct eq_tensors *file, const struct
         const char *saved = eq_tensors_text(file, plan[i].key);
         EQ_REQUIRE(saved, EQ_ERR_FORMAT, "%s: its metadata does not have %s", eq_tensors_path(file), plan[i].key);
         EQ_REQUIRE(strcmp(saved, plan[i].value) == 0, EQ_ERR_UNSUPPORTED,
-                   "%s: the run to resume had \"%s\" as %s, and here it is \"%s\": sums would come out in another order, and the run would not "
+                   "%s: the run to resume had \"%s\" as %s, and here it is \"%s\": sums would come out in another order, and "
+                   "the run would not "
                    "be the same. To go on from its weights alone, start a new run with --weights",
                    eq_tensors_path(file), saved, plan[i].what, plan[i].value);
     }
@@ -78,11 +82,11 @@ const char *eq_checkpoint_option(const void *user, const char *key)
 
 static eq_status write_state(const struct eq_train_state *state, struct eq_texts *texts)
 {
-    json_t *object = json_pack("{s:i, s:i, s:I, s:I, s:I, s:f, s:I, s:I, s:f, s:i, s:I, s:O}", "format", FORMAT, "epoch", state->epoch, "step",
-                               (json_int_t)state->step, "position", (json_int_t)state->position, "skipped", (json_int_t)state->skipped,
-                               "loss_sum", state->loss_sum, "hits", (json_int_t)state->hits, "seen", (json_int_t)state->seen, "best_top1",
-                               state->best_top1, "best_epoch", state->best_epoch, "log_lines", (json_int_t)state->log_lines, "history",
-                               state->history);
+    json_t *object = json_pack(
+        "{s:i, s:i, s:I, s:I, s:I, s:f, s:I, s:I, s:f, s:i, s:I, s:O}", "format", FORMAT, "epoch", state->epoch, "step",
+        (json_int_t)state->step, "position", (json_int_t)state->position, "skipped", (json_int_t)state->skipped, "loss_sum",
+        state->loss_sum, "hits", (json_int_t)state->hits, "seen", (json_int_t)state->seen, "best_top1", state->best_top1,
+        "best_epoch", state->best_epoch, "log_lines", (json_int_t)state->log_lines, "history", state->history);
     char *text = object ? json_dumps(object, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(object);
     return eq_texts_add(texts, "state", text);
@@ -100,10 +104,10 @@ eq_status eq_checkpoint_read_state(const struct eq_tensors *file, struct eq_trai
     json_int_t step, position, skipped, hits, seen, log_lines;
     int format = 0;
     json_t *object = json_loads(text, 0, NULL), *history;
-    bool ok = object && json_unpack(object, "{s:i, s:i, s:I, s:I, s:I, s:F, s:I, s:I, s:F, s:i, s:I, s:o}", "format", &format, "epoch",
-                                    &state->epoch, "step", &step, "position", &position, "skipped", &skipped, "loss_sum", &state->loss_sum,
-                                    "hits", &hits, "seen", &seen, "best_top1", &state->best_top1, "best_epoch", &state->best_epoch,
-                                    "log_lines", &log_lines, "history", &history) == 0;
+    bool ok = object && json_unpack(object, "{s:i, s:i, s:I, s:I, s:I, s:F, s:I, s:I, s:F, s:i, s:I, s:o}", "format", &format,
+                                    "epoch", &state->epoch, "step", &step, "position", &position, "skipped", &skipped,
+                                    "loss_sum", &state->loss_sum, "hits", &hits, "seen", &seen, "best_top1", &state->best_top1,
+                                    "best_epoch", &state->best_epoch, "log_lines", &log_lines, "history", &history) == 0;
     if (ok) {
         state->step = step;
         state->position = (size_t)position;
@@ -133,7 +137,8 @@ static eq_status check_finite(const struct eq_tensor_list *list)
     return EQ_OK;
 }
 
-static eq_status save(const struct eq_checkpoint *checkpoint, const char *path, struct eq_tensor_list *list, struct eq_texts *texts, bool is_whole)
+static eq_status save(const struct eq_checkpoint *checkpoint, const char *path, struct eq_tensor_list *list,
+                      struct eq_texts *texts, bool is_whole)
 {
     EQ_TRY(eq_meta_write(checkpoint->meta, texts));
     EQ_TRY(eq_network_collect(checkpoint->network, EQ_STORE_VALUE, "", list));
@@ -167,8 +172,8 @@ eq_status eq_checkpoint_save_weights(const struct eq_checkpoint *checkpoint, con
     return save_and_free(checkpoint, path, false);
 }
 
-static eq_status read_entry(const struct eq_tensors *file, struct eq_network *network, const struct eq_store_entry *entry, enum eq_store_part part,
-                            const char *prefix)
+static eq_status read_entry(const struct eq_tensors *file, struct eq_network *network, const struct eq_store_entry *entry,
+                            enum eq_store_part part, const char *prefix)
 {
     char name[300];
     snprintf(name, sizeof name, "%s%s", prefix, entry->name);

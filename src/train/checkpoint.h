@@ -1,8 +1,8 @@
 // Checkpoints: everything a run needs to go on as if it had never stopped, in one safetensors file.
 //
 // Tensors: those of the weights file under their names, and the momentum of every parameter under "velocity." and its name.
-// Metadata: that of a weights file; "option.NAME" for every option; "plan.NAME" for what else decides the order of sums (device,
-// driver, kernel family, block); "state", a JSON object with the position.
+// Metadata: that of a weights file; "option.NAME" for every option; "plan.NAME" for what else decides the order of sums
+// (device, driver, kernel family, block); "state", a JSON object with the position.
 #ifndef EQ_TRAIN_CHECKPOINT_H
 #define EQ_TRAIN_CHECKPOINT_H
 
@@ -14,16 +14,16 @@
 
 // Where a run stands, in host memory.
 struct eq_train_state {
-    int epoch;        // from 0; the number of epochs when the run is done
-    int64_t step;     // updates done in it
-    size_t position;  // items of the epoch's order that are used up
-    size_t skipped;   // broken ones among them
-    double loss_sum;  // over the images of the epoch so far
+    int epoch;       // from 0; the number of epochs when the run is done
+    int64_t step;    // updates done in it
+    size_t position; // items of the epoch's order that are used up
+    size_t skipped;  // broken ones among them
+    double loss_sum; // over the images of the epoch so far
     int64_t hits, seen;
     double best_top1; // of all epochs; below 0 before the first
     int best_epoch;
     int64_t log_lines;
-    json_t *history;  // array of the objects that "epoch" lines of the log are made of, without times
+    json_t *history; // array of the objects that "epoch" lines of the log are made of, without times
 };
 void eq_train_state_clear(struct eq_train_state *state);
 

@@ -35,10 +35,14 @@ static eq_status classes_of(const struct eq_tensors *file, int *classes)
     return EQ_OK;
 }
 
-static eq_status meta_from_params(const struct eq_tensors *file, const struct eq_classifier_params *params, struct eq_meta *meta)
+static eq_status meta_from_params(const struct eq_tensors *file, const struct eq_classifier_params *params,
+                                  struct eq_meta *meta)
 {
-    EQ_REQUIRE(params->arch, EQ_ERR_ARGUMENT, "%s: its metadata does not say which network it belongs to; name it (--arch)", params->weights);
-    struct eq_model_params model = { .arch = params->arch, .classes = 2, .small = params->small, .act = params->act ? params->act : EQ_RELU };
+    EQ_REQUIRE(params->arch, EQ_ERR_ARGUMENT, "%s: its metadata does not say which network it belongs to; name it (--arch)",
+               params->weights);
+    struct eq_model_params model = {
+        .arch = params->arch, .classes = 2, .small = params->small, .act = params->act ? params->act : EQ_RELU
+    };
     EQ_TRY(eq_model_check(&model));
     EQ_TRY(classes_of(file, &model.classes));
     meta->model = model;
@@ -89,17 +93,19 @@ static eq_status fill_classifier(struct eq_classifier *classifier, const struct 
 {
     EQ_REQUIRE(params->weights, EQ_ERR_ARGUMENT, "no weights file is given");
     EQ_REQUIRE(params->batch >= 0 && params->batch <= 65536, EQ_ERR_ARGUMENT, "a batch of %d images", params->batch);
-    EQ_REQUIRE(params->size == 0 || (params->size >= 8 && params->size <= 4096), EQ_ERR_ARGUMENT, "images of %d pixels: 8 to 4096 are possible",
-               params->size);
+    EQ_REQUIRE(params->size == 0 || (params->size >= 8 && params->size <= 4096), EQ_ERR_ARGUMENT,
+               "images of %d pixels: 8 to 4096 are possible", params->size);
     classifier->batch = params->batch ? params->batch : DEFAULT_BATCH;
     EQ_TRY(read_meta(params, classifier));
     EQ_TRY(eq_network_create(classifier->device, &classifier->meta.model, &classifier->network));
     EQ_TRY(eq_network_load(classifier->network, params->weights, false, 0));
-    EQ_REQUIRE(eq_network_check_scales(classifier->network) == EQ_OK, EQ_ERR_NUMERIC, "%s: %s", params->weights, eq_last_error());
+    EQ_REQUIRE(eq_network_check_scales(classifier->network) == EQ_OK, EQ_ERR_NUMERIC, "%s: %s", params->weights,
+               eq_last_error());
     return EQ_OK;
 }
 
-eq_status eq_classifier_create(struct eq_device *device, const struct eq_classifier_params *params, struct eq_classifier **classifier)
+eq_status eq_classifier_create(struct eq_device *device, const struct eq_classifier_params *params,
+                               struct eq_classifier **classifier)
 {
     EQ_ALLOC(*classifier, 1);
     (*classifier)->device = device;
@@ -150,7 +156,8 @@ static eq_status make_feed(struct eq_classifier *classifier)
     EQ_TRY(eq_network_compile_infer(classifier->network, classifier->batch, size, size));
     if (!classifier->logits)
         EQ_ALLOC(classifier->logits, (size_t)classifier->batch * (size_t)classes);
-    return classifier->feed ? EQ_OK : eq_feed_create(classifier->device, &classifier->network->infer, &params, &classifier->feed);
+    return classifier->feed ? EQ_OK
+                            : eq_feed_create(classifier->device, &classifier->network->infer, &params, &classifier->feed);
 }
 
 static eq_status run_batch(struct eq_classifier *classifier, const struct eq_image *images, int num, float *probabilities)
@@ -208,8 +215,8 @@ static bool relay_progress(void *user, size_t images)
     return false;
 }
 
-eq_status eq_classifier_evaluate(struct eq_classifier *classifier, const char *data, eq_evaluation_progress_fn progress, void *user,
-                                 struct eq_evaluation *evaluation)
+eq_status eq_classifier_evaluate(struct eq_classifier *classifier, const char *data, eq_evaluation_progress_fn progress,
+                                 void *user, struct eq_evaluation *evaluation)
 {
     struct eq_dataset *dataset;
     struct eq_evaluator *evaluator = NULL;

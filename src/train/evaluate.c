@@ -40,8 +40,8 @@ static eq_status fill_evaluator(struct eq_evaluator *evaluator, const struct eq_
     return EQ_OK;
 }
 
-eq_status eq_evaluator_create(struct eq_network *network, const struct eq_dataset *dataset, const struct eq_input_form *form, int batch,
-                              struct eq_evaluator **evaluator)
+eq_status eq_evaluator_create(struct eq_network *network, const struct eq_dataset *dataset, const struct eq_input_form *form,
+                              int batch, struct eq_evaluator **evaluator)
 {
     EQ_ALLOC(*evaluator, 1);
     (*evaluator)->network = network;
@@ -107,7 +107,8 @@ static eq_status run_pass(struct eq_evaluator *evaluator, eq_evaluator_progress_
     return EQ_OK;
 }
 
-eq_status eq_evaluator_run(struct eq_evaluator *evaluator, eq_evaluator_progress_fn progress, void *user, struct eq_evaluation *evaluation)
+eq_status eq_evaluator_run(struct eq_evaluator *evaluator, eq_evaluator_progress_fn progress, void *user,
+                           struct eq_evaluation *evaluation)
 {
     struct sums sums = { .start_ns = eq_clock_ns() };
     int64_t first_ns = sums.start_ns;
@@ -120,8 +121,12 @@ eq_status eq_evaluator_run(struct eq_evaluator *evaluator, eq_evaluator_progress
     EQ_REQUIRE(sums.images > 0, EQ_ERR_FORMAT, "none of the %zu images can be read", skipped);
     bool is_one_batch = sums.timed_images == 0;
     double seconds = (double)(eq_clock_ns() - (is_one_batch ? first_ns : sums.start_ns)) * 1e-9, images = (double)sums.images;
-    *evaluation = (struct eq_evaluation){ .top1 = (double)sums.hits / images, .top5 = (double)sums.hits5 / images, .loss = sums.loss / images,
-                                          .images_per_second = (double)(is_one_batch ? sums.images : sums.timed_images) / seconds,
-                                          .images = sums.images, .skipped = skipped };
+    *evaluation =
+        (struct eq_evaluation){ .top1 = (double)sums.hits / images,
+                                .top5 = (double)sums.hits5 / images,
+                                .loss = sums.loss / images,
+                                .images_per_second = (double)(is_one_batch ? sums.images : sums.timed_images) / seconds,
+                                .images = sums.images,
+                                .skipped = skipped };
     return EQ_OK;
 }

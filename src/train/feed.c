@@ -25,8 +25,8 @@ struct eq_feed {
     struct eq_image_job *jobs;
     struct eq_buffer *plain; // f32 [n, 3, size, size]
     struct eq_image_batch *batch;
-    struct eq_list *list;    // from `plain` into the network's input
-    struct eq_ref labels;    // the network's; buffer NULL: it takes none
+    struct eq_list *list;     // from `plain` into the network's input
+    struct eq_ref labels;     // the network's; buffer NULL: it takes none
     struct eq_loader *loader; // NULL without a data set
     int epoch;
     size_t position;
@@ -57,12 +57,15 @@ static eq_status fill_feed(struct eq_feed *feed, const struct eq_compiled *compi
     EQ_TRY(make_batch(feed));
     EQ_TRY(eq_list_create(feed->device, &feed->list));
     EQ_TRY(eq_layout_pack_emit(feed->list, &tensor, eq_ref_at(feed->plain, 0), input));
-    const struct eq_loader_params loader = { .dataset = feed->params.dataset, .is_shuffled = feed->params.is_shuffled,
-                                             .seed = feed->params.seed, .ahead = 2 * feed->n };
+    const struct eq_loader_params loader = { .dataset = feed->params.dataset,
+                                             .is_shuffled = feed->params.is_shuffled,
+                                             .seed = feed->params.seed,
+                                             .ahead = 2 * feed->n };
     return loader.dataset ? eq_loader_create(&loader, &feed->loader) : EQ_OK;
 }
 
-eq_status eq_feed_create(struct eq_device *device, const struct eq_compiled *compiled, const struct eq_feed_params *params, struct eq_feed **feed)
+eq_status eq_feed_create(struct eq_device *device, const struct eq_compiled *compiled, const struct eq_feed_params *params,
+                         struct eq_feed **feed)
 {
     EQ_ALLOC(*feed, 1);
     (*feed)->device = device;
@@ -162,7 +165,9 @@ eq_status eq_feed_next(struct eq_feed *feed, struct eq_feed_batch *batch)
         status = upload(feed, slot, num);
     for (int i = 0; i < num; i++)
         eq_image_free(&feed->images[i]);
-    *batch = (struct eq_feed_batch){ .num = is_used ? num : 0, .labels = slot->labels, .position = feed->position,
+    *batch = (struct eq_feed_batch){ .num = is_used ? num : 0,
+                                     .labels = slot->labels,
+                                     .position = feed->position,
                                      .skipped = eq_loader_num_skipped(feed->loader) };
     return status;
 }

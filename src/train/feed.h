@@ -1,4 +1,5 @@
-// Images and labels, batch by batch, into a compiled network's inputs: decoding ahead on threads, upload, preprocessing on the device.
+// Images and labels, batch by batch, into a compiled network's inputs: decoding ahead on threads, upload, preprocessing on the
+// device.
 #ifndef EQ_TRAIN_FEED_H
 #define EQ_TRAIN_FEED_H
 
@@ -24,7 +25,8 @@ struct eq_feed_batch {
 
 struct eq_feed;
 // Feeds `compiled`, which must outlive it, as must the data set.
-eq_status eq_feed_create(struct eq_device *device, const struct eq_compiled *compiled, const struct eq_feed_params *params, struct eq_feed **feed);
+eq_status eq_feed_create(struct eq_device *device, const struct eq_compiled *compiled, const struct eq_feed_params *params,
+                         struct eq_feed **feed);
 void eq_feed_destroy(struct eq_feed **feed); // *feed becomes NULL; NULL is allowed
 // Begins the pass `epoch` behind the first `position` items of its order.
 eq_status eq_feed_start(struct eq_feed *feed, int epoch, size_t position);

@@ -34,7 +34,8 @@ void eq_texts_free(struct eq_texts *texts)
     texts->num = 0;
 }
 
-// The recipes of the networks' papers: a frame of an eighth (256 for 224) and ImageNet's colours, or the whole image and CIFAR's.
+// The recipes of the networks' papers: a frame of an eighth (256 for 224) and ImageNet's colours, or the whole image and
+// CIFAR's.
 struct eq_input_form eq_input_form_default(const struct eq_model_params *model, int size)
 {
     if (eq_model_is_small(model))
@@ -65,7 +66,8 @@ eq_status eq_meta_write(const struct eq_meta *meta, struct eq_texts *texts)
     EQ_TRY(eq_texts_add_format(texts, "act", "%s", meta->model.act == EQ_ELU ? "elu" : "relu"));
     EQ_TRY(eq_texts_add_format(texts, "size", "%d", form->size));
     EQ_TRY(eq_texts_add_format(texts, "resize", "%d", form->resize));
-    EQ_TRY(eq_texts_add_format(texts, "mean", "[%.9g, %.9g, %.9g]", (double)form->mean[0], (double)form->mean[1], (double)form->mean[2]));
+    EQ_TRY(eq_texts_add_format(texts, "mean", "[%.9g, %.9g, %.9g]", (double)form->mean[0], (double)form->mean[1],
+                               (double)form->mean[2]));
     EQ_TRY(eq_texts_add_format(texts, "std", "[%.9g, %.9g, %.9g]", (double)form->deviation[0], (double)form->deviation[1],
                                (double)form->deviation[2]));
     if (!meta->class_names)
@@ -84,8 +86,8 @@ static eq_status read_int(const struct eq_tensors *file, const char *key, int mi
     if (!text)
         return EQ_OK;
     long number = strtol(text, &end, 10);
-    EQ_REQUIRE(end != text && !*end && number >= min && number <= max, EQ_ERR_FORMAT, "%s: its metadata has %s \"%.40s\"; %d to %d is possible",
-               eq_tensors_path(file), key, text, min, max);
+    EQ_REQUIRE(end != text && !*end && number >= min && number <= max, EQ_ERR_FORMAT,
+               "%s: its metadata has %s \"%.40s\"; %d to %d is possible", eq_tensors_path(file), key, text, min, max);
     *value = (int)number;
     return EQ_OK;
 }
@@ -103,7 +105,8 @@ static eq_status read_colour(const struct eq_tensors *file, const char *key, boo
         value[i] = (float)numbers[i];
     }
     json_decref(array);
-    EQ_REQUIRE(ok, EQ_ERR_FORMAT, "%s: its metadata has %s \"%.60s\"; three numbers are needed", eq_tensors_path(file), key, text);
+    EQ_REQUIRE(ok, EQ_ERR_FORMAT, "%s: its metadata has %s \"%.60s\"; three numbers are needed", eq_tensors_path(file), key,
+               text);
     return EQ_OK;
 }
 
@@ -126,8 +129,8 @@ static eq_status read_names(const struct eq_tensors *file, struct eq_meta *meta)
     for (size_t i = 0; ok && i < json_array_size(array); i++)
         ok = json_is_string(json_array_get(array, i));
     eq_status status = ok ? copy_names(array, meta)
-                          : eq_fail(EQ_ERR_FORMAT, "%s: class_names in its metadata is not a list of %d texts", eq_tensors_path(file),
-                                    meta->model.classes);
+                          : eq_fail(EQ_ERR_FORMAT, "%s: class_names in its metadata is not a list of %d texts",
+                                    eq_tensors_path(file), meta->model.classes);
     json_decref(array);
     return status;
 }
@@ -145,7 +148,8 @@ eq_status eq_meta_read(const struct eq_tensors *file, struct eq_meta *meta)
     EQ_TRY(read_int(file, "small", 0, 1, 0, &is_small));
     meta->model.small = is_small;
     meta->model.act = act && strcmp(act, "elu") == 0 ? EQ_ELU : EQ_RELU;
-    EQ_REQUIRE(eq_model_check(&meta->model) == EQ_OK, EQ_ERR_FORMAT, "%s: its metadata: %s", eq_tensors_path(file), eq_last_error());
+    EQ_REQUIRE(eq_model_check(&meta->model) == EQ_OK, EQ_ERR_FORMAT, "%s: its metadata: %s", eq_tensors_path(file),
+               eq_last_error());
     EQ_TRY(read_int(file, "size", 8, 4096, eq_model_is_small(&meta->model) ? 32 : 224, &size));
     meta->form = eq_input_form_default(&meta->model, size);
     EQ_TRY(read_int(file, "resize", size, 8192, meta->form.resize, &meta->form.resize));

@@ -14,21 +14,22 @@ struct eq_texts {
 };
 // Takes over `value`; NULL is a lack of memory and leaves the list as it is.
 eq_status eq_texts_add(struct eq_texts *texts, const char *key, char *value);
-eq_status eq_texts_add_format(struct eq_texts *texts, const char *key, const char *format, ...) __attribute__((format(printf, 3, 4)));
+eq_status eq_texts_add_format(struct eq_texts *texts, const char *key, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 void eq_texts_free(struct eq_texts *texts);
 
 // How images become the network's input.
 struct eq_input_form {
-    int size;                     // side in pixels
-    int resize;                   // side that the shorter side is brought to before the centre is cut out
-    float mean[3], deviation[3];  // of red, green and blue in [0, 1]
+    int size;                    // side in pixels
+    int resize;                  // side that the shorter side is brought to before the centre is cut out
+    float mean[3], deviation[3]; // of red, green and blue in [0, 1]
 };
 struct eq_input_form eq_input_form_default(const struct eq_model_params *model, int size);
 
 struct eq_meta {
     struct eq_model_params model; // arch is malloc'ed
     struct eq_input_form form;
-    char **class_names;           // [model.classes], or NULL
+    char **class_names; // [model.classes], or NULL
 };
 // Appends the texts of a weights file.
 eq_status eq_meta_write(const struct eq_meta *meta, struct eq_texts *texts);

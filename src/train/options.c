@@ -16,7 +16,10 @@ struct row {
     const char *const *choices; // names by value; [0] is that of the default
     double min, max;            // of ints and numbers, once resolved
 };
-#define ROW(label, k, field, ...) { .key = (label), .kind = (k), .offset = offsetof(struct eq_train_params, field), __VA_ARGS__ }
+#define ROW(label, k, field, ...)                                                                   \
+    {                                                                                               \
+        .key = (label), .kind = (k), .offset = offsetof(struct eq_train_params, field), __VA_ARGS__ \
+    }
 
 static const char *const act_names[] = { "", "relu", "elu", NULL };
 static const char *const schedule_names[] = { "", "step", "cosine", NULL };
@@ -144,7 +147,8 @@ static eq_status take_saved(struct eq_train_options *options, int index, const c
         return EQ_ERR_HOST_MEMORY;
     eq_status status = EQ_OK;
     if (strcmp(given, saved) != 0)
-        status = eq_fail(EQ_ERR_ARGUMENT, "%s is %s, but the run to resume has %s", row->key + PREFIX, given, *saved ? saved : "none");
+        status = eq_fail(EQ_ERR_ARGUMENT, "%s is %s, but the run to resume has %s", row->key + PREFIX, given,
+                         *saved ? saved : "none");
     free(given);
     return status;
 }
@@ -223,12 +227,13 @@ static eq_status check_ranges(const struct eq_train_params *params)
         if (row->kind != KIND_INT && row->kind != KIND_NUMBER)
             continue;
         double value = row->kind == KIND_INT ? *(const int *)field(params, row) : *(const double *)field(params, row);
-        EQ_REQUIRE(value >= row->min && value <= row->max, EQ_ERR_ARGUMENT, "%s is %g: it must be in %g to %g", row->key + PREFIX, value, row->min,
-                   row->max);
+        EQ_REQUIRE(value >= row->min && value <= row->max, EQ_ERR_ARGUMENT, "%s is %g: it must be in %g to %g",
+                   row->key + PREFIX, value, row->min, row->max);
     }
     EQ_REQUIRE(params->warmup <= params->epochs || !params->warmup, EQ_ERR_ARGUMENT, "a warm-up of %g epochs in a run of %d",
                params->warmup, params->epochs);
-    EQ_REQUIRE(!params->new_head || params->weights, EQ_ERR_ARGUMENT, "new-head is for weights to start from, and none are given");
+    EQ_REQUIRE(!params->new_head || params->weights, EQ_ERR_ARGUMENT,
+               "new-head is for weights to start from, and none are given");
     return EQ_OK;
 }
 

@@ -15,8 +15,8 @@ struct eq_train_options {
 // Value that the run to resume has for an option, as text, by its key; NULL when it has none.
 typedef const char *(*eq_saved_option_fn)(const void *user, const char *key);
 
-// Copies `params`, fills in the defaults of the network and checks ranges. With `saved` (NULL: a new run) what is not given is taken from
-// there, and what is given and differs is refused. Free it after a failure too.
+// Copies `params`, fills in the defaults of the network and checks ranges. With `saved` (NULL: a new run) what is not given is
+// taken from there, and what is given and differs is refused. Free it after a failure too.
 eq_status eq_train_options_resolve(const struct eq_train_params *params, eq_saved_option_fn saved, const void *user,
                                    struct eq_train_options *options);
 void eq_train_options_free(struct eq_train_options *options);

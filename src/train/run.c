@@ -20,11 +20,15 @@ struct run {
 static eq_status make_parts(struct eq_trainer *trainer)
 {
     const struct eq_train_params *p = &trainer->summary.params;
-    const struct eq_step_params step = { .batch = p->batch, .size = p->size, .accumulate = p->accumulate,
-                                         .label_smoothing = (float)p->label_smoothing, .momentum = (float)p->momentum,
+    const struct eq_step_params step = { .batch = p->batch,
+                                         .size = p->size,
+                                         .accumulate = p->accumulate,
+                                         .label_smoothing = (float)p->label_smoothing,
+                                         .momentum = (float)p->momentum,
                                          .weight_decay = (float)p->weight_decay };
-    const struct eq_feed_params feed = { .dataset = trainer->train, .form = trainer->meta.form, .augment = p->augment, .is_shuffled = true,
-                                         .seed = p->seed };
+    const struct eq_feed_params feed = {
+        .dataset = trainer->train, .form = trainer->meta.form, .augment = p->augment, .is_shuffled = true, .seed = p->seed
+    };
     if (trainer->step)
         return EQ_OK;
     EQ_TRY(eq_step_create(trainer->network, &step, &trainer->step));
@@ -43,22 +47,22 @@ static eq_status log_start(struct eq_trainer *trainer)
         json_object_set_new(options, strchr(eq_train_option_key(i), '.') + 1, json_string(text));
         free(text);
     }
-    return eq_train_log_write(&trainer->log,
-                              json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:b, s:I, s:I, s:o}", "event", "start", "version", EQ_VERSION, "device",
-                                        eq_device_name(trainer->device), "driver", eq_device_driver(trainer->device), "classes",
-                                        summary->classes, "train_images", (json_int_t)summary->train_images, "val_images",
-                                        (json_int_t)summary->val_images, "held_out", summary->is_held_out, "steps_per_epoch",
-                                        (json_int_t)summary->steps_per_epoch, "planned_bytes", (json_int_t)summary->planned_bytes, "options",
-                                        options));
+    return eq_train_log_write(
+        &trainer->log,
+        json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:b, s:I, s:I, s:o}", "event", "start", "version", EQ_VERSION, "device",
+                  eq_device_name(trainer->device), "driver", eq_device_driver(trainer->device), "classes", summary->classes,
+                  "train_images", (json_int_t)summary->train_images, "val_images", (json_int_t)summary->val_images, "held_out",
+                  summary->is_held_out, "steps_per_epoch", (json_int_t)summary->steps_per_epoch, "planned_bytes",
+                  (json_int_t)summary->planned_bytes, "options", options));
 }
 
 static eq_status log_step(struct eq_trainer *trainer, double rate)
 {
     const struct eq_train_state *state = &trainer->state;
     double seen = (double)state->seen;
-    return eq_train_log_write(&trainer->log, json_pack("{s:s, s:i, s:I, s:f, s:f, s:f}", "event", "step", "epoch", state->epoch + 1, "step",
-                                                       (json_int_t)state->step, "lr", rate, "loss", state->loss_sum / seen, "top1",
-                                                       (double)state->hits / seen));
+    return eq_train_log_write(&trainer->log, json_pack("{s:s, s:i, s:I, s:f, s:f, s:f}", "event", "step", "epoch",
+                                                       state->epoch + 1, "step", (json_int_t)state->step, "lr", rate, "loss",
+                                                       state->loss_sum / seen, "top1", (double)state->hits / seen));
 }
 
 // ---- progress
@@ -68,7 +72,8 @@ static void report_training(struct run *run, double rate)
     const struct eq_trainer *trainer = run->trainer;
     const struct eq_train_state *state = &trainer->state;
     struct eq_train_progress *progress = &run->progress;
-    int64_t per_epoch = trainer->summary.steps_per_epoch, left = (trainer->summary.params.epochs - state->epoch) * per_epoch - state->step;
+    int64_t per_epoch = trainer->summary.steps_per_epoch,
+            left = (trainer->summary.params.epochs - state->epoch) * per_epoch - state->step;
     progress->is_epoch_end = progress->is_validation = false;
     progress->epoch = state->epoch;
     progress->num_epochs = trainer->summary.params.epochs;
@@ -167,7 +172,8 @@ static eq_status validate(struct run *run, struct eq_evaluation *evaluation)
     int64_t start = eq_clock_ns();
     EQ_TRY(eq_evaluator_run(trainer->evaluator, report_validation, run, evaluation));
     run->val_seconds = (double)(eq_clock_ns() - start) * 1e-9;
-    EQ_REQUIRE(isfinite(evaluation->loss), EQ_ERR_NUMERIC, "epoch %d: the validation loss is %g", trainer->state.epoch + 1, evaluation->loss);
+    EQ_REQUIRE(isfinite(evaluation->loss), EQ_ERR_NUMERIC, "epoch %d: the validation loss is %g", trainer->state.epoch + 1,
+               evaluation->loss);
     return EQ_OK;
 }
 
@@ -182,10 +188,11 @@ static eq_status record_epoch(struct run *run, const struct eq_evaluation *evalu
     struct eq_trainer *trainer = run->trainer;
     const struct eq_train_state *state = &trainer->state;
     double seen = (double)state->seen;
-    json_t *record = json_pack("{s:s, s:i, s:I, s:f, s:f, s:f, s:f, s:f, s:b, s:I, s:I}", "event", "epoch", "epoch", state->epoch + 1, "step",
-                               (json_int_t)state->step, "loss", state->loss_sum / seen, "top1", (double)state->hits / seen, "val_loss",
-                               evaluation->loss, "val_top1", evaluation->top1, "val_top5", evaluation->top5, "best", run->progress.is_best,
-                               "skipped", (json_int_t)state->skipped, "val_skipped", (json_int_t)evaluation->skipped);
+    json_t *record =
+        json_pack("{s:s, s:i, s:I, s:f, s:f, s:f, s:f, s:f, s:b, s:I, s:I}", "event", "epoch", "epoch", state->epoch + 1,
+                  "step", (json_int_t)state->step, "loss", state->loss_sum / seen, "top1", (double)state->hits / seen,
+                  "val_loss", evaluation->loss, "val_top1", evaluation->top1, "val_top5", evaluation->top5, "best",
+                  run->progress.is_best, "skipped", (json_int_t)state->skipped, "val_skipped", (json_int_t)evaluation->skipped);
     json_t *line = json_deep_copy(record);
     json_array_append_new(state->history, record);
     json_object_set_new(line, "images_per_second", json_real(run->progress.images_per_second));
@@ -199,7 +206,8 @@ static eq_status end_epoch(struct run *run)
     struct eq_trainer *trainer = run->trainer;
     struct eq_train_state *state = &trainer->state;
     struct eq_evaluation evaluation;
-    EQ_REQUIRE(state->seen > 0, EQ_ERR_FORMAT, "%s: not enough images can be read for a single step", trainer->options.params.data);
+    EQ_REQUIRE(state->seen > 0, EQ_ERR_FORMAT, "%s: not enough images can be read for a single step",
+               trainer->options.params.data);
     EQ_TRY(validate(run, &evaluation));
     run->progress.is_best = evaluation.top1 > state->best_top1;
     run->progress.val_loss = evaluation.loss;
@@ -233,9 +241,9 @@ static eq_status stop(struct run *run)
     const struct eq_checkpoint checkpoint = checkpoint_of(trainer);
     trainer->state.log_lines = trainer->log.lines;
     EQ_TRY(eq_checkpoint_save(&checkpoint, trainer->checkpoint_path));
-    return eq_fail(EQ_ERR_INTERRUPTED, "stopped in epoch %d of %d after step %lld of %lld; %s has the position", trainer->state.epoch + 1,
-                   trainer->summary.params.epochs, (long long)trainer->state.step, (long long)trainer->summary.steps_per_epoch,
-                   trainer->checkpoint_path);
+    return eq_fail(EQ_ERR_INTERRUPTED, "stopped in epoch %d of %d after step %lld of %lld; %s has the position",
+                   trainer->state.epoch + 1, trainer->summary.params.epochs, (long long)trainer->state.step,
+                   (long long)trainer->summary.steps_per_epoch, trainer->checkpoint_path);
 }
 
 static eq_status run_epochs(struct run *run)

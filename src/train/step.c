@@ -1,5 +1,5 @@
-// The loss is looked at before the weights are updated, so that a NaN never reaches them; to keep the device busy meanwhile, the caller
-// enqueues the preprocessing of the next batch between eq_step_launch() and eq_step_result().
+// The loss is looked at before the weights are updated, so that a NaN never reaches them; to keep the device busy meanwhile,
+// the caller enqueues the preprocessing of the next batch between eq_step_launch() and eq_step_result().
 #include "train/step.h"
 
 #include <math.h>
@@ -99,7 +99,8 @@ static bool is_finite(const float *values, size_t num)
     return true;
 }
 
-static eq_status entry_is_finite(const struct eq_step *step, const struct eq_store_entry *entry, enum eq_store_part part, bool *is_good)
+static eq_status entry_is_finite(const struct eq_step *step, const struct eq_store_entry *entry, enum eq_store_part part,
+                                 bool *is_good)
 {
     size_t elems = eq_tensor_logical(&entry->tensor);
     float *values = eq_malloc(elems, sizeof *values);
@@ -111,12 +112,14 @@ static eq_status entry_is_finite(const struct eq_step *step, const struct eq_sto
     return status;
 }
 
-// Forward order is the order in which the graph made its values. Running statistics moved with the batch that failed, the weights did not.
+// Forward order is the order in which the graph made its values. Running statistics moved with the batch that failed, the
+// weights did not.
 static eq_status blame_part(const struct eq_step *step, enum eq_store_part part, const char **name)
 {
     const struct eq_graph *graph = step->network->shape.graph;
     for (int v = 0; v < graph->num_values; v++) {
-        const struct eq_store_entry *entry = graph->values[v].name ? eq_store_find(step->network->store, graph->values[v].name) : NULL;
+        const struct eq_store_entry *entry =
+            graph->values[v].name ? eq_store_find(step->network->store, graph->values[v].name) : NULL;
         bool is_good;
         if (!entry || (part != EQ_STORE_VALUE && entry->kind != EQ_VALUE_PARAMETER))
             continue;
@@ -163,7 +166,8 @@ eq_status eq_step_finish(struct eq_step *step, int index, double rate)
     int turn = step->hyper_turn = 1 - step->hyper_turn;
     float *hyper = step->host_hyper[turn];
     EQ_TRY(eq_ticket_wait(&step->hyper_ticket[turn]));
-    memcpy(hyper, (float[NUM_HYPER]){ (float)rate, step->params.momentum, step->params.weight_decay }, NUM_HYPER * sizeof *hyper);
+    memcpy(hyper, (float[NUM_HYPER]){ (float)rate, step->params.momentum, step->params.weight_decay },
+           NUM_HYPER * sizeof *hyper);
     EQ_TRY(eq_ref_write_start(eq_ref_at(step->hyper, 0), hyper, NUM_HYPER, sizeof *hyper, &step->hyper_ticket[turn]));
     return eq_list_run(step->update);
 }

@@ -20,10 +20,12 @@ struct eq_step_result {
     double loss_sum; // over the batch
     int64_t hits;    // top-1
 };
-// Waits for the launched batch. A loss that is not finite is EQ_ERR_NUMERIC: the text names the first tensor, in forward order, that is not.
+// Waits for the launched batch. A loss that is not finite is EQ_ERR_NUMERIC: the text names the first tensor, in forward order,
+// that is not.
 eq_status eq_step_result(struct eq_step *step, const int32_t *labels, struct eq_step_result *result);
 
-// Enqueues what follows batch number `index` (0 .. accumulate - 1) of an update: adding up gradients, and, after the last, the update.
+// Enqueues what follows batch number `index` (0 .. accumulate - 1) of an update: adding up gradients, and, after the last, the
+// update.
 eq_status eq_step_finish(struct eq_step *step, int index, double rate);
 
 #endif

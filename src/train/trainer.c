@@ -46,7 +46,8 @@ static eq_status open_val(struct eq_trainer *trainer)
     const struct eq_train_params *p = &trainer->options.params;
     const struct eq_dataset_params params = { .spec = p->val ? p->val : p->data,
                                               .split = trainer->summary.is_held_out ? EQ_SPLIT_HELD_OUT : EQ_SPLIT_TEST,
-                                              .seed = p->seed, .size = p->size,
+                                              .seed = p->seed,
+                                              .size = p->size,
                                               .class_names = (const char *const *)trainer->meta.class_names,
                                               .num_classes = trainer->meta.model.classes };
     return eq_dataset_open(&params, &trainer->val);
@@ -59,8 +60,8 @@ static eq_status open_data(struct eq_trainer *trainer)
     EQ_TRY(copy_class_names(trainer));
     EQ_TRY(open_val(trainer));
     size_t images = eq_dataset_num_items(trainer->train), per_update = (size_t)p->batch * (size_t)p->accumulate;
-    EQ_REQUIRE(images >= (size_t)p->accumulate, EQ_ERR_ARGUMENT, "%s: %zu images to train on, fewer than the %d batches of an update", p->data,
-               images, p->accumulate);
+    EQ_REQUIRE(images >= (size_t)p->accumulate, EQ_ERR_ARGUMENT,
+               "%s: %zu images to train on, fewer than the %d batches of an update", p->data, images, p->accumulate);
     if (images < per_update)
         per_update = images / (size_t)p->accumulate * (size_t)p->accumulate;
     struct eq_train_summary *summary = &trainer->summary;
@@ -70,7 +71,10 @@ static eq_status open_data(struct eq_trainer *trainer)
     summary->train_images = images;
     summary->val_images = eq_dataset_num_items(trainer->val);
     summary->steps_per_epoch = (int64_t)(images / per_update);
-    trainer->schedule = (struct eq_schedule){ .kind = p->schedule, .base = p->rate, .warmup = p->warmup, .epochs = p->epochs,
+    trainer->schedule = (struct eq_schedule){ .kind = p->schedule,
+                                              .base = p->rate,
+                                              .warmup = p->warmup,
+                                              .epochs = p->epochs,
                                               .steps_per_epoch = summary->steps_per_epoch };
     return EQ_OK;
 }
@@ -137,12 +141,14 @@ static eq_status open_checkpoint(const struct eq_train_params *params, struct eq
 {
     char *path = params->out ? eq_path_join(params->out, "checkpoint.safetensors") : NULL;
     EQ_REQUIRE(path, EQ_ERR_ARGUMENT, "no folder for the results is given");
-    eq_status status = eq_file_exists(path) ? eq_tensors_open(path, file) : eq_fail(EQ_ERR_NOT_FOUND, "%s: there is no checkpoint to resume from", path);
+    eq_status status = eq_file_exists(path) ? eq_tensors_open(path, file)
+                                            : eq_fail(EQ_ERR_NOT_FOUND, "%s: there is no checkpoint to resume from", path);
     free(path);
     return status;
 }
 
-static eq_status fill_trainer(struct eq_trainer *trainer, const struct eq_train_params *params, const struct eq_tensors *checkpoint)
+static eq_status fill_trainer(struct eq_trainer *trainer, const struct eq_train_params *params,
+                              const struct eq_tensors *checkpoint)
 {
     EQ_TRY(eq_train_options_resolve(params, checkpoint ? eq_checkpoint_option : NULL, checkpoint, &trainer->options));
     if (checkpoint)

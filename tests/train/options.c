@@ -119,8 +119,16 @@ static const char *saved_option(const void *user, const char *key)
 
 static void resolve_run(struct eq_train_options *run)
 {
-    const struct eq_train_params params = { .arch = "ce-resnet20", .data = "shapes", .out = "out", .epochs = 12, .batch = 48, .rate = 0.07,
-                                            .act = EQ_ELU, .warmup = 1.5, .weight_decay = -1, .seed = 18446744073709551615ull,
+    const struct eq_train_params params = { .arch = "ce-resnet20",
+                                            .data = "shapes",
+                                            .out = "out",
+                                            .epochs = 12,
+                                            .batch = 48,
+                                            .rate = 0.07,
+                                            .act = EQ_ELU,
+                                            .warmup = 1.5,
+                                            .weight_decay = -1,
+                                            .seed = 18446744073709551615ull,
                                             .augment = EQ_TRAIN_AUGMENT_NONE };
     EQ_TEST_OK(eq_train_options_resolve(&params, NULL, NULL, run));
 }
@@ -129,7 +137,8 @@ START_TEST(test_resume_takes_over)
 {
     struct eq_train_options run, resumed;
     resolve_run(&run);
-    EQ_TEST_OK(eq_train_options_resolve(&(struct eq_train_params){ .out = "out", .resume = true }, saved_option, &run.params, &resumed));
+    EQ_TEST_OK(eq_train_options_resolve(&(struct eq_train_params){ .out = "out", .resume = true }, saved_option, &run.params,
+                                        &resumed));
     for (int i = 0; i < eq_train_options_num(); i++) {
         char *a = eq_train_option_text(&run.params, i), *b = eq_train_option_text(&resumed.params, i);
         ck_assert_str_eq(a, b);
@@ -146,7 +155,15 @@ static const struct {
     const char *text; // NULL: the same value, which is no mistake
     struct eq_train_params params;
 } given[] = {
-    { NULL, { .out = "out", .arch = "ce-resnet20", .epochs = 12, .batch = 48, .rate = 0.07, .warmup = 1.5, .weight_decay = -1, .act = EQ_ELU } },
+    { NULL,
+      { .out = "out",
+        .arch = "ce-resnet20",
+        .epochs = 12,
+        .batch = 48,
+        .rate = 0.07,
+        .warmup = 1.5,
+        .weight_decay = -1,
+        .act = EQ_ELU } },
     { "arch is resnet20, but the run to resume has ce-resnet20", { .out = "out", .arch = "resnet20" } },
     { "batch is 64, but the run to resume has 48", { .out = "out", .batch = 64 } },
     { "lr is 0.1, but the run to resume has 0.07", { .out = "out", .rate = 0.1 } },

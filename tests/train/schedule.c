@@ -8,7 +8,8 @@
 static void check_rate(const struct eq_schedule *schedule, int64_t step, double want)
 {
     double got = eq_schedule_rate(schedule, step);
-    ck_assert_msg(fabs(got - want) <= 1e-12 * fabs(want) + 1e-17, "step %lld: %.17g, expected %.17g", (long long)step, got, want);
+    ck_assert_msg(fabs(got - want) <= 1e-12 * fabs(want) + 1e-17, "step %lld: %.17g, expected %.17g", (long long)step, got,
+                  want);
 }
 
 START_TEST(test_step)
@@ -27,7 +28,9 @@ END_TEST
 START_TEST(test_step_warmup)
 {
     // The paper's: 5 epochs from 0, step by step, and the falls count from the start of training.
-    const struct eq_schedule s = { .kind = EQ_TRAIN_SCHEDULE_STEP, .base = 0.1, .warmup = 5, .epochs = 100, .steps_per_epoch = 5005 };
+    const struct eq_schedule s = {
+        .kind = EQ_TRAIN_SCHEDULE_STEP, .base = 0.1, .warmup = 5, .epochs = 100, .steps_per_epoch = 5005
+    };
     check_rate(&s, 0, 0);
     check_rate(&s, 1, 0.1 / (5 * 5005.0));
     check_rate(&s, 5005, 0.02);
@@ -51,12 +54,16 @@ END_TEST
 
 START_TEST(test_cosine_warmup)
 {
-    const struct eq_schedule s = { .kind = EQ_TRAIN_SCHEDULE_COSINE, .base = 1, .warmup = 2, .epochs = 10, .steps_per_epoch = 10 };
+    const struct eq_schedule s = {
+        .kind = EQ_TRAIN_SCHEDULE_COSINE, .base = 1, .warmup = 2, .epochs = 10, .steps_per_epoch = 10
+    };
     check_rate(&s, 10, 0.5);
     check_rate(&s, 20, 1);
     check_rate(&s, 60, 0.5);
     // Half an epoch is possible too.
-    const struct eq_schedule half = { .kind = EQ_TRAIN_SCHEDULE_COSINE, .base = 1, .warmup = 0.5, .epochs = 10, .steps_per_epoch = 10 };
+    const struct eq_schedule half = {
+        .kind = EQ_TRAIN_SCHEDULE_COSINE, .base = 1, .warmup = 0.5, .epochs = 10, .steps_per_epoch = 10
+    };
     check_rate(&half, 4, 0.8);
     check_rate(&half, 5, 1);
 }
@@ -64,10 +71,13 @@ END_TEST
 
 START_TEST(test_monotonic)
 {
-    const struct eq_schedule s = { .kind = _i ? EQ_TRAIN_SCHEDULE_COSINE : EQ_TRAIN_SCHEDULE_STEP, .base = 0.3, .epochs = 7, .steps_per_epoch = 13 };
+    const struct eq_schedule s = {
+        .kind = _i ? EQ_TRAIN_SCHEDULE_COSINE : EQ_TRAIN_SCHEDULE_STEP, .base = 0.3, .epochs = 7, .steps_per_epoch = 13
+    };
     for (int64_t step = 1; step < 7 * 13; step++)
         ck_assert(eq_schedule_rate(&s, step) <= eq_schedule_rate(&s, step - 1));
 }
 END_TEST
 
-EQ_TEST_MAIN("schedule", { test_step, 0 }, { test_step_warmup, 0 }, { test_cosine, 0 }, { test_cosine_warmup, 0 }, { test_monotonic, 2 })
+EQ_TEST_MAIN("schedule", { test_step, 0 }, { test_step_warmup, 0 }, { test_cosine, 0 }, { test_cosine_warmup, 0 },
+             { test_monotonic, 2 })

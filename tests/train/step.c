@@ -80,7 +80,8 @@ START_TEST(test_update)
     const int accumulate = _i + 1;
     const double rates[] = { 0.05, 0.02 }, momentum = 0.9, decay = 0.01;
     double *velocity[NUM_WATCHED], *weight[NUM_WATCHED];
-    open_step("ce-resnet20", &(struct eq_step_params){ .batch = N, .size = SIZE, .accumulate = accumulate, .momentum = 0.9f, .weight_decay = 0.01f });
+    open_step("ce-resnet20", &(struct eq_step_params){
+                                 .batch = N, .size = SIZE, .accumulate = accumulate, .momentum = 0.9f, .weight_decay = 0.01f });
     for (int w = 0; w < NUM_WATCHED; w++) {
         size_t elems = elems_of(watched[w]);
         float *start = read_value(watched[w]);
@@ -101,8 +102,8 @@ START_TEST(test_update)
                 velocity[w][e] = momentum * velocity[w][e] + sums[w][e] / accumulate + decay * weight[w][e];
                 weight[w][e] -= rates[u] * velocity[w][e];
                 // A few roundings of values of size 1 at most; the gradients are those of the device.
-                ck_assert_msg(fabs(got[e] - weight[w][e]) < 1e-6, "update %d, %s[%zu]: %.9g, expected %.9g", u, watched[w], e, (double)got[e],
-                              weight[w][e]);
+                ck_assert_msg(fabs(got[e] - weight[w][e]) < 1e-6, "update %d, %s[%zu]: %.9g, expected %.9g", u, watched[w], e,
+                              (double)got[e], weight[w][e]);
             }
             free(got);
             free(sums[w]);
@@ -117,7 +118,7 @@ START_TEST(test_update)
 END_TEST
 
 static const struct {
-    const char *spoilt;    // tensor that gets the value; NULL: the images
+    const char *spoilt; // tensor that gets the value; NULL: the images
     float value;
     const char *blamed;
 } broken[] = {
@@ -144,7 +145,8 @@ START_TEST(test_blame)
     }
     EQ_TEST_OK(eq_step_launch(step));
     ck_assert_int_eq(eq_step_result(step, labels, &result), EQ_ERR_NUMERIC);
-    ck_assert_msg(strstr(eq_last_error(), broken[_i].blamed) != NULL, "\"%s\" is not in \"%s\"", broken[_i].blamed, eq_last_error());
+    ck_assert_msg(strstr(eq_last_error(), broken[_i].blamed) != NULL, "\"%s\" is not in \"%s\"", broken[_i].blamed,
+                  eq_last_error());
     close_step();
 }
 END_TEST

@@ -1,4 +1,5 @@
-// Whole runs through the public functions: stopped at every kind of place and resumed to the bit, a full disk, checkpoints and metadata.
+// Whole runs through the public functions: stopped at every kind of place and resumed to the bit, a full disk, checkpoints and
+// metadata.
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -62,8 +63,14 @@ static struct eq_train_params params_for(const char *out, bool resume)
 {
     if (resume)
         return (struct eq_train_params){ .out = path_of(out), .resume = true };
-    return (struct eq_train_params){ .arch = "ce-resnet20", .data = path_of("data"), .out = path_of(out), .epochs = EPOCHS, .batch = BATCH,
-                                     .size = 16, .rate = 0.02, .seed = 9 };
+    return (struct eq_train_params){ .arch = "ce-resnet20",
+                                     .data = path_of("data"),
+                                     .out = path_of(out),
+                                     .epochs = EPOCHS,
+                                     .batch = BATCH,
+                                     .size = 16,
+                                     .rate = 0.02,
+                                     .seed = 9 };
 }
 
 // What a run is to do, and where it is to be disturbed.
@@ -186,7 +193,8 @@ START_TEST(test_stop_always)
 }
 END_TEST
 
-// The disk fills up in the second epoch: the first epoch's checkpoint survives, nothing is left beside it, and the run goes on later.
+// The disk fills up in the second epoch: the first epoch's checkpoint survives, nothing is left beside it, and the run goes on
+// later.
 START_TEST(test_full_disk)
 {
     struct plan plan = { .epoch = 1, .in_validation = true, .fill_disk = true }, rest = { .epoch = -1 };
@@ -222,7 +230,8 @@ START_TEST(test_other_device)
     eq_test_device->target.block = block == 4 ? 8 : 4;
     ck_assert_int_eq(eq_trainer_create(eq_test_device, &params, &trainer), EQ_ERR_UNSUPPORTED);
     eq_test_device->target.block = block;
-    ck_assert_msg(strstr(eq_last_error(), "\"4\"") != NULL && strstr(eq_last_error(), "channels in a block") != NULL, "%s", eq_last_error());
+    ck_assert_msg(strstr(eq_last_error(), "\"4\"") != NULL && strstr(eq_last_error(), "channels in a block") != NULL, "%s",
+                  eq_last_error());
     snprintf(eq_test_device->driver + strlen(eq_test_device->driver), 8, "x");
     ck_assert_int_eq(eq_trainer_create(eq_test_device, &params, &trainer), EQ_ERR_UNSUPPORTED);
     ck_assert_msg(strstr(eq_last_error(), " as driver") != NULL, "%s", eq_last_error());
@@ -237,7 +246,8 @@ START_TEST(test_classifier)
     struct eq_image images[3];
     float together[3 * NUM_CLASSES], alone[NUM_CLASSES];
     make_whole();
-    EQ_TEST_OK(eq_classifier_create(eq_test_device, &(struct eq_classifier_params){ .weights = path_of("whole/model.safetensors"), .batch = 2 },
+    EQ_TEST_OK(eq_classifier_create(eq_test_device,
+                                    &(struct eq_classifier_params){ .weights = path_of("whole/model.safetensors"), .batch = 2 },
                                     &classifier));
     ck_assert_str_eq(eq_classifier_arch(classifier), "ce-resnet20");
     ck_assert_int_eq(eq_classifier_size(classifier), 16);
@@ -255,7 +265,8 @@ START_TEST(test_classifier)
         for (int c = 0; c < NUM_CLASSES; c++) {
             // Another place in the batch: the same values but for the order of a few sums.
             double other = (double)together[i * NUM_CLASSES + c];
-            ck_assert_msg(fabs(alone[c] - other) < 1e-5, "image %d, class %d: %.9g alone, %.9g together", i, c, (double)alone[c], other);
+            ck_assert_msg(fabs(alone[c] - other) < 1e-5, "image %d, class %d: %.9g alone, %.9g together", i, c,
+                          (double)alone[c], other);
             sum += alone[c];
         }
         ck_assert_double_eq_tol(sum, 1, 1e-6);
@@ -266,8 +277,11 @@ START_TEST(test_classifier)
     ck_assert(evaluation.top5 == 1 && evaluation.top1 >= 0 && evaluation.top1 <= 1 && isfinite(evaluation.loss));
     ck_assert_int_eq(eq_classifier_evaluate(classifier, "shapes", NULL, NULL, &evaluation), EQ_ERR_ARGUMENT);
     eq_classifier_destroy(&classifier);
-    ck_assert_int_eq(eq_classifier_create(eq_test_device, &(struct eq_classifier_params){ .weights = path_of("whole/model.safetensors"),
-                                                                                          .arch = "resnet20" }, &classifier), EQ_ERR_ARGUMENT);
+    ck_assert_int_eq(eq_classifier_create(
+                         eq_test_device,
+                         &(struct eq_classifier_params){ .weights = path_of("whole/model.safetensors"), .arch = "resnet20" },
+                         &classifier),
+                     EQ_ERR_ARGUMENT);
 }
 END_TEST
 
@@ -302,7 +316,8 @@ START_TEST(test_meta)
     eq_status status = eq_meta_read(file, &meta);
     ck_assert_int_eq(status, metas[_i].text ? EQ_ERR_FORMAT : EQ_OK);
     if (metas[_i].text) {
-        ck_assert_msg(strstr(eq_last_error(), metas[_i].text) != NULL, "\"%s\" is not in \"%s\"", metas[_i].text, eq_last_error());
+        ck_assert_msg(strstr(eq_last_error(), metas[_i].text) != NULL, "\"%s\" is not in \"%s\"", metas[_i].text,
+                      eq_last_error());
     } else {
         ck_assert_str_eq(meta.class_names[0], "a \"b\"");
         ck_assert_str_eq(meta.class_names[1], "\303\251");
@@ -313,5 +328,5 @@ START_TEST(test_meta)
 }
 END_TEST
 
-EQ_TEST_MAIN("trainer", { test_stop, sizeof stops / sizeof *stops }, { test_stop_always, 0 }, { test_full_disk, 0 }, { test_other_device, 0 },
-             { test_classifier, 0 }, { test_meta, sizeof metas / sizeof *metas })
+EQ_TEST_MAIN("trainer", { test_stop, sizeof stops / sizeof *stops }, { test_stop_always, 0 }, { test_full_disk, 0 },
+             { test_other_device, 0 }, { test_classifier, 0 }, { test_meta, sizeof metas / sizeof *metas })
