@@ -9,8 +9,8 @@
 #define FIRST 0
 #endif
 
-__kernel
-void accumulate_step(EQ_IN(float, grad), __global float *restrict sum_base, const ulong sum_at, const int elems, const float scale)
+__kernel void accumulate_step(EQ_IN(float, grad), __global float *restrict sum_base, const ulong sum_at, const int elems,
+                              const float scale)
 {
     EQ_IN_PTR(float, grad);
     __global float *restrict sum = sum_base + sum_at;

@@ -11,8 +11,7 @@
 #endif
 
 // All three stored alike: one flat walk, halo and padding included (0 + 0).
-__kernel
-void add_flat(EQ_IN(float, a), EQ_IN(float, b), __global float *restrict y_base, const ulong y_at, const int elems)
+__kernel void add_flat(EQ_IN(float, a), EQ_IN(float, b), __global float *restrict y_base, const ulong y_at, const int elems)
 {
     EQ_IN_PTR(float, a);
     EQ_IN_PTR(float, b);
@@ -27,15 +26,17 @@ void add_flat(EQ_IN(float, a), EQ_IN(float, b), __global float *restrict y_base,
 #endif
 }
 
-// Halos that differ: by rows. a and b point at pixel (0, 0); dimension 1 runs over the rows of y in a plane, dimension 2 over planes.
-__kernel
-void add_rows(EQ_BUF(const float, a), EQ_IN(float, b), EQ_BUF(float, y), const int planes, const int h, const int width, const int halo,
-              const int block, const int a_row, const int a_plane, const int b_row, const int b_plane)
+// Halos that differ: by rows. a and b point at pixel (0, 0); dimension 1 runs over the rows of y in a plane, dimension 2 over
+// planes.
+__kernel void add_rows(EQ_BUF(const float, a), EQ_IN(float, b), EQ_BUF(float, y), const int planes, const int h,
+                       const int width, const int halo, const int block, const int a_row, const int a_plane, const int b_row,
+                       const int b_plane)
 {
     EQ_PTR(const float, a);
     EQ_IN_PTR(float, b);
     EQ_PTR(float, y);
-    const int frame = halo * block, stored = width + 2 * frame, plane = (int)get_global_id(2), row = (int)get_global_id(1) - halo;
+    const int frame = halo * block, stored = width + 2 * frame, plane = (int)get_global_id(2),
+              row = (int)get_global_id(1) - halo;
     const int first = (int)get_global_id(0) * CHUNK, end = min(first + CHUNK, stored);
     if (plane >= planes || row >= h + halo)
         return;

@@ -1,10 +1,11 @@
 // Pictures into network input: resize by tables, colour, normalisation.
-//   batch    i32 words                   read     the number of jobs, the jobs, their tables, the pictures' bytes: see src/op/image.c
+//   batch    i32 words                   read     the number of jobs, the jobs, their tables, the pictures' bytes
 //   out      f32 [num, 3, size, size]    write    channel c of a job's picture: value * scale[c] + shift[c], value in 0 .. 255
-// A job has a table per axis: for each of the `size` columns (rows) the first source column (row), the number of taps, their weights as
-// integers of which 1 << BITS is one. Sums are exact integers, rounded to 8 bits after the horizontal and after the vertical pass.
-// One work-item per pixel of the result. The horizontal sums of a source row are made anew for each result row that it has a part in:
-// two when a picture shrinks, so a pass of its own, with a picture between, would save less than it moves.
+// src/op/image.c puts the words together. A job has a table per axis: for each of the `size` columns (rows) the first source
+// column (row), the number of taps, their weights as integers of which 1 << BITS is one. Sums are exact integers, rounded to 8
+// bits after the horizontal and after the vertical pass. One work-item per pixel of the result. The horizontal sums of a source
+// row are made anew for each result row that it has a part in: two when a picture shrinks, so a pass of its own, with a picture
+// between, would save less than it moves.
 #ifndef BITS
 #define BITS 22
 #endif
@@ -21,8 +22,7 @@
 #define JOB_SHIFT 10  // 3 floats
 #define JOB_WORDS 16
 
-__kernel __attribute__((reqd_work_group_size(64, 1, 1)))
-void image_fwd(EQ_IN(int, batch), EQ_BUF(float, out), const int size)
+__kernel __attribute__((reqd_work_group_size(64, 1, 1))) void image_fwd(EQ_IN(int, batch), EQ_BUF(float, out), const int size)
 {
     EQ_IN_PTR(int, batch);
     EQ_PTR(float, out);

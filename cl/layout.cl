@@ -1,8 +1,9 @@
 // Between plain NCHW and blocks of channels.
 //   plain    u32 [n, c, h, w]                                    read by pack, written by unpack
-//   stored   u32 [n, blocks, h + 2 halo, w + 2 halo, BLOCK]      written by pack, padding channels and halo as zeros; read by unpack
+//   stored   u32 [n, blocks, h + 2 halo, w + 2 halo, BLOCK]      written by pack, with zeros around; read by unpack
 // Words are moved, whatever they mean: f32 or i32.
-// SIMT 0: a work-item per row. SIMT 1: per element of the side that is written. Dimension 1: rows, dimension 2: planes or channels.
+// SIMT 0: a work-item per row. SIMT 1: per element of the side that is written. Dimension 1: rows, dimension 2: planes or
+// channels.
 #ifndef BLOCK
 #define BLOCK 16
 #endif
@@ -11,9 +12,8 @@
 #endif
 
 // rows and planes of the stored side, with halo
-__kernel
-void layout_pack(EQ_IN(uint, plain), EQ_BUF(uint, stored), const int planes, const int c, const int blocks, const int h, const int w,
-                 const int halo)
+__kernel void layout_pack(EQ_IN(uint, plain), EQ_BUF(uint, stored), const int planes, const int c, const int blocks,
+                          const int h, const int w, const int halo)
 {
     EQ_IN_PTR(uint, plain);
     EQ_PTR(uint, stored);
@@ -32,9 +32,8 @@ void layout_pack(EQ_IN(uint, plain), EQ_BUF(uint, stored), const int planes, con
 }
 
 // rows and channels of the plain side; `stored` points at pixel (0, 0)
-__kernel
-void layout_unpack(EQ_IN(uint, stored), EQ_BUF(uint, plain), const int channels, const int c, const int blocks, const int h, const int w,
-                   const int row, const int plane)
+__kernel void layout_unpack(EQ_IN(uint, stored), EQ_BUF(uint, plain), const int channels, const int c, const int blocks,
+                            const int h, const int w, const int row, const int plane)
 {
     EQ_IN_PTR(uint, stored);
     EQ_PTR(uint, plain);

@@ -8,8 +8,7 @@
 #define RUN 16 // rows summed on their own before they join the total: short chains keep the rounding small
 #endif
 
-__kernel
-void linear_bias(EQ_IN(float, b), EQ_BUF(float, y), const int n, const int k)
+__kernel void linear_bias(EQ_IN(float, b), EQ_BUF(float, y), const int n, const int k)
 {
     EQ_IN_PTR(float, b);
     EQ_PTR(float, y);
@@ -21,8 +20,7 @@ void linear_bias(EQ_IN(float, b), EQ_BUF(float, y), const int n, const int k)
         y[(ulong)i * k + j] = value;
 }
 
-__kernel
-void linear_bias_grad(EQ_IN(float, dy), EQ_BUF(float, db), const int n, const int k)
+__kernel void linear_bias_grad(EQ_IN(float, dy), EQ_BUF(float, db), const int n, const int k)
 {
     EQ_IN_PTR(float, dy);
     EQ_PTR(float, db);

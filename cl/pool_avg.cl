@@ -3,9 +3,9 @@
 //   y     f32 [n, c]                   write
 //   dy    f32 [n, c]                   read
 //   dx    f32 as x                     write    dy / (h * w); padding channels and halo are zero
-// Rows are summed each, then the rows' sums: short chains keep the rounding small. Forward: SIMT 0, a work-item per plane; SIMT 1, a
-// work-group of LSIZE per plane, LSIZE / BLOCK pixels side by side, merged in a tree. Gradient: SIMT 0, a work-item per stored row;
-// SIMT 1, per stored element.
+// Rows are summed each, then the rows' sums: short chains keep the rounding small. Forward: SIMT 0, a work-item per plane; SIMT
+// 1, a work-group of LSIZE per plane, LSIZE / BLOCK pixels side by side, merged in a tree. Gradient: SIMT 0, a work-item per
+// stored row; SIMT 1, per stored element.
 #ifndef LSIZE
 #define LSIZE 64 // a power of two, at least BLOCK
 #endif
@@ -14,9 +14,9 @@
 #endif
 
 #if SIMT
-__kernel __attribute__((reqd_work_group_size(LSIZE, 1, 1)))
-void pool_avg_fwd(EQ_IN(float, x), EQ_BUF(float, y), const int c, const int blocks, const int h, const int w, const int x_row,
-                  const int x_plane)
+__kernel __attribute__((reqd_work_group_size(LSIZE, 1, 1))) void pool_avg_fwd(EQ_IN(float, x), EQ_BUF(float, y), const int c,
+                                                                              const int blocks, const int h, const int w,
+                                                                              const int x_row, const int x_plane)
 {
     EQ_IN_PTR(float, x);
     EQ_PTR(float, y);
@@ -41,9 +41,9 @@ void pool_avg_fwd(EQ_IN(float, x), EQ_BUF(float, y), const int c, const int bloc
         y[(ulong)(plane / blocks) * c + channel] = sums[item] / ((float)h * (float)w);
 }
 #else
-__kernel __attribute__((reqd_work_group_size(1, 1, 1)))
-void pool_avg_fwd(EQ_IN(float, x), EQ_BUF(float, y), const int c, const int blocks, const int h, const int w, const int x_row,
-                  const int x_plane)
+__kernel __attribute__((reqd_work_group_size(1, 1, 1))) void pool_avg_fwd(EQ_IN(float, x), EQ_BUF(float, y), const int c,
+                                                                          const int blocks, const int h, const int w,
+                                                                          const int x_row, const int x_plane)
 {
     EQ_IN_PTR(float, x);
     EQ_PTR(float, y);
@@ -63,14 +63,14 @@ void pool_avg_fwd(EQ_IN(float, x), EQ_BUF(float, y), const int c, const int bloc
 }
 #endif
 
-__kernel
-void pool_avg_bwd(EQ_IN(float, dy), EQ_BUF(float, dx), const int planes, const int c, const int blocks, const int h, const int w,
-                  const int halo)
+__kernel void pool_avg_bwd(EQ_IN(float, dy), EQ_BUF(float, dx), const int planes, const int c, const int blocks, const int h,
+                           const int w, const int halo)
 {
     EQ_IN_PTR(float, dy);
     EQ_PTR(float, dx);
     const int width = (w + 2 * halo) * BLOCK, rows = h + 2 * halo, plane = (int)get_global_id(2);
-    const int y = (int)get_global_id(1) - halo, first = (int)get_global_id(0) * (SIMT ? 1 : width), end = SIMT ? first + 1 : width;
+    const int y = (int)get_global_id(1) - halo, first = (int)get_global_id(0) * (SIMT ? 1 : width),
+              end = SIMT ? first + 1 : width;
     if (plane >= planes || y >= h + halo || first >= width)
         return;
     const bool is_inside = y >= 0 && y < h;

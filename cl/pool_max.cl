@@ -7,9 +7,10 @@
 //   dx     f32 as x                       write    halo too: the sum of dy over the windows whose maximum is here, plus add
 // A plane is one block of channels of one image. *_row and *_plane are elements from a row, a plane to the next.
 // A NaN wins, the last of several.
-// SIMT 0: a work-item makes one stored row of the result, a block of channels at a time. SIMT 1: one stored element; dimension 0 runs
-// over a row's elements, channels fastest, so that neighbours touch neighbours. Dimension 1: rows, dimension 2: planes.
-// The gradient gathers, so no two work-items write one place and the order of its at most ceil(KH/SH) * ceil(KW/SW) terms is fixed.
+// SIMT 0: a work-item makes one stored row of the result, a block of channels at a time. SIMT 1: one stored element; dimension
+// 0 runs over a row's elements, channels fastest, so that neighbours touch neighbours. Dimension 1: rows, dimension 2: planes.
+// The gradient gathers, so no two work-items write one place and the order of its at most ceil(KH/SH) * ceil(KW/SW) terms is
+// fixed.
 #ifndef KH
 #define KH 3
 #define KW 3
@@ -44,17 +45,16 @@ typedef JOIN(int, BLOCK) index_t;
 #endif
 
 // Takes pixel (i, j) of x into the maximum so far.
-#define TAKE(i, j)                                                                                                          \
-    do {                                                                                                                    \
-        const value_t v_ = VALUE_LOAD(x + (i) * x_row + (j) * BLOCK);                                                     \
-        const index_t wins_ = isgreater(v_, best) | isnan(v_);                                                              \
-        best = CHOOSE(best, v_, wins_);                                                                                     \
-        place = CHOOSE(place, (index_t)((i) * iw + (j)), wins_);                                                            \
+#define TAKE(i, j)                                                \
+    do {                                                          \
+        const value_t v_ = VALUE_LOAD(x + (i)*x_row + (j)*BLOCK); \
+        const index_t wins_ = isgreater(v_, best) | isnan(v_);    \
+        best = CHOOSE(best, v_, wins_);                           \
+        place = CHOOSE(place, (index_t)((i)*iw + (j)), wins_);    \
     } while (0)
 
-__kernel
-void pool_max_fwd(EQ_IN(float, x), EQ_BUF(float, y), EQ_BUF(int, index), const int planes, const int ih, const int iw, const int x_row,
-                  const int x_plane, const int oh, const int ow, const int halo)
+__kernel void pool_max_fwd(EQ_IN(float, x), EQ_BUF(float, y), EQ_BUF(int, index), const int planes, const int ih, const int iw,
+                           const int x_row, const int x_plane, const int oh, const int ow, const int halo)
 {
     EQ_IN_PTR(float, x);
     EQ_PTR(float, y);
@@ -105,17 +105,17 @@ static inline value_t gather(__global const float *dy, __global const int *index
     return sum;
 }
 
-__kernel
-void pool_max_bwd(EQ_IN(float, dy), EQ_IN(int, index), EQ_BUF(const float, add), EQ_BUF(float, dx), const int planes, const int ih,
-                  const int iw, const int halo, const int oh, const int ow, const int dy_row, const int dy_plane, const int add_row,
-                  const int add_plane, const int has_add)
+__kernel void pool_max_bwd(EQ_IN(float, dy), EQ_IN(int, index), EQ_BUF(const float, add), EQ_BUF(float, dx), const int planes,
+                           const int ih, const int iw, const int halo, const int oh, const int ow, const int dy_row,
+                           const int dy_plane, const int add_row, const int add_plane, const int has_add)
 {
     EQ_IN_PTR(float, dy);
     EQ_IN_PTR(int, index);
     EQ_PTR(const float, add);
     EQ_PTR(float, dx);
     const int width = (iw + 2 * halo) * BLOCK, rows = ih + 2 * halo, plane = (int)get_global_id(2);
-    const int iy = (int)get_global_id(1) - halo, first = (int)get_global_id(0) * (SIMT ? 1 : width), lane = SIMT ? first % BLOCK : 0;
+    const int iy = (int)get_global_id(1) - halo, first = (int)get_global_id(0) * (SIMT ? 1 : width),
+              lane = SIMT ? first % BLOCK : 0;
     if (plane >= planes || iy >= ih + halo || first >= width)
         return;
     dy += (ulong)plane * dy_plane + lane;

@@ -1,6 +1,6 @@
 // Stochastic gradient descent with momentum and weight decay, by PyTorch's rule.
 //   grad      f32 [elems]    read
-//   hyper     f32 [3]        read          rate, momentum, weight decay: a buffer, so that a schedule changes no kernel argument
+//   hyper     f32 [3]        read          rate, momentum, weight decay: in memory, so that a schedule changes no argument
 //   weight    f32 [elems]    read, write
 //   velocity  f32 [elems]    read, write
 //       g = grad + decay * weight;  velocity = momentum * velocity + g;  weight -= rate * velocity
@@ -9,9 +9,8 @@
 #define CHUNK 1
 #endif
 
-__kernel
-void sgd_step(EQ_IN(float, grad), EQ_IN(float, hyper), __global float *restrict weight_base, const ulong weight_at,
-              __global float *restrict velocity_base, const ulong velocity_at, const int elems)
+__kernel void sgd_step(EQ_IN(float, grad), EQ_IN(float, hyper), __global float *restrict weight_base, const ulong weight_at,
+                       __global float *restrict velocity_base, const ulong velocity_at, const int elems)
 {
     EQ_IN_PTR(float, grad);
     EQ_IN_PTR(float, hyper);

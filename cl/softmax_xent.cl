@@ -39,9 +39,10 @@ static inline float merge_sum(__local float *part, float value)
     return part[0];
 }
 
-__kernel __attribute__((reqd_work_group_size(LSIZE, 1, 1)))
-void softmax_xent_fwd(EQ_IN(float, logits), EQ_IN(int, labels), EQ_BUF(float, loss), EQ_BUF(float, dlogits), const int n, const int k,
-                      const float on, const float off)
+__kernel __attribute__((reqd_work_group_size(LSIZE, 1, 1))) void softmax_xent_fwd(EQ_IN(float, logits), EQ_IN(int, labels),
+                                                                                  EQ_BUF(float, loss), EQ_BUF(float, dlogits),
+                                                                                  const int n, const int k, const float on,
+                                                                                  const float off)
 {
     EQ_IN_PTR(float, logits);
     EQ_IN_PTR(int, labels);

@@ -8,12 +8,14 @@ static eq_status shape(struct eq_call *call)
     const struct eq_tensor *a = &call->input[0], *b = &call->input[1];
     char text[2][64];
     EQ_TRY(eq_tensor_check(a));
-    EQ_REQUIRE(a->dtype == EQ_F32 && b->dtype == EQ_F32 && a->form == b->form && a->n == b->n && a->c == b->c && a->h == b->h && a->w == b->w &&
-                   a->block == b->block && a->block_in == b->block_in, EQ_ERR_SHAPE,
-               "add: %s %s in blocks of %d and %s %s in blocks of %d: they must be f32 and alike", eq_dtype_name(a->dtype),
-               eq_tensor_shape_text(a, text[0]), a->block, eq_dtype_name(b->dtype), eq_tensor_shape_text(b, text[1]), b->block);
-    EQ_REQUIRE(eq_tensor_elems(a) <= INT_MAX - EQ_FLAT_CHUNK && eq_tensor_elems(b) <= INT_MAX - EQ_FLAT_CHUNK, EQ_ERR_UNSUPPORTED,
-               "add: tensors of %zu elements; this version takes up to %d", eq_tensor_elems(a), INT_MAX - EQ_FLAT_CHUNK);
+    EQ_REQUIRE(a->dtype == EQ_F32 && b->dtype == EQ_F32 && a->form == b->form && a->n == b->n && a->c == b->c && a->h == b->h &&
+                   a->w == b->w && a->block == b->block && a->block_in == b->block_in,
+               EQ_ERR_SHAPE, "add: %s %s in blocks of %d and %s %s in blocks of %d: they must be f32 and alike",
+               eq_dtype_name(a->dtype), eq_tensor_shape_text(a, text[0]), a->block, eq_dtype_name(b->dtype),
+               eq_tensor_shape_text(b, text[1]), b->block);
+    EQ_REQUIRE(eq_tensor_elems(a) <= INT_MAX - EQ_FLAT_CHUNK && eq_tensor_elems(b) <= INT_MAX - EQ_FLAT_CHUNK,
+               EQ_ERR_UNSUPPORTED, "add: tensors of %zu elements; this version takes up to %d", eq_tensor_elems(a),
+               INT_MAX - EQ_FLAT_CHUNK);
     call->num_outputs = 1;
     call->output[0] = *a;
     call->output[0].halo = 0;
@@ -40,11 +42,13 @@ static eq_status emit_rows(struct eq_list *list, const struct eq_call *call, con
     const int block = call->output[0].block, chunk = eq_flat_chunk(call->target);
     const struct eq_options options = eq_options_format("-DCHUNK=%d", chunk);
     struct eq_launch launch = { .source = "add", .options = options.text, .kernel = "add_rows", .cost = cost(call) };
-    launch.range = eq_range_3d((const size_t[]){ (size_t)((y.row + chunk - 1) / chunk), (size_t)(y.h + 2 * y.halo), (size_t)y.planes },
-                               (const size_t[]){ chunk > 1 ? 1 : 64, 1, 1 });
+    launch.range =
+        eq_range_3d((const size_t[]){ (size_t)((y.row + chunk - 1) / chunk), (size_t)(y.h + 2 * y.halo), (size_t)y.planes },
+                    (const size_t[]){ chunk > 1 ? 1 : 64, 1, 1 });
     return eq_list_kernel(list, &launch,
-        EQ_ARGS(EQ_REF(a.origin), EQ_REF(b.origin), EQ_REF(y.at), EQ_I32(y.planes), EQ_I32(y.h), EQ_I32(y.w * block), EQ_I32(y.halo),
-                EQ_I32(block), EQ_I32(a.row), EQ_I32(a.plane), EQ_I32(b.row), EQ_I32(b.plane)));
+                          EQ_ARGS(EQ_REF(a.origin), EQ_REF(b.origin), EQ_REF(y.at), EQ_I32(y.planes), EQ_I32(y.h),
+                                  EQ_I32(y.w * block), EQ_I32(y.halo), EQ_I32(block), EQ_I32(a.row), EQ_I32(a.plane),
+                                  EQ_I32(b.row), EQ_I32(b.plane)));
 }
 
 static eq_status emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out)
@@ -56,9 +60,14 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
     const struct eq_options options = eq_options_format("-DCHUNK=%d -DIN_PLACE=%d", eq_flat_chunk(call->target), is_in_place);
     const size_t elems = eq_tensor_elems(y);
     const struct eq_launch launch = {
-        .source = "add", .options = options.text, .kernel = "add_flat", .range = eq_flat_range(call->target, elems, 1), .cost = cost(call),
+        .source = "add",
+        .options = options.text,
+        .kernel = "add_flat",
+        .range = eq_flat_range(call->target, elems, 1),
+        .cost = cost(call),
     };
-    return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(is_in_place ? EQ_REF_NONE : in[0]), EQ_REF(in[1]), EQ_REF(out[0]), EQ_I32(elems)));
+    return eq_list_kernel(list, &launch,
+                          EQ_ARGS(EQ_REF(is_in_place ? EQ_REF_NONE : in[0]), EQ_REF(in[1]), EQ_REF(out[0]), EQ_I32(elems)));
 }
 
 static eq_status gradient(const struct eq_call *call, struct eq_tape *tape)

@@ -1,8 +1,8 @@
 // Pictures into network input: see image.h.
 //
-// What a turn needs is one block of words: a header with the number of jobs, the jobs (JOB_WORDS each), the tables of weights, the boxes'
-// pixels. It is put together in host memory and goes to the device in one write. There are two blocks of host memory in turn, so that one
-// can be on its way while the next is filled; on the device one is enough, because the queue is in order.
+// What a turn needs is one block of words: a header with the number of jobs, the jobs (JOB_WORDS each), the tables of weights,
+// the boxes' pixels. It is put together in host memory and goes to the device in one write. There are two blocks of host memory
+// in turn, so that one can be on its way while the next is filled; on the device one is enough, because the queue is in order.
 // Rejected: weights by the kernel in float, which round differently from Pillow's in one pixel of a hundred.
 #include "op/image.h"
 
@@ -13,7 +13,18 @@
 #include <string.h>
 
 enum { BITS = 22, GROUP = 64 };
-enum { JOB_PIXELS, JOB_STRIDE, JOB_COLUMNS, JOB_ROWS, JOB_COLUMN, JOB_ROW, JOB_IMAGE, JOB_SCALE, JOB_SHIFT = 10, JOB_WORDS = 16 }; // as in cl/image.cl
+enum {
+    JOB_PIXELS,
+    JOB_STRIDE,
+    JOB_COLUMNS,
+    JOB_ROWS,
+    JOB_COLUMN,
+    JOB_ROW,
+    JOB_IMAGE,
+    JOB_SCALE,
+    JOB_SHIFT = 10,
+    JOB_WORDS = 16
+}; // as in cl/image.cl
 static const size_t DEFAULT_BYTES = (size_t)256 << 20;
 
 // ---- jobs
@@ -33,7 +44,9 @@ static int round_even(double value)
 
 static struct eq_image_job whole(int height, int width)
 {
-    return (struct eq_image_job){ .height = height, .width = width, .box_h = height, .box_w = width, .resize_h = height, .resize_w = width };
+    return (struct eq_image_job){
+        .height = height, .width = width, .box_h = height, .box_w = width, .resize_h = height, .resize_w = width
+    };
 }
 
 // Shorter side to `side`, the other one in proportion, rounded down.
@@ -60,7 +73,8 @@ void eq_image_job_random(struct eq_image_job *job, int height, int width, int si
     job->is_flipped = eq_random_unit(key, 0) < 0.5;
     for (uint64_t attempt = 0; attempt < 10; attempt++) {
         const uint64_t at = 1 + 4 * attempt;
-        const double target = area * (0.08 + 0.92 * eq_random_unit(key, at)), ratio = exp(low + (high - low) * eq_random_unit(key, at + 1));
+        const double target = area * (0.08 + 0.92 * eq_random_unit(key, at)),
+                     ratio = exp(low + (high - low) * eq_random_unit(key, at + 1));
         const int w = round_even(sqrt(target * ratio)), h = round_even(sqrt(target / ratio));
         if (w < 1 || h < 1 || w > width || h > height)
             continue;
@@ -91,7 +105,9 @@ void eq_image_job_padded(struct eq_image_job *job, int height, int width, int si
 void eq_image_colour(float colour[3], uint64_t key)
 {
     static const double values[3] = { 0.2175, 0.0188, 0.0045 };
-    static const double rows[3][3] = { { 0.4009, 0.7192, -0.5675 }, { -0.8140, -0.0045, -0.5808 }, { 0.4203, -0.6948, -0.5836 } };
+    static const double rows[3][3] = { { 0.4009, 0.7192, -0.5675 },
+                                       { -0.8140, -0.0045, -0.5808 },
+                                       { 0.4203, -0.6948, -0.5836 } };
     double q[3] = { 0, 0, 0 };
     for (uint64_t i = 0; i < 3; i++)
         for (int c = 0; c < 3; c++)
@@ -132,7 +148,8 @@ static int entry_words(const struct axis *axis)
 // Entry of output pixel `at` of the resized box, as Pillow's precompute_coeffs() and normalize_coeffs_8bpc() make it.
 static void make_entry(const struct axis *axis, int at, int32_t *entry)
 {
-    const double scale = (double)axis->source / axis->resized, support = support_of(axis), centre = (at + 0.5) * scale, narrow = 1 / support;
+    const double scale = (double)axis->source / axis->resized, support = support_of(axis), centre = (at + 0.5) * scale,
+                 narrow = 1 / support;
     entry[0] = entry[1] = 0;
     if (at < 0 || at >= axis->resized)
         return;
@@ -151,7 +168,8 @@ static void make_entry(const struct axis *axis, int at, int32_t *entry)
 static void make_table(const struct axis *axis, int32_t *table)
 {
     for (int i = 0; i < axis->size; i++)
-        make_entry(axis, axis->crop + (axis->is_flipped ? axis->size - 1 - i : i), table + (size_t)i * (size_t)entry_words(axis));
+        make_entry(axis, axis->crop + (axis->is_flipped ? axis->size - 1 - i : i),
+                   table + (size_t)i * (size_t)entry_words(axis));
 }
 
 // ---- batches
@@ -186,10 +204,10 @@ static eq_status check_job(const struct eq_image_job *job, int number)
 {
     EQ_REQUIRE(job->height >= 1 && job->width >= 1 && job->resize_h >= 1 && job->resize_w >= 1, EQ_ERR_SHAPE,
                "image %d: %d x %d pixels resized to %d x %d", number, job->height, job->width, job->resize_h, job->resize_w);
-    EQ_REQUIRE(job->box_y >= 0 && job->box_x >= 0 && job->box_h >= 1 && job->box_w >= 1 && job->box_h <= job->height - job->box_y &&
-                   job->box_w <= job->width - job->box_x, EQ_ERR_SHAPE,
-               "image %d: the box of %d x %d pixels at (%d, %d) is not inside of the picture's %d x %d", number, job->box_h, job->box_w,
-               job->box_y, job->box_x, job->height, job->width);
+    EQ_REQUIRE(job->box_y >= 0 && job->box_x >= 0 && job->box_h >= 1 && job->box_w >= 1 &&
+                   job->box_h <= job->height - job->box_y && job->box_w <= job->width - job->box_x,
+               EQ_ERR_SHAPE, "image %d: the box of %d x %d pixels at (%d, %d) is not inside of the picture's %d x %d", number,
+               job->box_h, job->box_w, job->box_y, job->box_x, job->height, job->width);
     EQ_REQUIRE(job->pixels, EQ_ERR_ARGUMENT, "image %d has no pixels", number);
     return EQ_OK;
 }
@@ -219,11 +237,13 @@ static eq_status grow_device(struct eq_image_batch *batch, size_t words)
     EQ_TRY(eq_list_label(batch->list, "images"));
     const size_t size = (size_t)p->size, num = (size_t)p->num;
     const struct eq_launch launch = {
-        .source = "image", .kernel = "image_fwd",
+        .source = "image",
+        .kernel = "image_fwd",
         .range = eq_range_3d((const size_t[]){ size, size, num }, (const size_t[]){ GROUP, 1, 1 }),
         .cost = { 0, 4.0 * ((double)words + 3.0 * (double)(num * size * size)) },
     };
-    const eq_status status = eq_list_kernel(batch->list, &launch, EQ_ARGS(EQ_REF(eq_ref_at(batch->buffer, 0)), EQ_REF(p->output), EQ_I32(size)));
+    const eq_status status =
+        eq_list_kernel(batch->list, &launch, EQ_ARGS(EQ_REF(eq_ref_at(batch->buffer, 0)), EQ_REF(p->output), EQ_I32(size)));
     if (status != EQ_OK)
         eq_list_destroy(&batch->list);
     return status;
@@ -236,7 +256,8 @@ static void store_float(int32_t *word, double value)
 }
 
 // Writes the job, its tables at word `at` and the pixels behind them; returns the word after them.
-static size_t fill_job(const struct eq_image_batch *batch, const struct eq_image_job *job, int image, int32_t *words, int32_t *to, size_t at)
+static size_t fill_job(const struct eq_image_batch *batch, const struct eq_image_job *job, int image, int32_t *words,
+                       int32_t *to, size_t at)
 {
     const struct eq_image_batch_params *p = &batch->params;
     const struct axis columns = columns_of(job, p->size), rows = rows_of(job, p->size);
@@ -294,17 +315,19 @@ eq_status eq_image_batch_run(struct eq_image_batch *batch, const struct eq_image
                 break;
             words += more;
         }
-        EQ_REQUIRE(words <= INT_MAX / sizeof(int32_t), EQ_ERR_UNSUPPORTED, "images of %zu bytes at a time; this version takes up to %d",
-                   words * sizeof(int32_t), INT_MAX);
+        EQ_REQUIRE(words <= INT_MAX / sizeof(int32_t), EQ_ERR_UNSUPPORTED,
+                   "images of %zu bytes at a time; this version takes up to %d", words * sizeof(int32_t), INT_MAX);
         EQ_TRY(run_turn(batch, jobs, first, last - first, words));
     }
     return EQ_OK;
 }
 
-eq_status eq_image_batch_create(struct eq_device *device, const struct eq_image_batch_params *params, struct eq_image_batch **batch)
+eq_status eq_image_batch_create(struct eq_device *device, const struct eq_image_batch_params *params,
+                                struct eq_image_batch **batch)
 {
     *batch = NULL;
-    EQ_REQUIRE(params->num >= 1 && params->size >= 1, EQ_ERR_ARGUMENT, "a batch of %d images of side %d", params->num, params->size);
+    EQ_REQUIRE(params->num >= 1 && params->size >= 1, EQ_ERR_ARGUMENT, "a batch of %d images of side %d", params->num,
+               params->size);
     for (int c = 0; c < 3; c++)
         EQ_REQUIRE(params->deviation[c] > 0, EQ_ERR_ARGUMENT, "channel %d has a deviation of %g: it must be above 0", c,
                    (double)params->deviation[c]);

@@ -6,10 +6,10 @@
 static eq_status check(const char *name, const struct eq_tensor *blocked)
 {
     EQ_TRY(eq_planes_check(name, blocked));
-    EQ_REQUIRE(eq_dtype_bytes(blocked->dtype) == 4, EQ_ERR_UNSUPPORTED, "%s: a tensor of type %s; elements must have 4 bytes", name,
-               eq_dtype_name(blocked->dtype));
-    EQ_REQUIRE((int64_t)blocked->n * blocked->c <= INT_MAX / 64, EQ_ERR_UNSUPPORTED, "%s: %d images of %d channels are too many", name,
-               blocked->n, blocked->c);
+    EQ_REQUIRE(eq_dtype_bytes(blocked->dtype) == 4, EQ_ERR_UNSUPPORTED, "%s: a tensor of type %s; elements must have 4 bytes",
+               name, eq_dtype_name(blocked->dtype));
+    EQ_REQUIRE((int64_t)blocked->n * blocked->c <= INT_MAX / 64, EQ_ERR_UNSUPPORTED,
+               "%s: %d images of %d channels are too many", name, blocked->n, blocked->c);
     return EQ_OK;
 }
 
@@ -19,8 +19,11 @@ static eq_status append(struct eq_list *list, const char *kernel, const struct e
     const bool is_simt = eq_list_target(list)->family == EQ_FAMILY_SIMT;
     const struct eq_options options = eq_options_format("-DSIMT=%d -DBLOCK=%d", is_simt, blocked->block);
     const struct eq_launch launch = {
-        .source = "layout", .options = options.text, .kernel = kernel,
-        .range = eq_range_3d((const size_t[]){ is_simt ? global[0] : 1, global[1], global[2] }, (const size_t[]){ is_simt ? 64 : 1, 1, 1 }),
+        .source = "layout",
+        .options = options.text,
+        .kernel = kernel,
+        .range = eq_range_3d((const size_t[]){ is_simt ? global[0] : 1, global[1], global[2] },
+                             (const size_t[]){ is_simt ? 64 : 1, 1, 1 }),
         .cost = { 0, 8.0 * (double)eq_tensor_logical(blocked) },
     };
     return eq_list_kernel(list, &launch, args, num_args);
@@ -32,11 +35,12 @@ eq_status eq_layout_pack_emit(struct eq_list *list, const struct eq_tensor *bloc
     const struct eq_planes p = eq_planes(blocked, stored);
     const size_t global[] = { (size_t)p.row, (size_t)(p.h + 2 * p.halo), (size_t)p.planes };
     return append(list, "layout_pack", blocked, global,
-                  EQ_ARGS(EQ_REF(plain), EQ_REF(p.at), EQ_I32(p.planes), EQ_I32(blocked->c), EQ_I32(eq_tensor_blocks(blocked)), EQ_I32(p.h),
-                          EQ_I32(p.w), EQ_I32(p.halo)));
+                  EQ_ARGS(EQ_REF(plain), EQ_REF(p.at), EQ_I32(p.planes), EQ_I32(blocked->c), EQ_I32(eq_tensor_blocks(blocked)),
+                          EQ_I32(p.h), EQ_I32(p.w), EQ_I32(p.halo)));
 }
 
-eq_status eq_layout_unpack_emit(struct eq_list *list, const struct eq_tensor *blocked, struct eq_ref stored, struct eq_ref plain)
+eq_status eq_layout_unpack_emit(struct eq_list *list, const struct eq_tensor *blocked, struct eq_ref stored,
+                                struct eq_ref plain)
 {
     EQ_TRY(check("layout_unpack", blocked));
     const struct eq_planes p = eq_planes(blocked, stored);

@@ -7,8 +7,8 @@ static eq_status check_rows(const char *name, const char *what, const struct eq_
 {
     char text[64];
     EQ_TRY(eq_tensor_check(t));
-    EQ_REQUIRE(t->form == EQ_FORM_PLAIN && t->dtype == EQ_F32 && t->h == 1 && t->w == 1, EQ_ERR_SHAPE, "%s: %s is %s %s, not plain f32 rows",
-               name, what, eq_dtype_name(t->dtype), eq_tensor_shape_text(t, text));
+    EQ_REQUIRE(t->form == EQ_FORM_PLAIN && t->dtype == EQ_F32 && t->h == 1 && t->w == 1, EQ_ERR_SHAPE,
+               "%s: %s is %s %s, not plain f32 rows", name, what, eq_dtype_name(t->dtype), eq_tensor_shape_text(t, text));
     return EQ_OK;
 }
 
@@ -17,7 +17,8 @@ static eq_status check(const char *name, const struct eq_call *call)
     const struct eq_tensor *x = &call->input[X], *w = &call->input[W];
     EQ_TRY(check_rows(name, "the input", x));
     EQ_TRY(check_rows(name, "the weight", w));
-    EQ_REQUIRE(w->c == x->c, EQ_ERR_SHAPE, "%s: the input has %d channels, the weight [%d, %d] takes %d", name, x->c, w->n, w->c, w->c);
+    EQ_REQUIRE(w->c == x->c, EQ_ERR_SHAPE, "%s: the input has %d channels, the weight [%d, %d] takes %d", name, x->c, w->n,
+               w->c, w->c);
     return EQ_OK;
 }
 
@@ -42,9 +43,14 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
 {
     const int n = call->input[X].n, c = call->input[X].c, k = call->input[W].n;
     const struct eq_launch bias = {
-        .source = "linear", .kernel = "linear_bias", .range = eq_range_1d((size_t)k, GROUP), .cost = { 0, 4.0 * ((double)n * k + k) },
+        .source = "linear",
+        .kernel = "linear_bias",
+        .range = eq_range_1d((size_t)k, GROUP),
+        .cost = { 0, 4.0 * ((double)n * k + k) },
     };
-    const struct eq_gemm product = { .m = n, .n = k, .k = c, .transpose_b = true, .alpha = 1, .beta = 1, .lda = c, .ldb = c, .ldc = k };
+    const struct eq_gemm product = {
+        .m = n, .n = k, .k = c, .transpose_b = true, .alpha = 1, .beta = 1, .lda = c, .ldb = c, .ldc = k
+    };
     EQ_TRY(eq_list_kernel(list, &bias, EQ_ARGS(EQ_REF(in[B]), EQ_REF(out[0]), EQ_I32(n), EQ_I32(k))));
     return eq_list_gemm(list, &product, in[X], in[W], out[0]);
 }
@@ -78,7 +84,8 @@ static eq_status grad_shape(struct eq_call *call)
     const struct eq_tensor *x = &call->input[X], *w = &call->input[W], *dy = &call->input[DY];
     EQ_TRY(check("linear_grad", call));
     EQ_TRY(check_rows("linear_grad", "the gradient", dy));
-    EQ_REQUIRE(dy->n == x->n && dy->c == w->n, EQ_ERR_SHAPE, "linear_grad: the gradient is [%d, %d], not [%d, %d]", dy->n, dy->c, x->n, w->n);
+    EQ_REQUIRE(dy->n == x->n && dy->c == w->n, EQ_ERR_SHAPE, "linear_grad: the gradient is [%d, %d], not [%d, %d]", dy->n,
+               dy->c, x->n, w->n);
     call->num_outputs = 3;
     call->output[0] = *x;
     call->output[1] = *w;
@@ -98,7 +105,10 @@ static eq_status grad_emit(struct eq_list *list, const struct eq_call *call, con
     const struct eq_gemm dx = { .m = n, .n = c, .k = k, .alpha = 1, .lda = k, .ldb = c, .ldc = c };
     const struct eq_gemm dw = { .m = k, .n = c, .k = n, .transpose_a = true, .alpha = 1, .lda = k, .ldb = c, .ldc = c };
     const struct eq_launch db = {
-        .source = "linear", .kernel = "linear_bias_grad", .range = eq_range_1d((size_t)k, GROUP), .cost = { (double)n * k, 4.0 * ((double)n * k + k) },
+        .source = "linear",
+        .kernel = "linear_bias_grad",
+        .range = eq_range_1d((size_t)k, GROUP),
+        .cost = { (double)n * k, 4.0 * ((double)n * k + k) },
     };
     EQ_TRY(eq_list_gemm(list, &dx, in[DY], in[W], out[0]));
     EQ_TRY(eq_list_gemm(list, &dw, in[DY], in[X], out[1]));

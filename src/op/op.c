@@ -34,8 +34,14 @@ struct eq_range eq_flat_range(const struct eq_target *target, size_t elems, size
 struct eq_planes eq_planes(const struct eq_tensor *tensor, struct eq_ref ref)
 {
     return (struct eq_planes){
-        .at = ref, .origin = eq_ref_plus(ref, eq_tensor_origin(tensor)), .planes = tensor->n * eq_tensor_blocks(tensor),
-        .h = tensor->h, .w = tensor->w, .halo = tensor->halo, .row = (int)eq_tensor_row(tensor), .plane = (int)eq_tensor_plane(tensor),
+        .at = ref,
+        .origin = eq_ref_plus(ref, eq_tensor_origin(tensor)),
+        .planes = tensor->n * eq_tensor_blocks(tensor),
+        .h = tensor->h,
+        .w = tensor->w,
+        .halo = tensor->halo,
+        .row = (int)eq_tensor_row(tensor),
+        .plane = (int)eq_tensor_plane(tensor),
     };
 }
 
@@ -45,8 +51,8 @@ eq_status eq_planes_check(const char *op, const struct eq_tensor *tensor)
     EQ_TRY(eq_tensor_check(tensor));
     EQ_REQUIRE(tensor->form == EQ_FORM_BLOCKED, EQ_ERR_SHAPE, "%s: a tensor of shape %s is not in blocks of channels", op,
                eq_tensor_shape_text(tensor, text));
-    EQ_REQUIRE(eq_tensor_plane(tensor) <= INT_MAX && (size_t)tensor->n * (size_t)eq_tensor_blocks(tensor) <= INT_MAX / 64, EQ_ERR_UNSUPPORTED,
-               "%s: a tensor of shape %s has planes of %zu elements; this version takes up to %d", op, eq_tensor_shape_text(tensor, text),
-               eq_tensor_plane(tensor), INT_MAX);
+    EQ_REQUIRE(eq_tensor_plane(tensor) <= INT_MAX && (size_t)tensor->n * (size_t)eq_tensor_blocks(tensor) <= INT_MAX / 64,
+               EQ_ERR_UNSUPPORTED, "%s: a tensor of shape %s has planes of %zu elements; this version takes up to %d", op,
+               eq_tensor_shape_text(tensor, text), eq_tensor_plane(tensor), INT_MAX);
     return EQ_OK;
 }

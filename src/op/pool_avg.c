@@ -7,7 +7,8 @@ static eq_status check(const char *name, const struct eq_target *target, const s
 {
     EQ_TRY(eq_planes_check(name, x));
     EQ_REQUIRE(x->block == target->block && x->dtype == EQ_F32, EQ_ERR_UNSUPPORTED,
-               "%s: the input is %s in blocks of %d channels, not f32 in blocks of %d", name, eq_dtype_name(x->dtype), x->block, target->block);
+               "%s: the input is %s in blocks of %d channels, not f32 in blocks of %d", name, eq_dtype_name(x->dtype), x->block,
+               target->block);
     return EQ_OK;
 }
 
@@ -37,12 +38,16 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
     const struct eq_options options = options_of(call->target);
     const size_t group = call->target->family == EQ_FAMILY_SIMT ? GROUP : 1;
     const struct eq_launch launch = {
-        .source = "pool_avg", .options = options.text, .kernel = "pool_avg_fwd", .range = eq_range_1d((size_t)x.planes * group, group),
+        .source = "pool_avg",
+        .options = options.text,
+        .kernel = "pool_avg_fwd",
+        .range = eq_range_1d((size_t)x.planes * group, group),
         .cost = cost(call),
     };
-    return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(x.origin), EQ_REF(out[0]), EQ_I32(call->input[0].c),
-                                                 EQ_I32(eq_tensor_blocks(&call->input[0])), EQ_I32(x.h), EQ_I32(x.w), EQ_I32(x.row),
-                                                 EQ_I32(x.plane)));
+    return eq_list_kernel(list, &launch,
+                          EQ_ARGS(EQ_REF(x.origin), EQ_REF(out[0]), EQ_I32(call->input[0].c),
+                                  EQ_I32(eq_tensor_blocks(&call->input[0])), EQ_I32(x.h), EQ_I32(x.w), EQ_I32(x.row),
+                                  EQ_I32(x.plane)));
 }
 
 static eq_status gradient(const struct eq_call *call, struct eq_tape *tape)
@@ -71,7 +76,8 @@ static eq_status grad_shape(struct eq_call *call)
     const struct eq_tensor *dy = &call->input[0];
     char text[64];
     EQ_REQUIRE(dy->form == EQ_FORM_PLAIN && dy->dtype == EQ_F32 && dy->h == 1 && dy->w == 1, EQ_ERR_SHAPE,
-               "pool_avg_grad: the gradient is %s %s, not f32 [n, c]", eq_dtype_name(dy->dtype), eq_tensor_shape_text(dy, text));
+               "pool_avg_grad: the gradient is %s %s, not f32 [n, c]", eq_dtype_name(dy->dtype),
+               eq_tensor_shape_text(dy, text));
     EQ_REQUIRE(a->h >= 1 && a->w >= 1, EQ_ERR_ARGUMENT, "pool_avg_grad: an image of %d x %d pixels", a->h, a->w);
     call->num_outputs = 1;
     call->output[0] = eq_tensor_blocked(dy->n, dy->c, a->h, a->w, call->target->block, 0);
@@ -91,11 +97,15 @@ static eq_status grad_emit(struct eq_list *list, const struct eq_call *call, con
     const bool is_simt = call->target->family == EQ_FAMILY_SIMT;
     const size_t rows = (size_t)(dx.h + 2 * dx.halo), planes = (size_t)dx.planes, width = is_simt ? (size_t)dx.row : 1;
     const struct eq_launch launch = {
-        .source = "pool_avg", .options = options.text, .kernel = "pool_avg_bwd",
-        .range = eq_range_3d((const size_t[]){ width, rows, planes }, (const size_t[]){ is_simt ? GROUP : 1, 1, 1 }), .cost = grad_cost(call),
+        .source = "pool_avg",
+        .options = options.text,
+        .kernel = "pool_avg_bwd",
+        .range = eq_range_3d((const size_t[]){ width, rows, planes }, (const size_t[]){ is_simt ? GROUP : 1, 1, 1 }),
+        .cost = grad_cost(call),
     };
-    return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(in[0]), EQ_REF(dx.at), EQ_I32(dx.planes), EQ_I32(call->output[0].c),
-                                                 EQ_I32(eq_tensor_blocks(&call->output[0])), EQ_I32(dx.h), EQ_I32(dx.w), EQ_I32(dx.halo)));
+    return eq_list_kernel(list, &launch,
+                          EQ_ARGS(EQ_REF(in[0]), EQ_REF(dx.at), EQ_I32(dx.planes), EQ_I32(call->output[0].c),
+                                  EQ_I32(eq_tensor_blocks(&call->output[0])), EQ_I32(dx.h), EQ_I32(dx.w), EQ_I32(dx.halo)));
 }
 
 const struct eq_op eq_op_pool_avg_grad = {

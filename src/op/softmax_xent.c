@@ -1,4 +1,5 @@
-// Softmax with cross entropy and label smoothing. The forward pass makes the logits' gradient as well: it has everything at hand.
+// Softmax with cross entropy and label smoothing. The forward pass makes the logits' gradient as well: it has everything at
+// hand.
 #include "op/op.h"
 
 enum { LOGITS = 0, LABELS = 1, LOSS = 0, DLOGITS = 1, GROUP = 64 }; // GROUP: LSIZE of the kernel
@@ -11,13 +12,13 @@ static eq_status shape(struct eq_call *call)
     EQ_TRY(eq_tensor_check(x));
     EQ_REQUIRE(x->form == EQ_FORM_PLAIN && x->dtype == EQ_F32 && x->h == 1 && x->w == 1, EQ_ERR_SHAPE,
                "softmax_xent: the logits are %s %s, not f32 [n, k]", eq_dtype_name(x->dtype), eq_tensor_shape_text(x, text));
-    EQ_REQUIRE(labels->form == EQ_FORM_PLAIN && labels->dtype == EQ_I32 && eq_tensor_logical(labels) == (size_t)x->n, EQ_ERR_SHAPE,
-               "softmax_xent: %zu labels of type %s for %d rows of logits; they must be i32", eq_tensor_logical(labels),
-               eq_dtype_name(labels->dtype), x->n);
+    EQ_REQUIRE(labels->form == EQ_FORM_PLAIN && labels->dtype == EQ_I32 && eq_tensor_logical(labels) == (size_t)x->n,
+               EQ_ERR_SHAPE, "softmax_xent: %zu labels of type %s for %d rows of logits; they must be i32",
+               eq_tensor_logical(labels), eq_dtype_name(labels->dtype), x->n);
     EQ_REQUIRE(a->smoothing >= 0 && a->smoothing < 1, EQ_ERR_ARGUMENT, "softmax_xent: smoothing is %g, it must be in [0, 1)",
                (double)a->smoothing);
-    EQ_REQUIRE(a->smoothing == 0 || x->c > 1, EQ_ERR_SHAPE, "softmax_xent: smoothing %g spreads over the other classes, but there is %d class",
-               (double)a->smoothing, x->c);
+    EQ_REQUIRE(a->smoothing == 0 || x->c > 1, EQ_ERR_SHAPE,
+               "softmax_xent: smoothing %g spreads over the other classes, but there is %d class", (double)a->smoothing, x->c);
     call->num_outputs = 2;
     call->output[LOSS] = eq_tensor_plain(EQ_F32, x->n, 1, 1, 1);
     call->output[DLOGITS] = *x;
@@ -37,11 +38,15 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
     const double off = k > 1 ? (double)a->smoothing / (k - 1) : 0;
     const struct eq_options options = eq_options_format("-DLSIZE=%d", GROUP);
     const struct eq_launch launch = {
-        .source = "softmax_xent", .options = options.text, .kernel = "softmax_xent_fwd", .range = eq_range_1d((size_t)n * GROUP, GROUP),
+        .source = "softmax_xent",
+        .options = options.text,
+        .kernel = "softmax_xent_fwd",
+        .range = eq_range_1d((size_t)n * GROUP, GROUP),
         .cost = cost(call),
     };
-    return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(in[LOGITS]), EQ_REF(in[LABELS]), EQ_REF(out[LOSS]), EQ_REF(out[DLOGITS]), EQ_I32(n),
-                                                 EQ_I32(k), EQ_F32(1.0 - (double)a->smoothing), EQ_F32(off)));
+    return eq_list_kernel(list, &launch,
+                          EQ_ARGS(EQ_REF(in[LOGITS]), EQ_REF(in[LABELS]), EQ_REF(out[LOSS]), EQ_REF(out[DLOGITS]), EQ_I32(n),
+                                  EQ_I32(k), EQ_F32(1.0 - (double)a->smoothing), EQ_F32(off)));
 }
 
 // The loss is where differentiation starts: its own gradient is not asked for.

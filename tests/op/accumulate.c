@@ -10,7 +10,10 @@ static const struct {
     float scale;
     bool is_tiny;
 } cases[] = {
-    { "one", 1, 1, true }, { "odd", 131, 0.25f, true }, { "third", 64, 1.0f / 3, true }, { "several chunks", 4099, 0.5f, false },
+    { "one", 1, 1, true },
+    { "odd", 131, 0.25f, true },
+    { "third", 64, 1.0f / 3, true },
+    { "several chunks", 4099, 0.5f, false },
 };
 enum { NUM_CASES = sizeof cases / sizeof *cases, ROUNDS = 3 };
 enum { GRAD, SUM };
@@ -50,12 +53,16 @@ START_TEST(test_values)
         for (int round = 0; round < ROUNDS; round++) {
             const struct attributes attributes = { cases[_i].scale, round == 0 };
             float *grad = eq_test_uniform("grad", elems, (uint64_t)round);
-            struct eq_test_call call = { .name = cases[_i].name, .op = &op, .attributes = &attributes, .num_inputs = 2,
+            struct eq_test_call call = { .name = cases[_i].name,
+                                         .op = &op,
+                                         .attributes = &attributes,
+                                         .num_inputs = 2,
                                          .input = { { t, grad, false }, { t, sum, true } } };
             eq_test_call_run(&call);
             for (size_t i = 0; i < elems; i++) {
                 want[i] += (double)cases[_i].scale * grad[i];
-                tolerance[i] = 2 * ROUNDS * 0x1p-24 * ROUNDS * (double)cases[_i].scale; // two roundings a round, of up to ROUNDS * scale
+                tolerance[i] =
+                    2 * ROUNDS * 0x1p-24 * ROUNDS * (double)cases[_i].scale; // two roundings a round, of up to ROUNDS * scale
             }
             free(sum);
             sum = call.after[SUM];

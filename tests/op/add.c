@@ -8,12 +8,9 @@ static const struct {
     int n, c, h, w, halo[3]; // of a, b and the output
     bool is_plain, is_tiny;
 } cases[] = {
-    { "ragged blocks", 2, 19, 5, 3, { 0, 0, 0 }, false, true },
-    { "one", 1, 1, 1, 1, { 0, 0, 0 }, true, true },
-    { "halos differ", 2, 5, 4, 6, { 1, 0, 2 }, false, true },
-    { "same halo", 1, 16, 3, 3, { 1, 1, 1 }, false, true },
-    { "plain", 3, 7, 11, 2, { 0, 0, 0 }, true, false },
-    { "several chunks", 2, 64, 31, 33, { 0, 2, 1 }, false, false },
+    { "ragged blocks", 2, 19, 5, 3, { 0, 0, 0 }, false, true }, { "one", 1, 1, 1, 1, { 0, 0, 0 }, true, true },
+    { "halos differ", 2, 5, 4, 6, { 1, 0, 2 }, false, true },   { "same halo", 1, 16, 3, 3, { 1, 1, 1 }, false, true },
+    { "plain", 3, 7, 11, 2, { 0, 0, 0 }, true, false },         { "several chunks", 2, 64, 31, 33, { 0, 2, 1 }, false, false },
     { "long vector", 1, 5001, 1, 1, { 0, 0, 0 }, true, false },
 };
 enum { NUM_CASES = sizeof cases / sizeof *cases };
@@ -38,9 +35,12 @@ START_TEST(test_values)
         want[i] = (float)(a[i] + b[i]);
     for (int v = 0; v < 2 * eq_test_num_variants(true); v++) {
         eq_test_variant(v / 2);
-        struct eq_test_call call = { .name = cases[_i].name, .op = &eq_op_add, .num_inputs = 2,
+        struct eq_test_call call = { .name = cases[_i].name,
+                                     .op = &eq_op_add,
+                                     .num_inputs = 2,
                                      .input = { { tensor_of(_i, 0), a, false }, { tensor_of(_i, 1), b, false } },
-                                     .output_halo = cases[_i].halo[2], .in_place = v % 2 };
+                                     .output_halo = cases[_i].halo[2],
+                                     .in_place = v % 2 };
         eq_test_call_run(&call);
         eq_test_close(&call, 0, want, NULL, 0);
         eq_test_call_free(&call);
@@ -55,8 +55,11 @@ START_TEST(test_refused)
 {
     const float value = 0;
     const int block = eq_test_device->target.block;
-    struct eq_test_call call = { .name = "shapes", .op = &eq_op_add, .num_inputs = 2,
-                                 .input = { { eq_tensor_blocked(2, 3, 4, 5, block, 0), &value, false }, { eq_tensor_blocked(2, 3, 5, 4, block, 0), &value, false } } };
+    struct eq_test_call call = { .name = "shapes",
+                                 .op = &eq_op_add,
+                                 .num_inputs = 2,
+                                 .input = { { eq_tensor_blocked(2, 3, 4, 5, block, 0), &value, false },
+                                            { eq_tensor_blocked(2, 3, 5, 4, block, 0), &value, false } } };
     eq_test_call_refused(&call, EQ_ERR_SHAPE, "[2, 3, 5, 4]");
     call.input[1].tensor = eq_tensor_plain(EQ_F32, 2, 3, 4, 5);
     eq_test_call_refused(&call, EQ_ERR_SHAPE, "in blocks of 0");

@@ -1,4 +1,5 @@
-// Pictures into network input: against Pillow's results (tests/golden/README.image.md), and the choices of boxes by their definitions.
+// Pictures into network input: against Pillow's results (tests/golden/README.image.md), and the choices of boxes by their
+// definitions.
 #include <dirent.h>
 #include <math.h>
 #include <stdlib.h>
@@ -48,8 +49,17 @@ static struct eq_image_job read_job(const struct eq_tensors *file, const char *n
     int64_t *v = read_ints(file, name, "job", &elems);
     ck_assert_uint_eq(elems, 12);
     const struct eq_image_job job = {
-        .height = (int)v[0], .width = (int)v[1], .box_y = (int)v[2], .box_x = (int)v[3], .box_h = (int)v[4], .box_w = (int)v[5],
-        .resize_h = (int)v[6], .resize_w = (int)v[7], .crop_y = (int)v[8], .crop_x = (int)v[9], .is_flipped = v[10] != 0,
+        .height = (int)v[0],
+        .width = (int)v[1],
+        .box_y = (int)v[2],
+        .box_x = (int)v[3],
+        .box_h = (int)v[4],
+        .box_w = (int)v[5],
+        .resize_h = (int)v[6],
+        .resize_w = (int)v[7],
+        .crop_y = (int)v[8],
+        .crop_x = (int)v[9],
+        .is_flipped = v[10] != 0,
     };
     *size = (int)v[11];
     free(v);
@@ -70,8 +80,8 @@ static uint8_t *read_picture(const struct eq_tensors *file, const char *name)
 // ---- running
 
 // Runs the jobs (as many as the batch takes) `times` times and gives [num, 3, size, size], with a canary on each side checked.
-static float *run_jobs(const struct eq_image_job *jobs, int num, int size, const float mean[3], const float deviation[3], size_t max_bytes,
-                       int times)
+static float *run_jobs(const struct eq_image_job *jobs, int num, int size, const float mean[3], const float deviation[3],
+                       size_t max_bytes, int times)
 {
     const size_t elems = (size_t)num * 3 * (size_t)size * (size_t)size;
     float *out = malloc((elems + 2) * sizeof *out);
@@ -103,8 +113,10 @@ static void compare(const char *name, const float *got, const int64_t *want, int
     for (int y = 0; y < size; y++)
         for (int x = 0; x < size; x++)
             for (int c = 0; c < 3; c++) {
-                const double level = 255 * (double)got[(c * size + y) * size + x], expected = (double)want[(y * size + x) * 3 + c];
-                ck_assert_msg(fabs(level - expected) < 1e-3, "%s: [%d, %d, %d] is %.4f, Pillow has %.0f", name, c, y, x, level, expected);
+                const double level = 255 * (double)got[(c * size + y) * size + x],
+                             expected = (double)want[(y * size + x) * 3 + c];
+                ck_assert_msg(fabs(level - expected) < 1e-3, "%s: [%d, %d, %d] is %.4f, Pillow has %.0f", name, c, y, x, level,
+                              expected);
             }
 }
 
@@ -164,8 +176,16 @@ START_TEST(test_normalised)
     enum { SIZE = 3 };
     static const float mean[3] = { 0.485f, 0.456f, 0.406f }, deviation[3] = { 0.229f, 0.224f, 0.225f };
     uint8_t pixels[2 * 2 * 3];
-    struct eq_image_job job = { .pixels = pixels, .height = 2, .width = 2, .box_h = 2, .box_w = 2, .resize_h = 2, .resize_w = 2,
-                                .crop_y = -1, .crop_x = 0, .colour = { 0.05f, -0.02f, 0.01f } };
+    struct eq_image_job job = { .pixels = pixels,
+                                .height = 2,
+                                .width = 2,
+                                .box_h = 2,
+                                .box_w = 2,
+                                .resize_h = 2,
+                                .resize_w = 2,
+                                .crop_y = -1,
+                                .crop_x = 0,
+                                .colour = { 0.05f, -0.02f, 0.01f } };
     for (int i = 0; i < 12; i++)
         pixels[i] = (uint8_t)(20 * i);
     float *got = run_jobs(&job, 1, SIZE, mean, deviation, 0, 1);
@@ -205,7 +225,8 @@ START_TEST(test_samples)
         snprintf(path, sizeof path, "%s/%.250s", folder, entry->d_name);
         EQ_TEST_OK(eq_image_load(path, &image));
         eq_image_job_centre(&job, image.height, image.width, 256, size);
-        ck_assert(job.resize_h == golden.resize_h && job.resize_w == golden.resize_w && job.crop_y == golden.crop_y && job.crop_x == golden.crop_x);
+        ck_assert(job.resize_h == golden.resize_h && job.resize_w == golden.resize_w && job.crop_y == golden.crop_y &&
+                  job.crop_x == golden.crop_x);
         job.pixels = image.pixels;
         int64_t *want = read_ints(file, name, "result", &elems);
         float *got = run_jobs(&job, 1, size, PLAIN_MEAN, PLAIN_DEVIATION, 0, 1);
@@ -242,7 +263,8 @@ START_TEST(test_random)
         const uint64_t key = eq_random_key(5, 0, i, "crop");
         eq_image_job_random(&job, 375, 500, 224, key);
         eq_image_job_random(&again, 375, 500, 224, key);
-        ck_assert(job.box_y == again.box_y && job.box_x == again.box_x && job.box_h == again.box_h && job.is_flipped == again.is_flipped);
+        ck_assert(job.box_y == again.box_y && job.box_x == again.box_x && job.box_h == again.box_h &&
+                  job.is_flipped == again.is_flipped);
         ck_assert(job.box_y >= 0 && job.box_x >= 0 && job.box_y + job.box_h <= 375 && job.box_x + job.box_w <= 500);
         const double area = (double)job.box_h * job.box_w / (375.0 * 500), aspect = (double)job.box_w / job.box_h;
         ck_assert_msg(area > 0.079 && area <= 1 && aspect > 0.74 && aspect < 1.35, "area %g, aspect %g", area, aspect);
@@ -252,7 +274,8 @@ START_TEST(test_random)
         wide = fmax(wide, aspect);
         flips += job.is_flipped;
     }
-    ck_assert_msg(least < 0.09 && most > 0.9 && narrow < 0.76 && wide > 1.32, "area %g to %g, aspect %g to %g", least, most, narrow, wide);
+    ck_assert_msg(least < 0.09 && most > 0.9 && narrow < 0.76 && wide > 1.32, "area %g to %g, aspect %g to %g", least, most,
+                  narrow, wide);
     ck_assert_msg(flips > 900 && flips < 1100, "%d flips of 2000", flips);
     struct eq_image_job job;
     eq_image_job_random(&job, 10, 900, 224, 1); // no box fits: the middle
@@ -267,7 +290,8 @@ START_TEST(test_padded)
     for (uint64_t i = 0; i < 3000; i++) {
         struct eq_image_job job;
         eq_image_job_padded(&job, 32, 32, 32, 4, eq_random_key(5, 0, i, "crop"));
-        ck_assert(job.crop_y >= -4 && job.crop_y <= 4 && job.crop_x >= -4 && job.crop_x <= 4 && job.resize_h == 32 && job.resize_w == 32);
+        ck_assert(job.crop_y >= -4 && job.crop_y <= 4 && job.crop_x >= -4 && job.crop_x <= 4 && job.resize_h == 32 &&
+                  job.resize_w == 32);
         places += !seen[job.crop_y + 4][job.crop_x + 4];
         seen[job.crop_y + 4][job.crop_x + 4] = true;
     }
@@ -279,7 +303,9 @@ END_TEST
 START_TEST(test_colour)
 {
     static const double values[3] = { 0.2175, 0.0188, 0.0045 };
-    static const double rows[3][3] = { { 0.4009, 0.7192, -0.5675 }, { -0.8140, -0.0045, -0.5808 }, { 0.4203, -0.6948, -0.5836 } };
+    static const double rows[3][3] = { { 0.4009, 0.7192, -0.5675 },
+                                       { -0.8140, -0.0045, -0.5808 },
+                                       { 0.4203, -0.6948, -0.5836 } };
     enum { NUM = 20000 };
     double sums[3] = { 0 }, squares[3] = { 0 };
     for (uint64_t i = 0; i < NUM; i++) {
@@ -332,5 +358,5 @@ START_TEST(test_refused)
 }
 END_TEST
 
-EQ_TEST_MAIN("image", { test_golden, NUM_CASES }, { test_batch, 0 }, { test_normalised, 0 }, { test_samples, 0 }, { test_centre, 0 },
-             { test_random, 0 }, { test_padded, 0 }, { test_colour, 0 }, { test_refused, 0 })
+EQ_TEST_MAIN("image", { test_golden, NUM_CASES }, { test_batch, 0 }, { test_normalised, 0 }, { test_samples, 0 },
+             { test_centre, 0 }, { test_random, 0 }, { test_padded, 0 }, { test_colour, 0 }, { test_refused, 0 })

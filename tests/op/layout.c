@@ -40,7 +40,8 @@ static eq_status unpack_shape(struct eq_call *call)
     return EQ_OK;
 }
 
-static eq_status unpack_emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out)
+static eq_status unpack_emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in,
+                             const struct eq_ref *out)
 {
     return eq_layout_unpack_emit(list, &call->input[0], in[0], out[0]);
 }
@@ -48,10 +49,12 @@ static eq_status unpack_emit(struct eq_list *list, const struct eq_call *call, c
 static const struct eq_op pack = { .name = "layout_pack", .shape = pack_shape, .emit = pack_emit };
 static const struct eq_op unpack = { .name = "layout_unpack", .shape = unpack_shape, .emit = unpack_emit };
 
-static void check(int index, const struct eq_op *op, const struct eq_tensor *blocked, const struct eq_tensor *input, const float *values)
+static void check(int index, const struct eq_op *op, const struct eq_tensor *blocked, const struct eq_tensor *input,
+                  const float *values)
 {
-    struct eq_test_call call = { .name = cases[index].name, .op = op, .attributes = blocked, .num_inputs = 1,
-                                 .input = { { *input, values, false } } };
+    struct eq_test_call call = {
+        .name = cases[index].name, .op = op, .attributes = blocked, .num_inputs = 1, .input = { { *input, values, false } }
+    };
     eq_test_call_run(&call);
     ck_assert_msg(memcmp(call.output[0], values, eq_tensor_logical(blocked) * 4) == 0, "%s, %s (%s): other values", op->name,
                   cases[index].name, eq_test_variant_name());

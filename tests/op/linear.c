@@ -10,12 +10,8 @@ static const struct {
     double mean;
     bool is_tiny;
 } cases[] = {
-    { "odd", 3, 7, 5, 0, true },
-    { "one of each", 1, 1, 1, 0, true },
-    { "one image", 1, 65, 10, 0, false },
-    { "one class", 9, 12, 1, 0, false },
-    { "big mean", 17, 64, 33, 300, false },
-    { "resnet50 head", 8, 2048, 1000, 0.5, false },
+    { "odd", 3, 7, 5, 0, true },         { "one of each", 1, 1, 1, 0, true },    { "one image", 1, 65, 10, 0, false },
+    { "one class", 9, 12, 1, 0, false }, { "big mean", 17, 64, 33, 300, false }, { "resnet50 head", 8, 2048, 1000, 0.5, false },
 };
 enum { NUM_CASES = sizeof cases / sizeof *cases };
 
@@ -31,8 +27,8 @@ static void sum_add(struct sum *s, double term)
     s->terms++;
 }
 
-// A sum of t rounded products in any order errs by about sqrt(t) half-ulps of its largest partial sum, which is below the root of the
-// summed squares times a few, and the result; times 8 for the order, never above 1e-5.
+// A sum of t rounded products in any order errs by about sqrt(t) half-ulps of its largest partial sum, which is below the root
+// of the summed squares times a few, and the result; times 8 for the order, never above 1e-5.
 static void sum_end(const struct sum *s, double *want, double *tolerance)
 {
     *want = s->value;
@@ -68,10 +64,14 @@ START_TEST(test_values)
     const int n = cases[_i].n, c = cases[_i].c, k = cases[_i].k;
     if (eq_test_is_tiny() && !cases[_i].is_tiny)
         return;
-    float *x = eq_test_values("x", (size_t)n * (size_t)c, cases[_i].mean, 1), *w = eq_test_uniform("w", (size_t)k * (size_t)c, 0);
+    float *x = eq_test_values("x", (size_t)n * (size_t)c, cases[_i].mean, 1),
+          *w = eq_test_uniform("w", (size_t)k * (size_t)c, 0);
     float *b = eq_test_uniform("b", (size_t)k, 0), *dy = eq_test_uniform("dy", (size_t)n * (size_t)k, 0);
-    struct eq_test_call call = { .name = cases[_i].name, .op = &eq_op_linear, .num_inputs = 3,
-                                 .input = { { eq_tensor_plain(EQ_F32, n, c, 1, 1), x, false }, { eq_tensor_plain(EQ_F32, k, c, 1, 1), w, false },
+    struct eq_test_call call = { .name = cases[_i].name,
+                                 .op = &eq_op_linear,
+                                 .num_inputs = 3,
+                                 .input = { { eq_tensor_plain(EQ_F32, n, c, 1, 1), x, false },
+                                            { eq_tensor_plain(EQ_F32, k, c, 1, 1), w, false },
                                             { eq_tensor_vector(k), b, false } } };
     eq_test_call_run(&call);
     check_product(&call, 0, &(struct product){ x, w, b, n, k, c, c, 1, 1, c });
@@ -95,8 +95,11 @@ END_TEST
 START_TEST(test_refused)
 {
     const float value = 0;
-    struct eq_test_call call = { .name = "channels", .op = &eq_op_linear, .num_inputs = 3,
-                                 .input = { { eq_tensor_plain(EQ_F32, 2, 8, 1, 1), &value, false }, { eq_tensor_plain(EQ_F32, 5, 9, 1, 1), &value, false },
+    struct eq_test_call call = { .name = "channels",
+                                 .op = &eq_op_linear,
+                                 .num_inputs = 3,
+                                 .input = { { eq_tensor_plain(EQ_F32, 2, 8, 1, 1), &value, false },
+                                            { eq_tensor_plain(EQ_F32, 5, 9, 1, 1), &value, false },
                                             { eq_tensor_vector(5), &value, false } } };
     eq_test_call_refused(&call, EQ_ERR_SHAPE, "8 channels, the weight [5, 9]");
     call.input[1].tensor = eq_tensor_plain(EQ_F32, 5, 8, 1, 1);

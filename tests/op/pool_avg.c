@@ -21,7 +21,8 @@ enum { NUM_CASES = sizeof cases / sizeof *cases };
 
 static void check_forward(int index)
 {
-    const size_t planes = (size_t)cases[index].n * (size_t)cases[index].c, pixels = (size_t)cases[index].h * (size_t)cases[index].w;
+    const size_t planes = (size_t)cases[index].n * (size_t)cases[index].c,
+                 pixels = (size_t)cases[index].h * (size_t)cases[index].w;
     const struct eq_tensor t = eq_tensor_blocked(cases[index].n, cases[index].c, cases[index].h, cases[index].w,
                                                  eq_test_device->target.block, cases[index].halo);
     float *x = eq_test_values(cases[index].name, planes * pixels, cases[index].mean, 1);
@@ -36,7 +37,9 @@ static void check_forward(int index)
         // A chain of w and one of h sums: each rounding is half an ulp of a partial sum, which is at most the sum of |x|.
         tolerance[p] = 0x1p-24 * (cases[index].h + cases[index].w + 2) * sqrt(squares / (double)pixels);
     }
-    struct eq_test_call call = { .name = cases[index].name, .op = &eq_op_pool_avg, .num_inputs = 1, .input = { { t, x, false } } };
+    struct eq_test_call call = {
+        .name = cases[index].name, .op = &eq_op_pool_avg, .num_inputs = 1, .input = { { t, x, false } }
+    };
     eq_test_call_run(&call);
     eq_test_close(&call, 0, want, tolerance, 0);
     eq_test_call_free(&call);
@@ -47,13 +50,17 @@ static void check_forward(int index)
 
 static void check_gradient(int index)
 {
-    const size_t planes = (size_t)cases[index].n * (size_t)cases[index].c, pixels = (size_t)cases[index].h * (size_t)cases[index].w;
+    const size_t planes = (size_t)cases[index].n * (size_t)cases[index].c,
+                 pixels = (size_t)cases[index].h * (size_t)cases[index].w;
     const struct eq_pool_avg_grad_attributes attributes = { cases[index].h, cases[index].w };
     float *dy = eq_test_uniform("dy", planes, 0);
     double *want = calloc(planes * pixels, sizeof *want);
     for (size_t i = 0; i < planes * pixels; i++)
         want[i] = dy[i / pixels] / (double)pixels;
-    struct eq_test_call call = { .name = cases[index].name, .op = &eq_op_pool_avg_grad, .attributes = &attributes, .num_inputs = 1,
+    struct eq_test_call call = { .name = cases[index].name,
+                                 .op = &eq_op_pool_avg_grad,
+                                 .attributes = &attributes,
+                                 .num_inputs = 1,
                                  .input = { { eq_tensor_plain(EQ_F32, cases[index].n, cases[index].c, 1, 1), dy, false } },
                                  .output_halo = cases[index].halo };
     eq_test_call_run(&call);
@@ -80,12 +87,17 @@ START_TEST(test_refused)
     const float value = 0;
     const struct eq_pool_avg_grad_attributes attributes = { 0, 3 };
     const int other = eq_test_device->target.block == 16 ? 8 : 16;
-    struct eq_test_call call = { .name = "plain", .op = &eq_op_pool_avg, .num_inputs = 1,
+    struct eq_test_call call = { .name = "plain",
+                                 .op = &eq_op_pool_avg,
+                                 .num_inputs = 1,
                                  .input = { { eq_tensor_plain(EQ_F32, 2, 3, 4, 5), &value, false } } };
     eq_test_call_refused(&call, EQ_ERR_SHAPE, "[2, 3, 4, 5]");
     call.input[0].tensor = eq_tensor_blocked(2, 3, 4, 5, other, 0);
     eq_test_call_refused(&call, EQ_ERR_UNSUPPORTED, "in blocks of");
-    call = (struct eq_test_call){ .name = "gradient", .op = &eq_op_pool_avg_grad, .attributes = &attributes, .num_inputs = 1,
+    call = (struct eq_test_call){ .name = "gradient",
+                                  .op = &eq_op_pool_avg_grad,
+                                  .attributes = &attributes,
+                                  .num_inputs = 1,
                                   .input = { { eq_tensor_plain(EQ_F32, 2, 3, 1, 1), &value, false } } };
     eq_test_call_refused(&call, EQ_ERR_ARGUMENT, "0 x 3 pixels");
     call.input[0].tensor = eq_tensor_plain(EQ_F32, 2, 3, 2, 1);

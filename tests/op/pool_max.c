@@ -57,7 +57,11 @@ static void check_forward(const struct pool_case *c)
 {
     const struct eq_tensor t = eq_tensor_blocked(c->n, c->c, c->ih, c->iw, eq_test_device->target.block, c->x_halo);
     float *x = input_values(c, eq_tensor_logical(&t));
-    struct eq_test_call call = { .name = c->name, .op = &eq_op_pool_max, .attributes = &c->a, .num_inputs = 1, .input = { { t, x, false } },
+    struct eq_test_call call = { .name = c->name,
+                                 .op = &eq_op_pool_max,
+                                 .attributes = &c->a,
+                                 .num_inputs = 1,
+                                 .input = { { t, x, false } },
                                  .output_halo = c->y_halo };
     eq_test_call_run(&call);
     const struct eq_tensor *y = &call.shaped.output[0];
@@ -69,8 +73,8 @@ static void check_forward(const struct pool_case *c)
         for (int oy = 0; oy < y->h; oy++)
             for (int ox = 0; ox < y->w; ox++) {
                 const int want = reference_index(c, &t, x, p, oy, ox), got = index[at(y, p, oy, ox)];
-                ck_assert_msg(got == want, "%s (%s): plane %d, [%d, %d]: the maximum is at %d, not at %d", c->name, eq_test_variant_name(), p,
-                              oy, ox, want, got);
+                ck_assert_msg(got == want, "%s (%s): plane %d, [%d, %d]: the maximum is at %d, not at %d", c->name,
+                              eq_test_variant_name(), p, oy, ox, want, got);
                 ck_assert(value[at(y, p, oy, ox)] == x[at(&t, p, want / t.w, want % t.w)]);
             }
     free(x);
@@ -101,9 +105,15 @@ static void check_gradient(const struct pool_case *c, enum add_mode mode)
                 want[at(&t, p, best / t.w, best % t.w)] += dy_values[at(&dy, p, oy, ox)];
             }
     const struct eq_pool_max_grad_attributes attributes = { c->a, c->ih, c->iw };
-    struct eq_test_call call = { .name = c->name, .op = &eq_op_pool_max_grad, .attributes = &attributes, .num_inputs = 3,
-                                 .input = { { dy, dy_values, false }, { index, index_values, false }, { t, mode == ADD_NONE ? NULL : add, false } },
-                                 .output_halo = c->x_halo, .in_place = mode == ADD_IN_PLACE };
+    struct eq_test_call call = {
+        .name = c->name,
+        .op = &eq_op_pool_max_grad,
+        .attributes = &attributes,
+        .num_inputs = 3,
+        .input = { { dy, dy_values, false }, { index, index_values, false }, { t, mode == ADD_NONE ? NULL : add, false } },
+        .output_halo = c->x_halo,
+        .in_place = mode == ADD_IN_PLACE
+    };
     eq_test_call_run(&call);
     ck_assert_int_eq(eq_op_pool_max_grad.in_place(&call.shaped, 0), mode == ADD_NONE ? -1 : 2);
     // At most kh * kw + 1 <= 21 terms of size 1: 21 roundings of a sum below 21.
@@ -135,13 +145,15 @@ END_TEST
 START_TEST(test_nan_and_infinity)
 {
     static const struct eq_pool_max_attributes a = { 2, 2, 1, 1, 0, 0 };
-    const float x[] = { 1, NAN, 2, -INFINITY, -INFINITY, //
-                        5, 3, NAN, -INFINITY, -INFINITY };
+    const float x[] = { 1, NAN, 2,   -INFINITY, -INFINITY, //
+                        5, 3,   NAN, -INFINITY, -INFINITY };
     const int32_t want[] = { 1, 7, 7, 3 };
     for (int v = 0; v < eq_test_num_variants(true); v++) {
         eq_test_variant(v);
         const struct eq_tensor t = eq_tensor_blocked(1, 1, 2, 5, eq_test_device->target.block, 0);
-        struct eq_test_call call = { .name = "NaN", .op = &eq_op_pool_max, .attributes = &a, .num_inputs = 1, .input = { { t, x, false } } };
+        struct eq_test_call call = {
+            .name = "NaN", .op = &eq_op_pool_max, .attributes = &a, .num_inputs = 1, .input = { { t, x, false } }
+        };
         eq_test_call_run(&call);
         for (int i = 0; i < 4; i++) {
             ck_assert_int_eq(((int32_t *)call.output[1])[i], want[i]);
@@ -169,14 +181,21 @@ START_TEST(test_refused)
     const float value = 0;
     const struct eq_tensor x = eq_tensor_blocked(2, 3, 7, 8, block, 0);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct eq_test_call call = { .name = rows[i].part, .op = &eq_op_pool_max, .attributes = &rows[i].a, .num_inputs = 1,
+        struct eq_test_call call = { .name = rows[i].part,
+                                     .op = &eq_op_pool_max,
+                                     .attributes = &rows[i].a,
+                                     .num_inputs = 1,
                                      .input = { { x, &value, false } } };
         eq_test_call_refused(&call, rows[i].status, rows[i].part);
     }
     const struct eq_pool_max_grad_attributes a = { { 3, 3, 2, 2, 1, 1 }, 7, 8 };
     struct eq_tensor index = eq_tensor_blocked(2, 3, 4, 4, block, 0);
-    struct eq_test_call call = { .name = "gradient", .op = &eq_op_pool_max_grad, .attributes = &a, .num_inputs = 3,
-                                 .input = { { eq_tensor_blocked(2, 3, 4, 5, block, 0), &value, false }, { index, &value, false } } };
+    struct eq_test_call call = { .name = "gradient",
+                                 .op = &eq_op_pool_max_grad,
+                                 .attributes = &a,
+                                 .num_inputs = 3,
+                                 .input = { { eq_tensor_blocked(2, 3, 4, 5, block, 0), &value, false },
+                                            { index, &value, false } } };
     eq_test_call_refused(&call, EQ_ERR_SHAPE, "the gradient is 4 x 5, 7 x 8 pixels pool to 4 x 4");
     call.input[0].tensor = eq_tensor_blocked(2, 3, 4, 4, block, 0);
     eq_test_call_refused(&call, EQ_ERR_SHAPE, "not i32");

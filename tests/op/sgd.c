@@ -1,4 +1,5 @@
-// Steps of stochastic gradient descent against double. The steps are wrapped in an op, so that the harness can check what lies around.
+// Steps of stochastic gradient descent against double. The steps are wrapped in an op, so that the harness can check what lies
+// around.
 #include <stdlib.h>
 
 #include "support/support.h"
@@ -36,11 +37,16 @@ static const struct eq_op op = { .name = "sgd", .shape = shape, .emit = emit };
 static void step(int index, int number, float **weight, float **velocity, double *want_weight, double *want_velocity)
 {
     const size_t elems = (size_t)cases[index].elems;
-    const double rate = (double)cases[index].hyper[0], momentum = (double)cases[index].hyper[1], decay = (double)cases[index].hyper[2];
+    const double rate = (double)cases[index].hyper[0], momentum = (double)cases[index].hyper[1],
+                 decay = (double)cases[index].hyper[2];
     const struct eq_tensor t = eq_tensor_vector(cases[index].elems);
     float *grad = eq_test_uniform("grad", elems, (uint64_t)number);
-    struct eq_test_call call = { .name = cases[index].name, .op = &op, .num_inputs = 4,
-                                 .input = { { t, grad, false }, { t, *weight, true }, { t, *velocity, true },
+    struct eq_test_call call = { .name = cases[index].name,
+                                 .op = &op,
+                                 .num_inputs = 4,
+                                 .input = { { t, grad, false },
+                                            { t, *weight, true },
+                                            { t, *velocity, true },
                                             { eq_tensor_vector(3), cases[index].hyper, false } } };
     eq_test_call_run(&call);
     for (size_t i = 0; i < elems; i++) {
@@ -88,7 +94,8 @@ START_TEST(test_refused)
     struct eq_list *list = NULL;
     EQ_TEST_OK(eq_list_create(eq_test_device, &list));
     ck_assert_int_eq(eq_sgd_emit(list, 0, EQ_REF_NONE, EQ_REF_NONE, EQ_REF_NONE, EQ_REF_NONE), EQ_ERR_UNSUPPORTED);
-    ck_assert_int_eq(eq_sgd_emit(list, (size_t)1 << 31, EQ_REF_NONE, EQ_REF_NONE, EQ_REF_NONE, EQ_REF_NONE), EQ_ERR_UNSUPPORTED);
+    ck_assert_int_eq(eq_sgd_emit(list, (size_t)1 << 31, EQ_REF_NONE, EQ_REF_NONE, EQ_REF_NONE, EQ_REF_NONE),
+                     EQ_ERR_UNSUPPORTED);
     ck_assert_int_eq(eq_list_length(list), 0);
     eq_list_destroy(&list);
 }

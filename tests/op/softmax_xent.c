@@ -68,7 +68,8 @@ START_TEST(test_values)
     const struct eq_softmax_xent_attributes attributes = { cases[_i].smoothing };
     float *x = eq_test_values(cases[_i].name, elems, cases[_i].mean, cases[_i].spread);
     int32_t *labels = malloc((size_t)n * sizeof *labels);
-    double *loss = calloc((size_t)n, sizeof *loss), *tolerance = calloc((size_t)n, sizeof *tolerance), *grad = calloc(elems, sizeof *grad);
+    double *loss = calloc((size_t)n, sizeof *loss), *tolerance = calloc((size_t)n, sizeof *tolerance),
+           *grad = calloc(elems, sizeof *grad);
     double *row = calloc((size_t)k, sizeof *row);
     for (int i = 0; i < n; i++) {
         labels[i] = i == 0 ? 0 : i == 1 ? k - 1 : (i * 37) % k;
@@ -84,8 +85,12 @@ START_TEST(test_values)
         // Terms of size `spread` and log k, rounded a few times each: work-items sum k / 64 of them, then a tree of 6.
         tolerance[i] = 0x1p-24 * (16 + k / 64.0) * (2 * cases[_i].spread + log(k) + 1);
     }
-    struct eq_test_call call = { .name = cases[_i].name, .op = &eq_op_softmax_xent, .attributes = &attributes, .num_inputs = 2,
-                                 .input = { { eq_tensor_plain(EQ_F32, n, k, 1, 1), x, false }, { eq_tensor_plain(EQ_I32, n, 1, 1, 1), labels, false } } };
+    struct eq_test_call call = { .name = cases[_i].name,
+                                 .op = &eq_op_softmax_xent,
+                                 .attributes = &attributes,
+                                 .num_inputs = 2,
+                                 .input = { { eq_tensor_plain(EQ_F32, n, k, 1, 1), x, false },
+                                            { eq_tensor_plain(EQ_I32, n, 1, 1, 1), labels, false } } };
     for (int v = 0; v < eq_test_num_variants(false); v++) {
         eq_test_variant(v);
         eq_test_call_run(&call);
@@ -109,8 +114,12 @@ START_TEST(test_faults)
     const float x[] = { 1, 2, 3, 1, 2, 3, 1, NAN, 3, 0, 0, -INFINITY };
     const int32_t labels[] = { 3, -1, 0, 0 };
     const struct eq_softmax_xent_attributes attributes = { 0 };
-    struct eq_test_call call = { .name = "faults", .op = &eq_op_softmax_xent, .attributes = &attributes, .num_inputs = 2,
-                                 .input = { { eq_tensor_plain(EQ_F32, 4, 3, 1, 1), x, false }, { eq_tensor_plain(EQ_I32, 4, 1, 1, 1), labels, false } } };
+    struct eq_test_call call = { .name = "faults",
+                                 .op = &eq_op_softmax_xent,
+                                 .attributes = &attributes,
+                                 .num_inputs = 2,
+                                 .input = { { eq_tensor_plain(EQ_F32, 4, 3, 1, 1), x, false },
+                                            { eq_tensor_plain(EQ_I32, 4, 1, 1, 1), labels, false } } };
     eq_test_call_run(&call);
     const float *loss = call.output[0], *grad = call.output[1];
     for (int i = 0; i < 3; i++) {
@@ -129,8 +138,12 @@ START_TEST(test_refused)
 {
     const float value = 0;
     struct eq_softmax_xent_attributes attributes = { 1 };
-    struct eq_test_call call = { .name = "smoothing", .op = &eq_op_softmax_xent, .attributes = &attributes, .num_inputs = 2,
-                                 .input = { { eq_tensor_plain(EQ_F32, 4, 3, 1, 1), &value, false }, { eq_tensor_plain(EQ_I32, 4, 1, 1, 1), &value, false } } };
+    struct eq_test_call call = { .name = "smoothing",
+                                 .op = &eq_op_softmax_xent,
+                                 .attributes = &attributes,
+                                 .num_inputs = 2,
+                                 .input = { { eq_tensor_plain(EQ_F32, 4, 3, 1, 1), &value, false },
+                                            { eq_tensor_plain(EQ_I32, 4, 1, 1, 1), &value, false } } };
     eq_test_call_refused(&call, EQ_ERR_ARGUMENT, "smoothing is 1");
     attributes.smoothing = 0.1f;
     call.input[0].tensor.c = 1;

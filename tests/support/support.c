@@ -1,8 +1,9 @@
 // Shared harness of the op tests: see support.h.
 //
-// Every operand of a call lies in one image of 32-bit words: canary, operand, canary, operand, ... The image goes to the device, the
-// call runs, the image comes back; whatever should not have changed is compared word by word. Canaries are NaNs, so that a read outside of
-// an operand shows in the results, and outputs start as another NaN, so that an element that was not written shows by name.
+// Every operand of a call lies in one image of 32-bit words: canary, operand, canary, operand, ... The image goes to the
+// device, the call runs, the image comes back; whatever should not have changed is compared word by word. Canaries are NaNs, so
+// that a read outside of an operand shows in the results, and outputs start as another NaN, so that an element that was not
+// written shows by name.
 #include "support.h"
 
 #include <math.h>
@@ -105,7 +106,7 @@ float *eq_test_uniform(const char *name, size_t n, uint64_t seed)
 struct image {
     uint32_t *before, *after, *again;
     size_t words, in[EQ_MAX_OPERANDS], out[EQ_MAX_OPERANDS];
-    int shared[EQ_MAX_OPERANDS]; // input whose memory output o has, or -1
+    int shared[EQ_MAX_OPERANDS];      // input whose memory output o has, or -1
     bool is_written[EQ_MAX_OPERANDS]; // input i
 };
 
@@ -118,7 +119,10 @@ static void *checked_malloc(size_t count, size_t size)
 
 static struct eq_call call_of(const struct eq_test_call *test)
 {
-    struct eq_call call = { .op = test->op, .attributes = test->attributes, .target = &eq_test_device->target, .training = test->training,
+    struct eq_call call = { .op = test->op,
+                            .attributes = test->attributes,
+                            .target = &eq_test_device->target,
+                            .training = test->training,
                             .num_inputs = test->num_inputs };
     for (int i = 0; i < test->num_inputs; i++) {
         call.has[i] = test->input[i].plain != NULL;
@@ -138,7 +142,8 @@ static void shape_call(struct eq_test_call *test, struct image *image)
 {
     test->shaped = call_of(test);
     struct eq_call *call = &test->shaped;
-    ck_assert_msg(test->op->shape(call) == EQ_OK, "%s, %s (%s): %s", test->op->name, test->name, eq_test_variant_name(), eq_last_error());
+    ck_assert_msg(test->op->shape(call) == EQ_OK, "%s, %s (%s): %s", test->op->name, test->name, eq_test_variant_name(),
+                  eq_last_error());
     for (int i = 0; i < call->num_inputs; i++) {
         if (!call->has[i])
             continue;
@@ -195,7 +200,8 @@ static void fill(struct eq_test_call *test, struct image *image)
             image->before[image->out[o] + k] = POISON;
 }
 
-static void run_once(struct eq_test_call *test, const struct image *image, struct eq_list *list, struct eq_buffer *buffer, uint32_t *result)
+static void run_once(struct eq_test_call *test, const struct image *image, struct eq_list *list, struct eq_buffer *buffer,
+                     uint32_t *result)
 {
     const char *name = test->name;
     ck_assert_msg(eq_ref_write(eq_ref_at(buffer, 0), image->before, image->words, 4) == EQ_OK, "%s: %s", name, eq_last_error());
@@ -215,8 +221,8 @@ static void run_twice(struct eq_test_call *test, struct image *image)
         in[i] = call->has[i] ? eq_ref_at(buffer, image->in[i]) : EQ_REF_NONE;
     for (int o = 0; o < call->num_outputs; o++)
         out[o] = eq_ref_at(buffer, image->out[o]);
-    ck_assert_msg(test->op->emit(list, call, in, out) == EQ_OK, "%s, %s (%s): %s", test->op->name, test->name, eq_test_variant_name(),
-                  eq_last_error());
+    ck_assert_msg(test->op->emit(list, call, in, out) == EQ_OK, "%s, %s (%s): %s", test->op->name, test->name,
+                  eq_test_variant_name(), eq_last_error());
     run_once(test, image, list, buffer, image->after);
     run_once(test, image, list, buffer, image->again);
     eq_list_destroy(&list);
@@ -224,11 +230,12 @@ static void run_twice(struct eq_test_call *test, struct image *image)
 }
 
 // Words [from, to) must be as they were.
-static void check_untouched(const struct eq_test_call *test, const struct image *image, size_t from, size_t to, const char *what, int operand)
+static void check_untouched(const struct eq_test_call *test, const struct image *image, size_t from, size_t to,
+                            const char *what, int operand)
 {
     for (size_t k = from; k < to; k++)
-        ck_assert_msg(image->after[k] == image->before[k], "%s, %s (%s): %s %d was written, element %zu of %zu", test->op->name, test->name,
-                      eq_test_variant_name(), what, operand, k - from, to - from);
+        ck_assert_msg(image->after[k] == image->before[k], "%s, %s (%s): %s %d was written, element %zu of %zu", test->op->name,
+                      test->name, eq_test_variant_name(), what, operand, k - from, to - from);
 }
 
 static void check_inputs(const struct eq_test_call *test, const struct image *image)
@@ -245,8 +252,8 @@ static void check_inputs(const struct eq_test_call *test, const struct image *im
     }
 }
 
-// Packing the values again must give what is stored: halo and padding channels are zero. In integer outputs (places of maxima) they
-// mean nothing.
+// Packing the values again must give what is stored: halo and padding channels are zero. In integer outputs (places of maxima)
+// they mean nothing.
 static void check_stored(const struct eq_test_call *test, const struct image *image, int o)
 {
     const struct eq_tensor *tensor = &test->shaped.output[o];
@@ -259,11 +266,11 @@ static void check_stored(const struct eq_test_call *test, const struct image *im
         float value;
         memcpy(&word, &packed[k], 4);
         memcpy(&value, &stored[k], 4);
-        ck_assert_msg(stored[k] != POISON, "%s, %s (%s): output %d, stored element %zu of %zu was not written", test->op->name, test->name,
-                      eq_test_variant_name(), o, k, elems);
+        ck_assert_msg(stored[k] != POISON, "%s, %s (%s): output %d, stored element %zu of %zu was not written", test->op->name,
+                      test->name, eq_test_variant_name(), o, k, elems);
         ck_assert_msg(tensor->dtype != EQ_F32 || stored[k] == word || (value == 0 && packed[k] == 0),
-                      "%s, %s (%s): output %d, stored element %zu of %zu is %g: halo and padding channels must be zero", test->op->name,
-                      test->name, eq_test_variant_name(), o, k, elems, (double)value);
+                      "%s, %s (%s): output %d, stored element %zu of %zu is %g: halo and padding channels must be zero",
+                      test->op->name, test->name, eq_test_variant_name(), o, k, elems, (double)value);
     }
     free(packed);
 }
@@ -281,7 +288,8 @@ static void check_outputs(struct eq_test_call *test, const struct image *image)
         eq_tensor_unpack(&call->output[o], (const float *)(image->after + image->out[o]), test->output[o]);
         check_stored(test, image, o);
         ck_assert_msg(memcmp(image->after + image->out[o], image->again + image->out[o], elems * 4) == 0,
-                      "%s, %s (%s): output %d: two runs give other bits", test->op->name, test->name, eq_test_variant_name(), o);
+                      "%s, %s (%s): output %d: two runs give other bits", test->op->name, test->name, eq_test_variant_name(),
+                      o);
     }
 }
 
@@ -326,7 +334,8 @@ void eq_test_call_refused(struct eq_test_call *test, eq_status status, const cha
     const eq_status got = test->op->shape(&call);
     ck_assert_msg(got == status, "%s, %s: shape() gives %s, not %s: %s", test->op->name, test->name, eq_status_name(got),
                   eq_status_name(status), got == EQ_OK ? "" : eq_last_error());
-    ck_assert_msg(strstr(eq_last_error(), part), "%s, %s: no \"%s\" in \"%s\"", test->op->name, test->name, part, eq_last_error());
+    ck_assert_msg(strstr(eq_last_error(), part), "%s, %s: no \"%s\" in \"%s\"", test->op->name, test->name, part,
+                  eq_last_error());
 }
 
 // ---- comparing
@@ -359,19 +368,21 @@ void eq_test_values_close(const char *op, const char *name, const struct eq_tens
     for (size_t i = 0; i < elems; i++) {
         const double allowed = tolerance ? tolerance[i] : common, error = fabs(got[i] - want[i]);
         const bool is_same = (isnan(got[i]) && isnan(want[i])) || got[i] == want[i];
-        ck_assert_msg(is_same || error <= allowed, "%s, %s (%s): [%zu, %zu, %zu, %zu] is %.9g, not %.9g: error / tolerance %.3g", op,
-                      name, eq_test_variant_name(), i / w / h / c, i / w / h % c, i / w % h, i % w, (double)got[i], want[i],
+        ck_assert_msg(is_same || error <= allowed,
+                      "%s, %s (%s): [%zu, %zu, %zu, %zu] is %.9g, not %.9g: error / tolerance %.3g", op, name,
+                      eq_test_variant_name(), i / w / h / c, i / w / h % c, i / w % h, i % w, (double)got[i], want[i],
                       error / allowed);
     }
 }
 
 void eq_test_close(const struct eq_test_call *test, int output, const double *want, const double *tolerance, double relative)
 {
-    eq_test_values_close(test->op->name, test->name, &test->shaped.output[output], test->output[output], want, tolerance, relative);
+    eq_test_values_close(test->op->name, test->name, &test->shaped.output[output], test->output[output], want, tolerance,
+                         relative);
 }
 
-void eq_test_gradient(const char *name, double (*f)(const double *x, void *user), void *user, double *x, const double *grad, size_t n,
-                      double step, double relative)
+void eq_test_gradient(const char *name, double (*f)(const double *x, void *user), void *user, double *x, const double *grad,
+                      size_t n, double step, double relative)
 {
     const double allowed = relative * fmax(largest(grad, n), step);
     for (size_t i = 0; i < n; i++) {
@@ -382,7 +393,7 @@ void eq_test_gradient(const char *name, double (*f)(const double *x, void *user)
         const double below = f(x, user);
         x[i] = x0;
         const double difference = (above - below) / (2 * step);
-        ck_assert_msg(fabs(difference - grad[i]) <= allowed, "%s: derivative %zu is %.12g by differences, %.12g by the reference", name, i,
-                      difference, grad[i]);
+        ck_assert_msg(fabs(difference - grad[i]) <= allowed,
+                      "%s: derivative %zu is %.12g by differences, %.12g by the reference", name, i, difference, grad[i]);
     }
 }

@@ -2,7 +2,8 @@
 //
 //     START_TEST(test_values)                     // _i is the case's index
 //     {
-//         struct eq_test_call call = { .name = "odd", .op = &eq_op_add, .num_inputs = 2, .input = { { tensor, a }, { tensor, b } } };
+//         struct eq_test_call call = { .name = "odd", .op = &eq_op_add, .num_inputs = 2,
+//                                      .input = { { tensor, a, false }, { tensor, b, false } } };
 //         eq_test_call_run(&call);                // runs it, checks canaries, padding, halo and repeatability
 //         eq_test_close(&call, 0, want, NULL, 1e-6);
 //         eq_test_call_free(&call);
@@ -28,11 +29,11 @@ struct eq_test_entry {
     int num_cases; // _i runs from 0 to num_cases - 1; 0 means 1
 };
 int eq_test_main(const char *suite, const struct eq_test_entry *entries, size_t num);
-#define EQ_TEST_MAIN(suite, ...)                                                                                             \
-    int main(void)                                                                                                          \
-    {                                                                                                                       \
-        const struct eq_test_entry entries[] = { __VA_ARGS__ };                                                             \
-        return eq_test_main(suite, entries, sizeof entries / sizeof *entries);                                              \
+#define EQ_TEST_MAIN(suite, ...)                                               \
+    int main(void)                                                             \
+    {                                                                          \
+        const struct eq_test_entry entries[] = { __VA_ARGS__ };                \
+        return eq_test_main(suite, entries, sizeof entries / sizeof *entries); \
     }
 
 // ---- device
@@ -69,17 +70,17 @@ struct eq_test_call {
     bool training;
     int num_inputs;
     struct eq_test_input input[EQ_MAX_OPERANDS];
-    int output_halo;                     // halo that readers ask of blocked f32 outputs
-    bool in_place;                       // outputs share the memory that op->in_place() names
-    bool is_workspace[EQ_MAX_OPERANDS];  // output o has no meaning: contents are not looked at
+    int output_halo;                    // halo that readers ask of blocked f32 outputs
+    bool in_place;                      // outputs share the memory that op->in_place() names
+    bool is_workspace[EQ_MAX_OPERANDS]; // output o has no meaning: contents are not looked at
     // Results
     struct eq_call shaped;
     void *output[EQ_MAX_OPERANDS]; // plain order
     void *after[EQ_MAX_OPERANDS];  // inputs that are state, after the run, plain order
 };
-// Inputs and outputs lie in one buffer, each between canaries; outputs start as NaN. Fails the test when shape() or emit() fails, a
-// canary or an input that is no state changes, an element is not written, a padding channel or a halo pixel is not zero, or a second
-// run from the same start gives other bits.
+// Inputs and outputs lie in one buffer, each between canaries; outputs start as NaN. Fails the test when shape() or emit()
+// fails, a canary or an input that is no state changes, an element is not written, a padding channel or a halo pixel is not
+// zero, or a second run from the same start gives other bits.
 void eq_test_call_run(struct eq_test_call *call);
 void eq_test_call_free(struct eq_test_call *call);
 // shape() of the call must refuse it with this status and a text that has `part` in it.
@@ -91,13 +92,13 @@ void eq_test_call_refused(struct eq_test_call *call, eq_status status, const cha
 // `tolerance` is NULL. NaN agrees with NaN. A failure names op, case, variant, index and both values.
 void eq_test_close(const struct eq_test_call *call, int output, const double *want, const double *tolerance, double relative);
 // The same for any tensor.
-void eq_test_values_close(const char *op, const char *name, const struct eq_tensor *tensor, const float *got, const double *want,
-                          const double *tolerance, double relative);
+void eq_test_values_close(const char *op, const char *name, const struct eq_tensor *tensor, const float *got,
+                          const double *want, const double *tolerance, double relative);
 // max|got - want| / max|want|.
 double eq_test_error(const float *got, const double *want, size_t n);
 
 // Checks that grad[i] is the derivative of f along x[i], by central differences of step `step` in double: for references.
-void eq_test_gradient(const char *name, double (*f)(const double *x, void *user), void *user, double *x, const double *grad, size_t n,
-                      double step, double relative);
+void eq_test_gradient(const char *name, double (*f)(const double *x, void *user), void *user, double *x, const double *grad,
+                      size_t n, double step, double relative);
 
 #endif
