@@ -32,13 +32,18 @@ struct eq_feed {
     size_t position;
 };
 
+static size_t plain_bytes(int n, int size)
+{
+    return (size_t)n * 3 * (size_t)size * (size_t)size * sizeof(float);
+}
+
 static eq_status make_batch(struct eq_feed *feed)
 {
     const struct eq_input_form *form = &feed->params.form;
     struct eq_image_batch_params params = { .num = feed->n, .size = feed->size };
     memcpy(params.mean, form->mean, sizeof params.mean);
     memcpy(params.deviation, form->deviation, sizeof params.deviation);
-    EQ_TRY(eq_buffer_create(feed->device, eq_feed_bytes(feed->n, feed->size), &feed->plain));
+    EQ_TRY(eq_buffer_create(feed->device, plain_bytes(feed->n, feed->size), &feed->plain));
     params.output = eq_ref_at(feed->plain, 0);
     EQ_ALLOC(feed->images, feed->n);
     EQ_ALLOC(feed->jobs, feed->n);
@@ -183,5 +188,5 @@ eq_status eq_feed_images(struct eq_feed *feed, const struct eq_image *images, in
 
 size_t eq_feed_bytes(int n, int size)
 {
-    return (size_t)n * 3 * (size_t)size * (size_t)size * sizeof(float);
+    return plain_bytes(n, size) + eq_image_batch_bytes(n, size, (size_t)n * 3 * (size_t)size * (size_t)size);
 }

@@ -34,7 +34,8 @@ eq_status eq_feed_start(struct eq_feed *feed, int epoch, size_t position);
 eq_status eq_feed_next(struct eq_feed *feed, struct eq_feed_batch *batch);
 // The same for images at hand: 1 <= num <= the batch.
 eq_status eq_feed_images(struct eq_feed *feed, const struct eq_image *images, int num);
-// Device memory that feeding batches [n, 3, size, size] takes, but for the network's own input.
+// Device memory that feeding batches [n, 3, size, size] takes, but for the network's own input, with pictures of that size;
+// larger ones take more.
 size_t eq_feed_bytes(int n, int size);
 
 #endif
