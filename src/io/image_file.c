@@ -126,7 +126,11 @@ static eq_status list_folder(const char *path, char **names, size_t num_names, c
             eq_names_free(list, count);
             return EQ_ERR_HOST_MEMORY;
         }
-        count++;
+        struct stat info;
+        if (stat(list[count], &info) == 0 && S_ISDIR(info.st_mode))
+            free(list[count]);
+        else
+            count++;
     }
     if (count == 0) {
         free(list);
