@@ -6,7 +6,8 @@
 //   z, out, residual, dout, dz, ...  f32 blocked [n, c, h, w]    out and dz are written with their halo
 //   pivot                            f32 [c]                     read   k
 //   scale (s), slope (t), shift (c)  f32 [n, stride] or [stride] read   `instance` 0: the same for all images
-//   matrix (M), slopes (E)           f32 [blocks, span, BLOCK, BLOCK] read   row: input channel of block first(b) + j, column: output
+//   matrix (M), slopes (E)           f32 [blocks, span, BLOCK, BLOCK] read   row: input, channel of block first(b) + j;
+//                                                                            column: output
 // The _diag form has no M and E. M and E are zero between channels of different groups; every map is zero on padding channels.
 // SIMT 0: one work-item per (block, part of the pixels, image). SIMT 1: work-items over (channel, PIXELS pixels apart).
 #ifndef SIMT
@@ -256,7 +257,8 @@ void NAME(affine_cross)(INPUTS, MATRICES, OUTPUTS, STRIDES, SIZES, int blocks, i
 // Runs over the stored pixels of the output, halo included: a work-item does PIXELS of them, WG / BLOCK apart, for one channel.
 #define FOR_PIXELS(halo_)                                                                                                  \
     for (int i_ = 0, first_ = get_group_id(0) * (WG / BLOCK) * PIXELS + get_local_id(0) / BLOCK; i_ < PIXELS; i_++)        \
-        for (int p_ = first_ + i_ * (WG / BLOCK), w_ = w + 2 * (halo_), y = p_ / w_ - (halo_), x = p_ % w_ - (halo_), once_ = 1; \
+        for (int p_ = first_ + i_ * (WG / BLOCK), w_ = w + 2 * (halo_), y = p_ / w_ - (halo_), x = p_ % w_ - (halo_),      \
+                 once_ = 1;                                                                                                \
              once_ && y < h + (halo_); once_ = 0)
 #define IN_HALO (y < 0 || y >= h || x < 0 || x >= w)
 
@@ -315,7 +317,7 @@ void NAME(affine_diag)(INPUTS, OUTPUTS, STRIDES, SIZES)
 #endif
 }
 
-// A row of M (for one output channel) sits in registers while PIXELS pixels go by; the inputs are read by all BLOCK lanes at once.
+// A row of M (for one output channel) sits in registers while PIXELS pixels go by; all BLOCK lanes read the same inputs.
 __kernel __attribute__((reqd_work_group_size(WG, 1, 1)))
 void NAME(affine_cross)(INPUTS, MATRICES, OUTPUTS, STRIDES, SIZES, int blocks, int span, int group)
 {
@@ -336,11 +338,11 @@ void NAME(affine_cross)(INPUTS, MATRICES, OUTPUTS, STRIDES, SIZES, int blocks, i
         const size_t entry = (((size_t)b * span + j) * BLOCK) * BLOCK + lane;
         for (int i = 0; i < BLOCK; i += 4) {
             const float4 pivots = vload4(0, pivot + (first + j) * BLOCK + i);
-            const float4 m = (float4)(matrix[entry + i * BLOCK], matrix[entry + (i + 1) * BLOCK], matrix[entry + (i + 2) * BLOCK],
-                                      matrix[entry + (i + 3) * BLOCK]);
+            const float4 m = (float4)(matrix[entry + i * BLOCK], matrix[entry + (i + 1) * BLOCK],
+                                      matrix[entry + (i + 2) * BLOCK], matrix[entry + (i + 3) * BLOCK]);
 #if GRAD
-            const float4 e = (float4)(slopes[entry + i * BLOCK], slopes[entry + (i + 1) * BLOCK], slopes[entry + (i + 2) * BLOCK],
-                                      slopes[entry + (i + 3) * BLOCK]);
+            const float4 e = (float4)(slopes[entry + i * BLOCK], slopes[entry + (i + 1) * BLOCK],
+                                      slopes[entry + (i + 2) * BLOCK], slopes[entry + (i + 3) * BLOCK]);
 #endif
             FOR_PIXELS(halo)
             {

@@ -2,12 +2,13 @@
 //
 //   z      f32 blocked [n, c, h, w]           read
 //   dout   f32 blocked [n, c, h, w]           read    GRAD 1: gradient of the unit's output
-//   out    f32 blocked [n, c, h, w]           read    GRAD 1: the unit's output, for the activation's mask; absent for ACT_NONE
+//   out    f32 blocked [n, c, h, w]           read    GRAD 1: the unit's output, for the mask; absent for ACT_NONE
 //   pivot  f32 [c]                            read    GRAD 1: k. Forward takes k from z: the first pixel of the first image
 //   sums   f32 [n, parts, 2, stride]          write   sums of left, and of left * (z - k); left = z - k, or dout * act'(out)
-//   tiles  f32 [n, parts, blocks, span, BLOCK, BLOCK] write   cross-products left_r * (z - k)_s: row r of block b, column s of block
-//                                                     first(b) + j. Forward leaves out the tiles below the diagonal: they are symmetric
-// Pixels of a plane are cut into `parts` pieces; the solve adds the pieces in a fixed order. Accumulators are f32 about the pivot.
+//   tiles  f32 [n, parts, blocks, span, BLOCK, BLOCK]   write   cross-products left_r * (z - k)_s: row r of block b, column s
+//                                                               of block first(b) + j. Forward leaves out the tiles below
+//                                                               the diagonal: they are symmetric
+// Pixels of a plane are cut into `parts` pieces; the solve adds the pieces in a fixed order. Accumulators are f32.
 // Pivot: squares of plain z cancel when the mean is large against the deviation.
 // SIMT 0: one work-item per (block or tile, part, image), a vector of BLOCK channels. SIMT 1: one work-group of WG work-items.
 #ifndef SIMT
@@ -249,7 +250,8 @@ void NAME(moments_cross)(INPUTS, EQ_BUF(float, sums), EQ_BUF(float, tiles), STRI
     const bool wanted = bi < blocks && bi >= (GRAD ? 0 : b); // no return: barriers follow
     const int chunk = (pixels + parts - 1) / parts, from = part * chunk, to = wanted ? min(pixels, from + chunk) : 0;
     const int safe = wanted ? bi : b;
-    float4 product0 = (float4)(0.0f), product1 = product0, product2 = product0, product3 = product0, sum = product0, diagonal = product0;
+    float4 product0 = (float4)(0.0f), product1 = product0, product2 = product0, product3 = product0, sum = product0,
+           diagonal = product0;
     __global const float *zp = PLANE(z, n, safe) + column;
 #if GRAD
     const float4 k = vload4(0, pivot + safe * BLOCK + column);

@@ -48,7 +48,7 @@ static lanef only_channels(lanef v, int c, int channels)
 
 // Forward.
 //   z         f32                        read    its first pixel is the pivot k, where there are sums
-//   sums      f32 [n, parts, 2, stride]  read    of z - k and (z - k)^2; absent in evaluation of methods without an instance part
+//   sums      f32 [n, parts, 2, stride]  read    of z - k and (z - k)^2; absent in evaluation without an instance part
 //   gamma, beta, run_mean, run_var       f32 [channels]; run_* are updated when training
 //   pivot     write  k; the running mean in evaluation without sums
 //   mean      write  mu - k
@@ -58,10 +58,11 @@ static lanef only_channels(lanef v, int c, int channels)
 //   image_value [n]                write  gate's input: variance (instance 1) or mean (instance 2) of x per image and channel
 //   value_sum                      write  sum of image_value over the images
 __kernel void statistics(EQ_IN(float, z), EQ_IN(float, sums), EQ_IN(float, gamma), EQ_IN(float, beta), EQ_BUF(float, run_mean),
-                         EQ_BUF(float, run_var), EQ_BUF(float, pivot), EQ_BUF(float, mean), EQ_BUF(float, inverse), EQ_BUF(float, a),
-                         EQ_BUF(float, b), EQ_BUF(float, image_mean), EQ_BUF(float, image_var), EQ_BUF(float, image_value),
-                         EQ_BUF(float, value_sum), int z_plane, int block, int images, int parts, int channels, int stride,
-                         int pixels, int training, int has_sums, int instance, float eps, float momentum)
+                         EQ_BUF(float, run_var), EQ_BUF(float, pivot), EQ_BUF(float, mean), EQ_BUF(float, inverse),
+                         EQ_BUF(float, a), EQ_BUF(float, b), EQ_BUF(float, image_mean), EQ_BUF(float, image_var),
+                         EQ_BUF(float, image_value), EQ_BUF(float, value_sum), int z_plane, int block, int images, int parts,
+                         int channels, int stride, int pixels, int training, int has_sums, int instance, float eps,
+                         float momentum)
 {
     EQ_IN_PTR(float, z);
     EQ_IN_PTR(float, sums);
@@ -97,7 +98,8 @@ __kernel void statistics(EQ_IN(float, z), EQ_IN(float, sums), EQ_IN(float, gamma
         if (instance) {
             const lanef m = image_sum / pixels;
             LANE_STORE(m, image_mean + n * stride + c);
-            LANE_STORE(fmax(image_square - image_sum * m, (lanef)(0.0f)) / (lanef)(max(pixels - 1, 1)), image_var + n * stride + c);
+            LANE_STORE(fmax(image_square - image_sum * m, (lanef)(0.0f)) / (lanef)(max(pixels - 1, 1)),
+                       image_var + n * stride + c);
         }
     }
     const float samples = (float)images * pixels;
@@ -120,7 +122,8 @@ __kernel void statistics(EQ_IN(float, z), EQ_IN(float, sums), EQ_IN(float, gamma
     lanef total = (lanef)(0.0f);
     for (int n = 0; n < images && instance; n++) {
         const int at = n * stride + c;
-        const lanef value = instance == 1 ? scale * scale * LANE_LOAD(image_var + at) : EQ_MAD(scale, LANE_LOAD(image_mean + at), shift);
+        const lanef value =
+            instance == 1 ? scale * scale * LANE_LOAD(image_var + at) : EQ_MAD(scale, LANE_LOAD(image_mean + at), shift);
         LANE_STORE(value, image_value + at);
         total += value;
     }
@@ -130,7 +133,8 @@ __kernel void statistics(EQ_IN(float, z), EQ_IN(float, sums), EQ_IN(float, gamma
 
 // Constants of a map: scale everywhere, no shift and, where there is one (has_slope), no slope.
 //   scale, slope, shift  f32 [stride]  write
-__kernel void constant_map(EQ_BUF(float, scale), EQ_BUF(float, slope), EQ_BUF(float, shift), int stride, int has_slope, float value)
+__kernel void constant_map(EQ_BUF(float, scale), EQ_BUF(float, slope), EQ_BUF(float, shift), int stride, int has_slope,
+                           float value)
 {
     EQ_PTR(float, scale);
     EQ_PTR(float, slope);
@@ -190,8 +194,8 @@ __kernel void finish_grad(EQ_IN(float, inverse), EQ_IN(float, mean), EQ_IN(float
                           EQ_IN(float, image_sum), EQ_IN(float, image_product), EQ_IN(float, gate), EQ_IN(float, by_var),
                           EQ_IN(float, image_var), EQ_IN(float, image_mean), EQ_IN(float, by_mean), EQ_IN(float, matrix_beta),
                           EQ_IN(float, matrix_gamma), EQ_IN(float, matrix_shift), EQ_BUF(float, dgamma), EQ_BUF(float, dbeta),
-                          EQ_BUF(float, scale), EQ_BUF(float, slope), EQ_BUF(float, shift), int images, int channels, int stride,
-                          int pixels, int has_gate, int has_var, int has_mean, int has_matrix)
+                          EQ_BUF(float, scale), EQ_BUF(float, slope), EQ_BUF(float, shift), int images, int channels,
+                          int stride, int pixels, int has_gate, int has_var, int has_mean, int has_matrix)
 {
     EQ_IN_PTR(float, inverse);
     EQ_IN_PTR(float, mean);

@@ -2,8 +2,8 @@
 //
 // Matrices are [groups, GP, GP], zero beyond `group` rows and columns (GP = group rounded up to 4). Tiles are as in moments.cl
 // and affine.cl: [blocks, span, block, block], a row of tiles for block b begins at block first(b).
-// Newton-Schulz: one work-group of WG work-items per group; up to GP 32 (forward) or 16 (backward) in local memory, above that in
-// `scratch`. Groups over 64 channels are matrix products instead: solve_ce.c.
+// Newton-Schulz: one work-group of WG work-items per group; in local memory up to GP 32 (forward) or 20 (backward), above that
+// in `scratch`. Groups over 64 channels are matrix products instead: solve_ce.c.
 #ifndef GP
 #define GP 16
 #endif
@@ -73,8 +73,8 @@ static bool is_aligned(int block, int group)
 //   mean, a  f32 [stride]                         read
 //   cov, sigma  f32 [groups, GP, GP]              write
 // Work-items: LANES columns, rows of all matrices.
-__kernel void covariance(EQ_IN(float, tiles), EQ_IN(float, mean), EQ_IN(float, a), EQ_BUF(float, cov), EQ_BUF(float, sigma), int block,
-                         int blocks, int span, int group, int num, int rows, int samples, float eps)
+__kernel void covariance(EQ_IN(float, tiles), EQ_IN(float, mean), EQ_IN(float, a), EQ_BUF(float, cov), EQ_BUF(float, sigma),
+                         int block, int blocks, int span, int group, int num, int rows, int samples, float eps)
 {
     EQ_IN_PTR(float, tiles);
     EQ_IN_PTR(float, mean);
@@ -121,7 +121,8 @@ static void begin(__global const float *sigma, __global float *normal, __global 
 
 // One work-group per group: see begin(). For groups that go on as matrix products.
 __kernel __attribute__((reqd_work_group_size(WG, 1, 1)))
-void newton_schulz_begin(EQ_IN(float, sigma), EQ_BUF(float, normal), EQ_BUF(float, trace), EQ_BUF(float, powers), int group)
+void newton_schulz_begin(EQ_IN(float, sigma), EQ_BUF(float, normal), EQ_BUF(float, trace), EQ_BUF(float, powers),
+                                  int group)
 {
     EQ_IN_PTR(float, sigma);
     EQ_PTR(float, normal);
@@ -148,8 +149,8 @@ static void end_grad(__global const float *dn, __global const float *normal, flo
 
 // One work-group per group: see end_grad().
 __kernel __attribute__((reqd_work_group_size(WG, 1, 1)))
-void newton_schulz_grad_end(EQ_IN(float, dnormal), EQ_IN(float, normal), EQ_IN(float, trace), EQ_IN(float, a), EQ_BUF(float, k),
-                            int group, int samples)
+void newton_schulz_grad_end(EQ_IN(float, dnormal), EQ_IN(float, normal), EQ_IN(float, trace), EQ_IN(float, a),
+                                     EQ_BUF(float, k), int group, int samples)
 {
     EQ_IN_PTR(float, dnormal);
     EQ_IN_PTR(float, normal);
@@ -162,8 +163,8 @@ void newton_schulz_grad_end(EQ_IN(float, dnormal), EQ_IN(float, normal), EQ_IN(f
 }
 
 // What the backward solve begins with: gradient of W, and zero for that of sigma / trace. Work-items: entries of all matrices.
-__kernel void newton_schulz_grad_begin(EQ_IN(float, dmap), EQ_IN(float, x_weight), EQ_BUF(float, dpower), EQ_BUF(float, dnormal), int num,
-                                       int has_weight)
+__kernel void newton_schulz_grad_begin(EQ_IN(float, dmap), EQ_IN(float, x_weight), EQ_BUF(float, dpower),
+                                       EQ_BUF(float, dnormal), int num, int has_weight)
 {
     EQ_IN_PTR(float, dmap);
     EQ_IN_PTR(float, x_weight);
@@ -208,8 +209,8 @@ __kernel void newton_schulz_grad_begin(EQ_IN(float, dmap), EQ_IN(float, x_weight
 //   powers   f32 [iterations + 1, groups, GP, GP]   write   P_0 .. P_T; the last one is W
 //   scratch  f32 [groups, 3, GP, GP]                        GP over 32
 __kernel __attribute__((reqd_work_group_size(WG, 1, 1)))
-void newton_schulz(EQ_IN(float, sigma), EQ_BUF(float, normal), EQ_BUF(float, trace), EQ_BUF(float, powers), EQ_BUF(float, scratch),
-                   int group, int iterations)
+void newton_schulz(EQ_IN(float, sigma), EQ_BUF(float, normal), EQ_BUF(float, trace), EQ_BUF(float, powers),
+                            EQ_BUF(float, scratch), int group, int iterations)
 {
     EQ_IN_PTR(float, sigma);
     EQ_PTR(float, normal);
@@ -241,8 +242,9 @@ void newton_schulz(EQ_IN(float, sigma), EQ_BUF(float, normal), EQ_BUF(float, tra
 #if GP <= 20
 #define BACKWARD_MATRICES __local float dp[GP2], t[GP2], x2[GP2], x3[GP2], tx[GP2]
 #else
-#define BACKWARD_MATRICES                                                                                                  \
-    __global float *dp = scratch + get_group_id(0) * (6 * GP2) + GP2, *t = dp + GP2, *x2 = t + GP2, *x3 = x2 + GP2, *tx = x3 + GP2
+#define BACKWARD_MATRICES                                                                                           \
+    __global float *dp = scratch + get_group_id(0) * (6 * GP2) + GP2, *t = dp + GP2, *x2 = t + GP2, *x3 = x2 + GP2, \
+                   *tx = x3 + GP2
 #endif
 
 // Gradient of newton_schulz and of dividing by the trace. Powers are symmetric, so transposes are left out.
@@ -252,9 +254,9 @@ void newton_schulz(EQ_IN(float, sigma), EQ_BUF(float, normal), EQ_BUF(float, tra
 //   k        f32 [groups, GP, GP]   write   see end_grad()
 //   scratch  f32 [groups, 6, GP, GP]        first matrix: gradient of normal; the others for GP over 20
 __kernel __attribute__((reqd_work_group_size(WG, 1, 1)))
-void newton_schulz_grad(EQ_IN(float, dmap), EQ_IN(float, normal), EQ_IN(float, trace), EQ_IN(float, powers), EQ_IN(float, a),
-                        EQ_IN(float, x_weight), EQ_BUF(float, k), EQ_BUF(float, scratch), int group, int iterations, int samples,
-                        int has_weight)
+void newton_schulz_grad(EQ_IN(float, dmap), EQ_IN(float, normal), EQ_IN(float, trace), EQ_IN(float, powers),
+                                 EQ_IN(float, a), EQ_IN(float, x_weight), EQ_BUF(float, k), EQ_BUF(float, scratch), int group,
+                                 int iterations, int samples, int has_weight)
 {
     EQ_IN_PTR(float, dmap);
     EQ_IN_PTR(float, normal);
@@ -303,9 +305,9 @@ void newton_schulz_grad(EQ_IN(float, dmap), EQ_IN(float, normal), EQ_IN(float, t
 //   run_mean  f32 [channels], run_map f32 [groups, group, group]    updated when training
 // Work-items: output channel, and input channel of its row of tiles.
 __kernel void decorrelation_map(EQ_IN(float, w), EQ_IN(float, mean), EQ_IN(float, a), EQ_IN(float, b), EQ_IN(float, x_weight),
-                                EQ_BUF(float, matrix), EQ_BUF(float, shift), EQ_BUF(float, run_mean), EQ_BUF(float, run_map), int ld,
-                                int block, int blocks, int span, int group, int channels, int stride, int training, int has_weight,
-                                float momentum)
+                                EQ_BUF(float, matrix), EQ_BUF(float, shift), EQ_BUF(float, run_mean), EQ_BUF(float, run_map),
+                                int ld, int block, int blocks, int span, int group, int channels, int stride, int training,
+                                int has_weight, float momentum)
 {
     EQ_IN_PTR(float, w);
     EQ_IN_PTR(float, mean);
@@ -324,7 +326,8 @@ __kernel void decorrelation_map(EQ_IN(float, w), EQ_IN(float, mean), EQ_IN(float
     const bool same = o < channels && in < channels && in / group == g;
     __global const float *w_row = w + ((size_t)g * ld + o % group) * ld;
     if (o < blocks * block)
-        matrix[((size_t)(o / block) * span * block + row) * block + o % block] = same ? lambda * w_row[in % group] * a[in] : 0.0f;
+        matrix[((size_t)(o / block) * span * block + row) * block + o % block] =
+            same ? lambda * w_row[in % group] * a[in] : 0.0f;
     if (same && training) {
         __global float *running = run_map + (size_t)o * group + in % group;
         *running = EQ_MAD(momentum, w_row[in % group] - *running, *running);
@@ -382,11 +385,12 @@ __kernel void covariance_grad(EQ_IN(float, tiles), EQ_IN(float, a), EQ_IN(float,
 //   matrix_beta, matrix_gamma, matrix_shift  f32 [stride]  write  sums of dx and dx (z - mu); K mu
 //   by_weight f32 [stride]                              write   a channel's part of the gradient of lambda
 // Work-items: output channel, and input channel of its row of tiles.
-__kernel void decorrelation_map_grad(EQ_IN(float, w), EQ_IN(float, k), EQ_IN(float, cov), EQ_IN(float, product), EQ_IN(float, dmap),
-                                     EQ_IN(float, mean), EQ_IN(float, a), EQ_IN(float, sum), EQ_IN(float, x_weight),
-                                     EQ_BUF(float, matrix), EQ_BUF(float, slopes), EQ_BUF(float, matrix_beta),
-                                     EQ_BUF(float, matrix_gamma), EQ_BUF(float, matrix_shift), EQ_BUF(float, by_weight), int block,
-                                     int blocks, int span, int group, int channels, int stride, int samples, int has_weight)
+__kernel void decorrelation_map_grad(EQ_IN(float, w), EQ_IN(float, k), EQ_IN(float, cov), EQ_IN(float, product),
+                                     EQ_IN(float, dmap), EQ_IN(float, mean), EQ_IN(float, a), EQ_IN(float, sum),
+                                     EQ_IN(float, x_weight), EQ_BUF(float, matrix), EQ_BUF(float, slopes),
+                                     EQ_BUF(float, matrix_beta), EQ_BUF(float, matrix_gamma), EQ_BUF(float, matrix_shift),
+                                     EQ_BUF(float, by_weight), int block, int blocks, int span, int group, int channels,
+                                     int stride, int samples, int has_weight)
 {
     EQ_IN_PTR(float, w);
     EQ_IN_PTR(float, k);

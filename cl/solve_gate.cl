@@ -1,7 +1,7 @@
 // Solve of the gates: instance reweighting (CE, IR: y = sigmoid(W2 relu(LayerNorm(W1 v)))) and squeeze-and-excitation
 // (SE: y = sigmoid(W2 relu(W1 v + bias1) + bias2)), and their gradients.
 //
-// Arrays over channels have `stride` entries, over hidden units `hidden_stride`, both multiples of 16 and zero beyond the real ones.
+// Arrays over channels have `stride` entries, over hidden units `hidden_stride`: multiples of 16, zero beyond the real ones.
 // SIMT 0: one work-item does a row with vectors of 16. SIMT 1: work-groups of WG work-items.
 #ifndef SIMT
 #define SIMT 0
@@ -62,7 +62,7 @@ static float dot_row(__global const float *row, __global const float *x, int num
 }
 
 #if !SIMT
-// x^T w for WIDE * LANES columns side by side, into `to`: rows of w are far apart, so that one vector a row would miss the cache.
+// x^T w for WIDE * LANES columns side by side: rows of w are far apart, so that one vector a row would miss the cache.
 #define WIDE 4
 static void dot_columns(__global const float *x, __global const float *w, int rows, int ld, __global float *to)
 {
@@ -81,7 +81,8 @@ static void dot_columns(__global const float *x, __global const float *w, int ro
 }
 
 // The same for `columns` of them, one by one after the last full WIDE * LANES; zero up to `end`.
-static void dot_all_columns(__global const float *x, __global const float *w, int rows, int ld, __global float *to, int columns, int end)
+static void dot_all_columns(__global const float *x, __global const float *w, int rows, int ld, __global float *to, int columns,
+                            int end)
 {
     int first = 0;
     for (; first + WIDE * LANES <= columns; first += WIDE * LANES)
@@ -128,8 +129,9 @@ static float group_sum(float value, __local float *partial)
 //   spread     f32 [1]                       write   s: sqrt of the mean variance, its running mean in evaluation, 1 for SE
 __kernel __attribute__((reqd_work_group_size(WG, 1, 1)))
 void reweight(EQ_IN(float, value), EQ_IN(float, value_sum), EQ_IN(float, w1), EQ_IN(float, gain), EQ_IN(float, bias),
-              EQ_BUF(float, run_scale), EQ_BUF(float, active), EQ_BUF(float, normal), EQ_BUF(float, deviation), EQ_BUF(float, spread),
-              int channels, int hidden, int stride, int hidden_stride, int layer_norm, int training, float momentum)
+                       EQ_BUF(float, run_scale), EQ_BUF(float, active), EQ_BUF(float, normal), EQ_BUF(float, deviation),
+                       EQ_BUF(float, spread), int channels, int hidden, int stride, int hidden_stride, int layer_norm,
+                       int training, float momentum)
 {
     EQ_IN_PTR(float, value);
     EQ_IN_PTR(float, value_sum);
@@ -144,8 +146,8 @@ void reweight(EQ_IN(float, value), EQ_IN(float, value_sum), EQ_IN(float, w1), EQ
     __local float partial[WG];
     const int n = get_group_id(0), images = get_num_groups(0), item = get_local_id(0);
     __global float *out = active + n * hidden_stride, *h = normal + n * hidden_stride;
-    // Every group adds up the spread, though only the first one needs it, and SE goes through the sums of LayerNorm: barriers must not
-    // depend on the group (PoCL 3.1 compiles such ones wrongly).
+    // Every group adds up the spread, though only the first one needs it, and SE goes through the sums of LayerNorm: barriers
+    // must not depend on the group (PoCL 3.1 compiles such ones wrongly).
     float sum = 0.0f;
     for (int c = item; c < channels && layer_norm && training; c += WG)
         sum += value_sum[c];
@@ -193,10 +195,10 @@ void reweight(EQ_IN(float, value), EQ_IN(float, value_sum), EQ_IN(float, w1), EQ
 //   y, gate   f32 [n, stride]             write  gate = (1 - lambda) y / s
 //   scale, shift  f32 [n, stride]         write
 // Work-items: channels, images.
-__kernel void reweight_output(EQ_IN(float, active), EQ_IN(float, w2), EQ_IN(float, bias), EQ_IN(float, spread), EQ_IN(float, x_weight),
-                              EQ_IN(float, a), EQ_IN(float, b), EQ_IN(float, common), EQ_BUF(float, y), EQ_BUF(float, gate),
-                              EQ_BUF(float, scale), EQ_BUF(float, shift), int channels, int hidden, int stride, int hidden_stride,
-                              int has_bias, int has_weight)
+__kernel void reweight_output(EQ_IN(float, active), EQ_IN(float, w2), EQ_IN(float, bias), EQ_IN(float, spread),
+                              EQ_IN(float, x_weight), EQ_IN(float, a), EQ_IN(float, b), EQ_IN(float, common), EQ_BUF(float, y),
+                              EQ_BUF(float, gate), EQ_BUF(float, scale), EQ_BUF(float, shift), int channels, int hidden,
+                              int stride, int hidden_stride, int has_bias, int has_weight)
 {
     EQ_IN_PTR(float, active);
     EQ_IN_PTR(float, w2);
@@ -235,10 +237,11 @@ __kernel void reweight_output(EQ_IN(float, active), EQ_IN(float, w2), EQ_IN(floa
 //   dactive     f32 [n, hidden_stride]  write   gradient before the ReLU
 //   dhidden     f32 [n, hidden_stride]  write   gradient of W1 v
 __kernel __attribute__((reqd_work_group_size(WG, 1, 1)))
-void reweight_grad(EQ_IN(float, image_sum), EQ_IN(float, image_product), EQ_IN(float, a), EQ_IN(float, b), EQ_IN(float, y),
-                   EQ_IN(float, spread), EQ_IN(float, x_weight), EQ_IN(float, active), EQ_IN(float, normal), EQ_IN(float, deviation),
-                   EQ_IN(float, w2), EQ_IN(float, gain), EQ_BUF(float, dpre), EQ_BUF(float, total), EQ_BUF(float, dactive),
-                   EQ_BUF(float, dhidden), int channels, int hidden, int stride, int hidden_stride, int layer_norm, int has_weight)
+void reweight_grad(EQ_IN(float, image_sum), EQ_IN(float, image_product), EQ_IN(float, a), EQ_IN(float, b),
+                            EQ_IN(float, y), EQ_IN(float, spread), EQ_IN(float, x_weight), EQ_IN(float, active),
+                            EQ_IN(float, normal), EQ_IN(float, deviation), EQ_IN(float, w2), EQ_IN(float, gain),
+                            EQ_BUF(float, dpre), EQ_BUF(float, total), EQ_BUF(float, dactive), EQ_BUF(float, dhidden),
+                            int channels, int hidden, int stride, int hidden_stride, int layer_norm, int has_weight)
 {
     EQ_IN_PTR(float, image_sum);
     EQ_IN_PTR(float, image_product);
@@ -294,7 +297,9 @@ void reweight_grad(EQ_IN(float, image_sum), EQ_IN(float, image_product), EQ_IN(f
 #else
     dot_all_columns(dp, w2, channels, hidden, du, hidden, hidden_stride);
     for (int j = 0; j < hidden_stride; j += LANES)
-        LANE_STORE(select((lanef)(0.0f), LANE_LOAD(du + j), isgreater(LANE_LOAD(active + n * hidden_stride + j), (lanef)(0.0f))), du + j);
+        LANE_STORE(
+            select((lanef)(0.0f), LANE_LOAD(du + j), isgreater(LANE_LOAD(active + n * hidden_stride + j), (lanef)(0.0f))),
+            du + j);
 #endif
     float mean = 0.0f, product = 0.0f;
     for (int j = item; j < hidden && layer_norm; j += WG) {
@@ -318,8 +323,8 @@ void reweight_grad(EQ_IN(float, image_sum), EQ_IN(float, image_product), EQ_IN(f
 //                                     dvalue (z - image mean) is a term of x's gradient; SE: gradient of the mean
 // Work-items: LANES channels, images.
 __kernel void reweight_grad_input(EQ_IN(float, dhidden), EQ_IN(float, w1), EQ_IN(float, total), EQ_IN(float, spread),
-                                  EQ_IN(float, x_weight), EQ_IN(float, a), EQ_BUF(float, dvalue), int channels, int hidden, int stride,
-                                  int hidden_stride, int images, int pixels, int layer_norm, int has_weight)
+                                  EQ_IN(float, x_weight), EQ_IN(float, a), EQ_BUF(float, dvalue), int channels, int hidden,
+                                  int stride, int hidden_stride, int images, int pixels, int layer_norm, int has_weight)
 {
     EQ_IN_PTR(float, dhidden);
     EQ_IN_PTR(float, w1);
@@ -348,7 +353,8 @@ __kernel void reweight_grad_input(EQ_IN(float, dhidden), EQ_IN(float, w1), EQ_IN
     const int piece = (stride / LANES + get_global_size(0) - 1) / get_global_size(0) * LANES;
     const int first = get_global_id(0) * piece, end = min(first + piece, stride);
     if (first < end)
-        dot_all_columns(dh, w1 + first, hidden, channels, dvalue + n * stride + first, min(channels - first, piece), end - first);
+        dot_all_columns(dh, w1 + first, hidden, channels, dvalue + n * stride + first, min(channels - first, piece),
+                        end - first);
 #endif
     for (int c = first; c < end && layer_norm; c += LANES) { // a is zero beyond the real channels
         __global float *at = dvalue + n * stride + c;

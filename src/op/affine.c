@@ -24,8 +24,9 @@ static struct eq_range range(const struct eq_unit_plan *plan, struct extent exte
                            (const size_t[]){ 1, 1, 1 });
     const size_t local = (size_t)eq_unit_group_size(&plan->target), group_pixels = local / (size_t)plan->block * SIMT_PIXELS;
     const size_t pixels = (size_t)(extent.w + 2 * halo) * (size_t)(extent.h + 2 * halo);
-    return eq_range_3d((const size_t[]){ (pixels + group_pixels - 1) / group_pixels * local, (size_t)plan->blocks, (size_t)plan->images },
-                       (const size_t[]){ local, 1, 1 });
+    return eq_range_3d(
+        (const size_t[]){ (pixels + group_pixels - 1) / group_pixels * local, (size_t)plan->blocks, (size_t)plan->images },
+        (const size_t[]){ local, 1, 1 });
 }
 
 static struct eq_cost cost(const struct eq_unit_plan *plan, int tensors, int matrices)
@@ -40,21 +41,25 @@ eq_status eq_unit_affine_emit(struct eq_list *list, const struct eq_unit_plan *p
     const struct extent size = extent(plan, (const struct eq_unit_view[]){ a->z, a->residual, a->out }, 3);
     const bool cross = a->matrix.buffer, residual = a->residual.ref.buffer;
     const struct eq_launch launch = {
-        .source = "affine", .options = options.text, .kernel = cross ? "affine_cross" : "affine_diag",
-        .range = range(plan, size, a->out.halo), .cost = cost(plan, 2 + residual, cross),
+        .source = "affine",
+        .options = options.text,
+        .kernel = cross ? "affine_cross" : "affine_diag",
+        .range = range(plan, size, a->out.halo),
+        .cost = cost(plan, 2 + residual, cross),
     };
     if (!cross)
-        return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(a->z.ref), EQ_REF(a->residual.ref), EQ_REF(a->pivot), EQ_REF(a->scale),
-                                                     EQ_REF(a->shift), EQ_REF(a->out.ref), EQ_UNIT_STRIDES(a->z),
-                                                     EQ_UNIT_STRIDES(a->residual), EQ_UNIT_STRIDES(a->out), EQ_I32(residual),
-                                                     EQ_I32(a->out.halo), EQ_I32(plan->activation), EQ_I32(size.w), EQ_I32(size.h),
-                                                     EQ_I32(plan->stride), EQ_I32(a->instance)));
-    return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(a->z.ref), EQ_REF(a->residual.ref), EQ_REF(a->pivot), EQ_REF(a->scale),
-                                                 EQ_REF(a->shift), EQ_REF(a->matrix), EQ_REF(a->out.ref), EQ_UNIT_STRIDES(a->z),
-                                                 EQ_UNIT_STRIDES(a->residual), EQ_UNIT_STRIDES(a->out), EQ_I32(residual),
-                                                 EQ_I32(a->out.halo), EQ_I32(plan->activation), EQ_I32(size.w), EQ_I32(size.h),
-                                                 EQ_I32(plan->stride), EQ_I32(a->instance), EQ_I32(plan->blocks),
-                                                 EQ_I32(plan->groups.span), EQ_I32(plan->groups.group)));
+        return eq_list_kernel(list, &launch,
+                              EQ_ARGS(EQ_REF(a->z.ref), EQ_REF(a->residual.ref), EQ_REF(a->pivot), EQ_REF(a->scale),
+                                      EQ_REF(a->shift), EQ_REF(a->out.ref), EQ_UNIT_STRIDES(a->z), EQ_UNIT_STRIDES(a->residual),
+                                      EQ_UNIT_STRIDES(a->out), EQ_I32(residual), EQ_I32(a->out.halo), EQ_I32(plan->activation),
+                                      EQ_I32(size.w), EQ_I32(size.h), EQ_I32(plan->stride), EQ_I32(a->instance)));
+    return eq_list_kernel(list, &launch,
+                          EQ_ARGS(EQ_REF(a->z.ref), EQ_REF(a->residual.ref), EQ_REF(a->pivot), EQ_REF(a->scale),
+                                  EQ_REF(a->shift), EQ_REF(a->matrix), EQ_REF(a->out.ref), EQ_UNIT_STRIDES(a->z),
+                                  EQ_UNIT_STRIDES(a->residual), EQ_UNIT_STRIDES(a->out), EQ_I32(residual), EQ_I32(a->out.halo),
+                                  EQ_I32(plan->activation), EQ_I32(size.w), EQ_I32(size.h), EQ_I32(plan->stride),
+                                  EQ_I32(a->instance), EQ_I32(plan->blocks), EQ_I32(plan->groups.span),
+                                  EQ_I32(plan->groups.group)));
 }
 
 eq_status eq_unit_affine_grad_emit(struct eq_list *list, const struct eq_unit_plan *plan, const struct eq_unit_affine_grad *a)
@@ -63,25 +68,28 @@ eq_status eq_unit_affine_grad_emit(struct eq_list *list, const struct eq_unit_pl
     const struct extent size = extent(plan, (const struct eq_unit_view[]){ a->z, a->dout, a->out, a->add, a->dz, a->dres }, 6);
     const bool cross = a->matrix.buffer, residual = a->dres.ref.buffer, add = a->add.ref.buffer;
     const struct eq_launch launch = {
-        .source = "affine", .options = options.text, .kernel = cross ? "affine_cross_grad" : "affine_diag_grad",
+        .source = "affine",
+        .options = options.text,
+        .kernel = cross ? "affine_cross_grad" : "affine_diag_grad",
         .range = range(plan, size, a->dz.halo > a->dres.halo ? a->dz.halo : a->dres.halo),
         .cost = cost(plan, 3 + residual + add + (a->out.ref.buffer != NULL), cross ? 2 : 0),
     };
     if (!cross)
-        return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(a->z.ref), EQ_REF(a->dout.ref), EQ_REF(a->out.ref), EQ_REF(a->add.ref),
-                                                     EQ_REF(a->pivot), EQ_REF(a->scale), EQ_REF(a->slope), EQ_REF(a->shift),
-                                                     EQ_REF(a->dz.ref), EQ_REF(a->dres.ref), EQ_UNIT_STRIDES(a->z),
-                                                     EQ_UNIT_STRIDES(a->dout), EQ_UNIT_STRIDES(a->out), EQ_UNIT_STRIDES(a->add),
-                                                     EQ_UNIT_STRIDES(a->dz), EQ_UNIT_STRIDES(a->dres), EQ_I32(residual), EQ_I32(add),
-                                                     EQ_I32(a->dz.halo), EQ_I32(a->dres.halo), EQ_I32(plan->activation), EQ_I32(size.w),
-                                                     EQ_I32(size.h), EQ_I32(plan->stride), EQ_I32(a->instance)));
-    return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(a->z.ref), EQ_REF(a->dout.ref), EQ_REF(a->out.ref), EQ_REF(a->add.ref),
-                                                 EQ_REF(a->pivot), EQ_REF(a->scale), EQ_REF(a->slope), EQ_REF(a->shift),
-                                                 EQ_REF(a->matrix), EQ_REF(a->slopes), EQ_REF(a->dz.ref), EQ_REF(a->dres.ref),
-                                                 EQ_UNIT_STRIDES(a->z), EQ_UNIT_STRIDES(a->dout), EQ_UNIT_STRIDES(a->out),
-                                                 EQ_UNIT_STRIDES(a->add), EQ_UNIT_STRIDES(a->dz), EQ_UNIT_STRIDES(a->dres),
-                                                 EQ_I32(residual), EQ_I32(add), EQ_I32(a->dz.halo), EQ_I32(a->dres.halo),
-                                                 EQ_I32(plan->activation), EQ_I32(size.w), EQ_I32(size.h), EQ_I32(plan->stride),
-                                                 EQ_I32(a->instance), EQ_I32(plan->blocks), EQ_I32(plan->groups.span),
-                                                 EQ_I32(plan->groups.group)));
+        return eq_list_kernel(list, &launch,
+                              EQ_ARGS(EQ_REF(a->z.ref), EQ_REF(a->dout.ref), EQ_REF(a->out.ref), EQ_REF(a->add.ref),
+                                      EQ_REF(a->pivot), EQ_REF(a->scale), EQ_REF(a->slope), EQ_REF(a->shift), EQ_REF(a->dz.ref),
+                                      EQ_REF(a->dres.ref), EQ_UNIT_STRIDES(a->z), EQ_UNIT_STRIDES(a->dout),
+                                      EQ_UNIT_STRIDES(a->out), EQ_UNIT_STRIDES(a->add), EQ_UNIT_STRIDES(a->dz),
+                                      EQ_UNIT_STRIDES(a->dres), EQ_I32(residual), EQ_I32(add), EQ_I32(a->dz.halo),
+                                      EQ_I32(a->dres.halo), EQ_I32(plan->activation), EQ_I32(size.w), EQ_I32(size.h),
+                                      EQ_I32(plan->stride), EQ_I32(a->instance)));
+    return eq_list_kernel(list, &launch,
+                          EQ_ARGS(EQ_REF(a->z.ref), EQ_REF(a->dout.ref), EQ_REF(a->out.ref), EQ_REF(a->add.ref),
+                                  EQ_REF(a->pivot), EQ_REF(a->scale), EQ_REF(a->slope), EQ_REF(a->shift), EQ_REF(a->matrix),
+                                  EQ_REF(a->slopes), EQ_REF(a->dz.ref), EQ_REF(a->dres.ref), EQ_UNIT_STRIDES(a->z),
+                                  EQ_UNIT_STRIDES(a->dout), EQ_UNIT_STRIDES(a->out), EQ_UNIT_STRIDES(a->add),
+                                  EQ_UNIT_STRIDES(a->dz), EQ_UNIT_STRIDES(a->dres), EQ_I32(residual), EQ_I32(add),
+                                  EQ_I32(a->dz.halo), EQ_I32(a->dres.halo), EQ_I32(plan->activation), EQ_I32(size.w),
+                                  EQ_I32(size.h), EQ_I32(plan->stride), EQ_I32(a->instance), EQ_I32(plan->blocks),
+                                  EQ_I32(plan->groups.span), EQ_I32(plan->groups.group)));
 }

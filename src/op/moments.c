@@ -14,7 +14,8 @@ static struct eq_range range(const struct eq_unit_plan *plan)
 {
     const size_t tiles = (size_t)plan->blocks * (plan->has_cross ? (size_t)plan->groups.span : 1);
     const size_t local = plan->target.family == EQ_FAMILY_VECTOR ? 1 : (size_t)eq_unit_group_size(&plan->target);
-    return eq_range_3d((const size_t[]){ tiles * local, (size_t)plan->parts, (size_t)plan->images }, (const size_t[]){ local, 1, 1 });
+    return eq_range_3d((const size_t[]){ tiles * local, (size_t)plan->parts, (size_t)plan->images },
+                       (const size_t[]){ local, 1, 1 });
 }
 
 static struct eq_cost cost(const struct eq_unit_plan *plan, int tensors)
@@ -28,33 +29,44 @@ eq_status eq_unit_moments_emit(struct eq_list *list, const struct eq_unit_plan *
 {
     const struct eq_options options = eq_unit_options(plan, false);
     const struct eq_launch launch = {
-        .source = "moments", .options = options.text, .kernel = plan->has_cross ? "moments_cross" : "moments_diag",
-        .range = range(plan), .cost = cost(plan, 1),
+        .source = "moments",
+        .options = options.text,
+        .kernel = plan->has_cross ? "moments_cross" : "moments_diag",
+        .range = range(plan),
+        .cost = cost(plan, 1),
     };
     const int w = row_pixels(plan, &z, 1);
     if (!plan->has_cross)
-        return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(z.ref), EQ_REF(sums), EQ_UNIT_STRIDES(z), EQ_I32(w), EQ_I32(plan->pixels),
-                                                     EQ_I32(plan->stride)));
-    return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(z.ref), EQ_REF(sums), EQ_REF(tiles), EQ_UNIT_STRIDES(z), EQ_I32(w),
-                                                 EQ_I32(plan->pixels), EQ_I32(plan->stride), EQ_I32(plan->blocks),
-                                                 EQ_I32(plan->groups.span), EQ_I32(plan->groups.group)));
+        return eq_list_kernel(
+            list, &launch,
+            EQ_ARGS(EQ_REF(z.ref), EQ_REF(sums), EQ_UNIT_STRIDES(z), EQ_I32(w), EQ_I32(plan->pixels), EQ_I32(plan->stride)));
+    return eq_list_kernel(list, &launch,
+                          EQ_ARGS(EQ_REF(z.ref), EQ_REF(sums), EQ_REF(tiles), EQ_UNIT_STRIDES(z), EQ_I32(w),
+                                  EQ_I32(plan->pixels), EQ_I32(plan->stride), EQ_I32(plan->blocks), EQ_I32(plan->groups.span),
+                                  EQ_I32(plan->groups.group)));
 }
 
-eq_status eq_unit_moments_grad_emit(struct eq_list *list, const struct eq_unit_plan *plan, struct eq_unit_view z, struct eq_unit_view dout,
-                                    struct eq_unit_view out, struct eq_ref pivot, struct eq_ref sums, struct eq_ref tiles)
+eq_status eq_unit_moments_grad_emit(struct eq_list *list, const struct eq_unit_plan *plan, struct eq_unit_view z,
+                                    struct eq_unit_view dout, struct eq_unit_view out, struct eq_ref pivot, struct eq_ref sums,
+                                    struct eq_ref tiles)
 {
     const struct eq_options options = eq_unit_options(plan, true);
     const struct eq_launch launch = {
-        .source = "moments", .options = options.text, .kernel = plan->has_cross ? "moments_cross_grad" : "moments_diag_grad",
-        .range = range(plan), .cost = cost(plan, out.ref.buffer ? 3 : 2),
+        .source = "moments",
+        .options = options.text,
+        .kernel = plan->has_cross ? "moments_cross_grad" : "moments_diag_grad",
+        .range = range(plan),
+        .cost = cost(plan, out.ref.buffer ? 3 : 2),
     };
     const int w = row_pixels(plan, (const struct eq_unit_view[]){ z, dout, out }, 3);
     if (!plan->has_cross)
-        return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(z.ref), EQ_REF(dout.ref), EQ_REF(out.ref), EQ_REF(pivot), EQ_REF(sums),
-                                                     EQ_UNIT_STRIDES(z), EQ_UNIT_STRIDES(dout), EQ_UNIT_STRIDES(out),
-                                                     EQ_I32(plan->activation), EQ_I32(w), EQ_I32(plan->pixels), EQ_I32(plan->stride)));
-    return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(z.ref), EQ_REF(dout.ref), EQ_REF(out.ref), EQ_REF(pivot), EQ_REF(sums),
-                                                 EQ_REF(tiles), EQ_UNIT_STRIDES(z), EQ_UNIT_STRIDES(dout), EQ_UNIT_STRIDES(out),
-                                                 EQ_I32(plan->activation), EQ_I32(w), EQ_I32(plan->pixels), EQ_I32(plan->stride),
-                                                 EQ_I32(plan->blocks), EQ_I32(plan->groups.span), EQ_I32(plan->groups.group)));
+        return eq_list_kernel(list, &launch,
+                              EQ_ARGS(EQ_REF(z.ref), EQ_REF(dout.ref), EQ_REF(out.ref), EQ_REF(pivot), EQ_REF(sums),
+                                      EQ_UNIT_STRIDES(z), EQ_UNIT_STRIDES(dout), EQ_UNIT_STRIDES(out), EQ_I32(plan->activation),
+                                      EQ_I32(w), EQ_I32(plan->pixels), EQ_I32(plan->stride)));
+    return eq_list_kernel(list, &launch,
+                          EQ_ARGS(EQ_REF(z.ref), EQ_REF(dout.ref), EQ_REF(out.ref), EQ_REF(pivot), EQ_REF(sums), EQ_REF(tiles),
+                                  EQ_UNIT_STRIDES(z), EQ_UNIT_STRIDES(dout), EQ_UNIT_STRIDES(out), EQ_I32(plan->activation),
+                                  EQ_I32(w), EQ_I32(plan->pixels), EQ_I32(plan->stride), EQ_I32(plan->blocks),
+                                  EQ_I32(plan->groups.span), EQ_I32(plan->groups.group)));
 }

@@ -14,10 +14,10 @@ struct eq_solve_groups {
     int group, groups;       // channels per group
     int padded;              // rows and columns of a stored matrix: group rounded up to 4
     int iterations;
-    int partials;            // partial tiles to be added: images * parts
-    int samples;             // images * pixels
+    int partials; // partial tiles to be added: images * parts
+    int samples;  // images * pixels
     float eps;
-    bool has_weight;         // CE: lambda = sigmoid(x_weight); without: 1
+    bool has_weight; // CE: lambda = sigmoid(x_weight); without: 1
 };
 struct eq_solve_groups eq_solve_groups_make(const struct eq_tensor *z, int group); // the first three lines and samples
 
@@ -26,11 +26,11 @@ size_t eq_solve_matrix_elems(const struct eq_solve_groups *s);  // of the matric
 size_t eq_solve_scratch_elems(const struct eq_solve_groups *s); // of newton_schulz and newton_schulz_grad
 
 // Covariance of z and sigma of the normalised activation from the cross-products' partial sums.
-eq_status eq_solve_covariance_emit(struct eq_list *list, const struct eq_solve_groups *s, struct eq_ref tiles, struct eq_ref mean,
-                                   struct eq_ref a, struct eq_ref cov, struct eq_ref sigma);
+eq_status eq_solve_covariance_emit(struct eq_list *list, const struct eq_solve_groups *s, struct eq_ref tiles,
+                                   struct eq_ref mean, struct eq_ref a, struct eq_ref cov, struct eq_ref sigma);
 // powers: [iterations + 1, groups, padded, padded], the last one W. Groups over 64 channels go through CLBlast.
-eq_status eq_solve_newton_schulz_emit(struct eq_list *list, const struct eq_solve_groups *s, struct eq_ref sigma, struct eq_ref normal,
-                                      struct eq_ref trace, struct eq_ref powers, struct eq_ref scratch);
+eq_status eq_solve_newton_schulz_emit(struct eq_list *list, const struct eq_solve_groups *s, struct eq_ref sigma,
+                                      struct eq_ref normal, struct eq_ref trace, struct eq_ref powers, struct eq_ref scratch);
 // From the gradient of the map to K, which acts on z - mu.
 struct eq_solve_newton_schulz_grad {
     struct eq_ref dmap, normal, trace, powers, a, x_weight; // read
@@ -48,16 +48,17 @@ struct eq_solve_gate {
     float momentum;
 };
 struct eq_solve_reweight {
-    struct eq_ref value, value_sum, w1, gain, bias1, w2, bias2, x_weight, a, b, common;   // read
-    struct eq_ref run_scale, active, normal, deviation, spread, y, gate, scale, shift;    // write
+    struct eq_ref value, value_sum, w1, gain, bias1, w2, bias2, x_weight, a, b, common; // read
+    struct eq_ref run_scale, active, normal, deviation, spread, y, gate, scale, shift;  // write
 };
 // The gate, and the part of the affine map that differs between images.
 eq_status eq_solve_reweight_emit(struct eq_list *list, const struct eq_solve_gate *s, const struct eq_solve_reweight *refs);
 struct eq_solve_reweight_grad {
     struct eq_ref image_sum, image_product, value, w1, gain, w2, x_weight, a, b, active, normal, deviation, spread, y; // read
     struct eq_ref dpre, total, dactive, dhidden, dvalue;                                                               // write
-    struct eq_ref dw1, dgain, dbias1, dw2, dbias2;                                                                     // gradients
+    struct eq_ref dw1, dgain, dbias1, dw2, dbias2; // gradients
 };
-eq_status eq_solve_reweight_grad_emit(struct eq_list *list, const struct eq_solve_gate *s, const struct eq_solve_reweight_grad *refs);
+eq_status eq_solve_reweight_grad_emit(struct eq_list *list, const struct eq_solve_gate *s,
+                                      const struct eq_solve_reweight_grad *refs);
 
 #endif

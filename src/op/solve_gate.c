@@ -9,7 +9,8 @@ static bool is_vector(const struct eq_list *list)
 
 static struct eq_options options(const struct eq_list *list)
 {
-    return is_vector(list) ? eq_options_format("-DSIMT=0") : eq_options_format("-DSIMT=1 -DWG=%d", eq_unit_group_size(eq_list_target(list)));
+    return is_vector(list) ? eq_options_format("-DSIMT=0")
+                           : eq_options_format("-DSIMT=1 -DWG=%d", eq_unit_group_size(eq_list_target(list)));
 }
 
 static struct eq_range image_range(const struct eq_list *list, int images)
@@ -37,22 +38,29 @@ eq_status eq_solve_reweight_emit(struct eq_list *list, const struct eq_solve_gat
     const struct eq_solve_reweight *r = refs;
     const struct eq_options text = options(list);
     const struct eq_launch hidden = {
-        .source = "solve_gate", .options = text.text, .kernel = "reweight", .range = image_range(list, s->images), .cost = layer_cost(s),
-    };
-    const struct eq_launch output = {
-        .source = "solve_gate", .options = text.text, .kernel = "reweight_output", .range = row_range(list, s->stride, s->images),
+        .source = "solve_gate",
+        .options = text.text,
+        .kernel = "reweight",
+        .range = image_range(list, s->images),
         .cost = layer_cost(s),
     };
-    EQ_TRY(eq_list_kernel(list, &hidden, EQ_ARGS(EQ_REF(r->value), EQ_REF(r->value_sum), EQ_REF(r->w1), EQ_REF(r->gain), EQ_REF(r->bias1),
-                                                 EQ_REF(r->run_scale), EQ_REF(r->active), EQ_REF(r->normal), EQ_REF(r->deviation),
-                                                 EQ_REF(r->spread), EQ_I32(s->channels), EQ_I32(s->hidden), EQ_I32(s->stride),
-                                                 EQ_I32(s->hidden_stride), EQ_I32(s->layer_norm), EQ_I32(s->training),
-                                                 EQ_F32(s->momentum))));
-    return eq_list_kernel(list, &output, EQ_ARGS(EQ_REF(r->active), EQ_REF(r->w2), EQ_REF(r->bias2), EQ_REF(r->spread), EQ_REF(r->x_weight),
-                                                 EQ_REF(r->a), EQ_REF(r->b), EQ_REF(r->common), EQ_REF(r->y), EQ_REF(r->gate),
-                                                 EQ_REF(r->scale), EQ_REF(r->shift), EQ_I32(s->channels), EQ_I32(s->hidden),
-                                                 EQ_I32(s->stride), EQ_I32(s->hidden_stride), EQ_I32(!s->layer_norm),
-                                                 EQ_I32(s->has_weight)));
+    const struct eq_launch output = {
+        .source = "solve_gate",
+        .options = text.text,
+        .kernel = "reweight_output",
+        .range = row_range(list, s->stride, s->images),
+        .cost = layer_cost(s),
+    };
+    EQ_TRY(eq_list_kernel(list, &hidden,
+                          EQ_ARGS(EQ_REF(r->value), EQ_REF(r->value_sum), EQ_REF(r->w1), EQ_REF(r->gain), EQ_REF(r->bias1),
+                                  EQ_REF(r->run_scale), EQ_REF(r->active), EQ_REF(r->normal), EQ_REF(r->deviation),
+                                  EQ_REF(r->spread), EQ_I32(s->channels), EQ_I32(s->hidden), EQ_I32(s->stride),
+                                  EQ_I32(s->hidden_stride), EQ_I32(s->layer_norm), EQ_I32(s->training), EQ_F32(s->momentum))));
+    return eq_list_kernel(list, &output,
+                          EQ_ARGS(EQ_REF(r->active), EQ_REF(r->w2), EQ_REF(r->bias2), EQ_REF(r->spread), EQ_REF(r->x_weight),
+                                  EQ_REF(r->a), EQ_REF(r->b), EQ_REF(r->common), EQ_REF(r->y), EQ_REF(r->gate),
+                                  EQ_REF(r->scale), EQ_REF(r->shift), EQ_I32(s->channels), EQ_I32(s->hidden), EQ_I32(s->stride),
+                                  EQ_I32(s->hidden_stride), EQ_I32(!s->layer_norm), EQ_I32(s->has_weight)));
 }
 
 // dweight [rows, columns] = sum over images of left^T right.
@@ -61,11 +69,15 @@ static eq_status weight_grad(struct eq_list *list, const struct eq_solve_gate *s
 {
     const struct eq_options text = options(list);
     const struct eq_launch launch = {
-        .source = "solve_gate", .options = text.text, .kernel = "reweight_weight_grad", .range = row_range(list, columns, rows),
+        .source = "solve_gate",
+        .options = text.text,
+        .kernel = "reweight_weight_grad",
+        .range = row_range(list, columns, rows),
         .cost = layer_cost(s),
     };
-    return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(left), EQ_REF(right), EQ_REF(dweight), EQ_I32(rows), EQ_I32(columns),
-                                                 EQ_I32(left_stride), EQ_I32(right_stride), EQ_I32(s->images)));
+    return eq_list_kernel(list, &launch,
+                          EQ_ARGS(EQ_REF(left), EQ_REF(right), EQ_REF(dweight), EQ_I32(rows), EQ_I32(columns),
+                                  EQ_I32(left_stride), EQ_I32(right_stride), EQ_I32(s->images)));
 }
 
 static eq_status vector_grad(struct eq_list *list, const struct eq_solve_gate *s, struct eq_ref left, struct eq_ref right,
@@ -73,38 +85,51 @@ static eq_status vector_grad(struct eq_list *list, const struct eq_solve_gate *s
 {
     const struct eq_options text = options(list);
     const struct eq_launch launch = {
-        .source = "solve_gate", .options = text.text, .kernel = "reweight_vector_grad", .range = eq_range_1d((size_t)num, 16),
+        .source = "solve_gate",
+        .options = text.text,
+        .kernel = "reweight_vector_grad",
+        .range = eq_range_1d((size_t)num, 16),
         .cost = { 2.0 * s->images * num, 4.0 * s->images * num },
     };
-    return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(left), EQ_REF(right), EQ_REF(dbias), EQ_REF(dgain), EQ_I32(num), EQ_I32(stride),
-                                                 EQ_I32(s->images), EQ_I32(dgain.buffer != NULL)));
+    return eq_list_kernel(list, &launch,
+                          EQ_ARGS(EQ_REF(left), EQ_REF(right), EQ_REF(dbias), EQ_REF(dgain), EQ_I32(num), EQ_I32(stride),
+                                  EQ_I32(s->images), EQ_I32(dgain.buffer != NULL)));
 }
 
-eq_status eq_solve_reweight_grad_emit(struct eq_list *list, const struct eq_solve_gate *s, const struct eq_solve_reweight_grad *refs)
+eq_status eq_solve_reweight_grad_emit(struct eq_list *list, const struct eq_solve_gate *s,
+                                      const struct eq_solve_reweight_grad *refs)
 {
     const struct eq_solve_reweight_grad *r = refs;
     const struct eq_options text = options(list);
     const struct eq_launch output = {
-        .source = "solve_gate", .options = text.text, .kernel = "reweight_grad", .range = image_range(list, s->images),
+        .source = "solve_gate",
+        .options = text.text,
+        .kernel = "reweight_grad",
+        .range = image_range(list, s->images),
         .cost = layer_cost(s),
     };
     const struct eq_launch input = {
-        .source = "solve_gate", .options = text.text, .kernel = "reweight_grad_input", .range = row_range(list, s->stride, s->images),
+        .source = "solve_gate",
+        .options = text.text,
+        .kernel = "reweight_grad_input",
+        .range = row_range(list, s->stride, s->images),
         .cost = layer_cost(s),
     };
-    EQ_TRY(eq_list_kernel(list, &output, EQ_ARGS(EQ_REF(r->image_sum), EQ_REF(r->image_product), EQ_REF(r->a), EQ_REF(r->b), EQ_REF(r->y),
-                                                 EQ_REF(r->spread), EQ_REF(r->x_weight), EQ_REF(r->active), EQ_REF(r->normal),
-                                                 EQ_REF(r->deviation), EQ_REF(r->w2), EQ_REF(r->gain), EQ_REF(r->dpre), EQ_REF(r->total),
-                                                 EQ_REF(r->dactive), EQ_REF(r->dhidden), EQ_I32(s->channels), EQ_I32(s->hidden),
-                                                 EQ_I32(s->stride), EQ_I32(s->hidden_stride), EQ_I32(s->layer_norm),
-                                                 EQ_I32(s->has_weight))));
-    EQ_TRY(eq_list_kernel(list, &input, EQ_ARGS(EQ_REF(r->dhidden), EQ_REF(r->w1), EQ_REF(r->total), EQ_REF(r->spread), EQ_REF(r->x_weight),
-                                                EQ_REF(r->a), EQ_REF(r->dvalue), EQ_I32(s->channels), EQ_I32(s->hidden), EQ_I32(s->stride),
-                                                EQ_I32(s->hidden_stride), EQ_I32(s->images), EQ_I32(s->pixels), EQ_I32(s->layer_norm),
-                                                EQ_I32(s->has_weight))));
+    EQ_TRY(eq_list_kernel(list, &output,
+                          EQ_ARGS(EQ_REF(r->image_sum), EQ_REF(r->image_product), EQ_REF(r->a), EQ_REF(r->b), EQ_REF(r->y),
+                                  EQ_REF(r->spread), EQ_REF(r->x_weight), EQ_REF(r->active), EQ_REF(r->normal),
+                                  EQ_REF(r->deviation), EQ_REF(r->w2), EQ_REF(r->gain), EQ_REF(r->dpre), EQ_REF(r->total),
+                                  EQ_REF(r->dactive), EQ_REF(r->dhidden), EQ_I32(s->channels), EQ_I32(s->hidden),
+                                  EQ_I32(s->stride), EQ_I32(s->hidden_stride), EQ_I32(s->layer_norm), EQ_I32(s->has_weight))));
+    EQ_TRY(eq_list_kernel(list, &input,
+                          EQ_ARGS(EQ_REF(r->dhidden), EQ_REF(r->w1), EQ_REF(r->total), EQ_REF(r->spread), EQ_REF(r->x_weight),
+                                  EQ_REF(r->a), EQ_REF(r->dvalue), EQ_I32(s->channels), EQ_I32(s->hidden), EQ_I32(s->stride),
+                                  EQ_I32(s->hidden_stride), EQ_I32(s->images), EQ_I32(s->pixels), EQ_I32(s->layer_norm),
+                                  EQ_I32(s->has_weight))));
     EQ_TRY(weight_grad(list, s, r->dhidden, r->value, r->dw1, s->hidden, s->channels, s->hidden_stride, s->stride));
     EQ_TRY(weight_grad(list, s, r->dpre, r->active, r->dw2, s->channels, s->hidden, s->stride, s->hidden_stride));
-    EQ_TRY(vector_grad(list, s, r->dactive, r->normal, r->dbias1, s->layer_norm ? r->dgain : EQ_REF_NONE, s->hidden, s->hidden_stride));
+    EQ_TRY(vector_grad(list, s, r->dactive, r->normal, r->dbias1, s->layer_norm ? r->dgain : EQ_REF_NONE, s->hidden,
+                       s->hidden_stride));
     if (s->layer_norm)
         return EQ_OK;
     return vector_grad(list, s, r->dpre, EQ_REF_NONE, r->dbias2, EQ_REF_NONE, s->channels, s->stride);

@@ -36,8 +36,24 @@ static struct operand operand(const struct eq_unit_plan *plan, int input)
 }
 
 static const char *const input_names[EQ_UNIT_NUM_INPUTS] = {
-    "z", "residual", "gamma", "beta", "running mean", "running variance", "x_weight", "CE running mean", "CE running map", "running scale",
-    "W1", "LayerNorm gamma", "LayerNorm beta", "W2", "fc1", "fc1 bias", "fc2", "fc2 bias",
+    "z",
+    "residual",
+    "gamma",
+    "beta",
+    "running mean",
+    "running variance",
+    "x_weight",
+    "CE running mean",
+    "CE running map",
+    "running scale",
+    "W1",
+    "LayerNorm gamma",
+    "LayerNorm beta",
+    "W2",
+    "fc1",
+    "fc1 bias",
+    "fc2",
+    "fc2 bias",
 };
 
 static eq_status check_operand(const struct eq_call *call, const char *name, const struct eq_unit_plan *plan, int input, int at)
@@ -57,10 +73,10 @@ static eq_status check_operand(const struct eq_call *call, const char *name, con
 static eq_status check_like(const char *name, const char *what, const struct eq_tensor *t, const struct eq_tensor *z)
 {
     char text[2][64];
-    EQ_REQUIRE(t->dtype == EQ_F32 && t->form == EQ_FORM_BLOCKED && t->block == z->block && t->n == z->n && t->c == z->c && t->h == z->h &&
-                   t->w == z->w, EQ_ERR_SHAPE,
-               "%s: %s is %s in blocks of %d, the input %s in blocks of %d", name, what, eq_tensor_shape_text(t, text[0]), t->block,
-               eq_tensor_shape_text(z, text[1]), z->block);
+    EQ_REQUIRE(t->dtype == EQ_F32 && t->form == EQ_FORM_BLOCKED && t->block == z->block && t->n == z->n && t->c == z->c &&
+                   t->h == z->h && t->w == z->w,
+               EQ_ERR_SHAPE, "%s: %s is %s in blocks of %d, the input %s in blocks of %d", name, what,
+               eq_tensor_shape_text(t, text[0]), t->block, eq_tensor_shape_text(z, text[1]), z->block);
     return EQ_OK;
 }
 
@@ -83,7 +99,8 @@ static eq_status shape(struct eq_call *call)
         EQ_TRY(check_like("unit", "the residual", &call->input[EQ_UNIT_RESIDUAL], z));
     for (int i = EQ_UNIT_GAMMA; i < EQ_UNIT_NUM_INPUTS; i++)
         EQ_TRY(check_operand(call, "unit", &plan, i, i));
-    const size_t saved_elems = eq_unit_saved_place(&plan, EQ_REF_NONE, &saved), work_elems = eq_unit_work_place(&plan, EQ_REF_NONE, &work);
+    const size_t saved_elems = eq_unit_saved_place(&plan, EQ_REF_NONE, &saved),
+                 work_elems = eq_unit_work_place(&plan, EQ_REF_NONE, &work);
     call->num_outputs = EQ_UNIT_NUM_OUTPUTS;
     call->output[EQ_UNIT_OUT] = eq_tensor_blocked(z->n, z->c, z->h, z->w, z->block, 0);
     call->output[EQ_UNIT_SAVED] = eq_tensor_vector(call->training ? elems(saved_elems) : 1);
@@ -96,8 +113,8 @@ static bool has_input(const struct eq_call *call, int input)
     return input < call->num_inputs && call->has[input];
 }
 
-// The residual is read where the output is written, so its memory will do; in evaluation the input's will, too, where a pixel's channels
-// are read before any is written.
+// The residual is read where the output is written, so its memory will do; in evaluation the input's will, too, where there is
+// no matrix that reads other channels.
 static int in_place(const struct eq_call *call, int output)
 {
     const struct eq_unit_attributes *a = call->attributes;
@@ -115,8 +132,9 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
     struct eq_unit_work work;
     EQ_TRY(eq_unit_plan_make("unit", call->attributes, call->target, call->training, &call->input[EQ_UNIT_Z], &plan));
     const size_t saved_elems = eq_unit_saved_place(&plan, call->training ? out[EQ_UNIT_SAVED] : out[EQ_UNIT_WORKSPACE], &saved);
-    eq_unit_work_place(&plan, call->training ? out[EQ_UNIT_WORKSPACE] : eq_ref_plus(out[EQ_UNIT_WORKSPACE], (saved_elems + 15) / 16 * 16),
-                       &work);
+    eq_unit_work_place(
+        &plan, call->training ? out[EQ_UNIT_WORKSPACE] : eq_ref_plus(out[EQ_UNIT_WORKSPACE], (saved_elems + 15) / 16 * 16),
+        &work);
     struct eq_ref refs[EQ_UNIT_NUM_INPUTS];
     for (int i = 0; i < EQ_UNIT_NUM_INPUTS; i++)
         refs[i] = has_input(call, i) ? in[i] : EQ_REF_NONE;
@@ -126,10 +144,16 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
     EQ_TRY(eq_unit_solve_emit(list, &plan, refs, z, &saved, &work));
     const bool is_bn = plan.method == EQ_UNIT_BN;
     const struct eq_unit_affine affine = {
-        .z = z, .residual = eq_unit_view(&call->input[EQ_UNIT_RESIDUAL], refs[EQ_UNIT_RESIDUAL]),
+        .z = z,
+        .residual = eq_unit_view(&call->input[EQ_UNIT_RESIDUAL], refs[EQ_UNIT_RESIDUAL]),
         .out = eq_unit_view(&call->output[EQ_UNIT_OUT], out[EQ_UNIT_OUT]),
-        .pivot = plan.has_norm ? saved.pivot : work.shift, .scale = is_bn ? saved.a : work.scale,
-        .shift = is_bn ? saved.b : plan.method == EQ_UNIT_BD ? work.common : work.shift, .matrix = work.matrix, .instance = plan.has_gate,
+        .pivot = plan.has_norm ? saved.pivot : work.shift,
+        .scale = is_bn ? saved.a : work.scale,
+        .shift = is_bn                       ? saved.b
+                 : plan.method == EQ_UNIT_BD ? work.common
+                                             : work.shift,
+        .matrix = work.matrix,
+        .instance = plan.has_gate,
     };
     return eq_unit_affine_emit(list, &plan, &affine);
 }
@@ -139,7 +163,8 @@ static struct eq_cost cost(const struct eq_call *call)
     struct eq_unit_plan plan;
     if (eq_unit_plan_make("unit", call->attributes, call->target, call->training, &call->input[EQ_UNIT_Z], &plan) != EQ_OK)
         return (struct eq_cost){ 0, 0 };
-    const double values = (double)eq_tensor_logical(&call->input[EQ_UNIT_Z]), matrix = plan.has_matrix ? 2.0 * plan.groups.group : 0.0;
+    const double values = (double)eq_tensor_logical(&call->input[EQ_UNIT_Z]),
+                 matrix = plan.has_matrix ? 2.0 * plan.groups.group : 0.0;
     const double passes = plan.has_moments ? 2.0 : 1.0, tensors = passes + 1.0 + has_input(call, EQ_UNIT_RESIDUAL);
     return (struct eq_cost){ values * (4.0 * passes + matrix * (plan.has_cross ? 2.0 : 1.0)), 4.0 * values * tensors };
 }
@@ -256,8 +281,13 @@ static eq_status grad_emit(struct eq_list *list, const struct eq_call *call, con
         .add = eq_unit_view(&call->input[EQ_UNIT_GRAD_DRES_ADD], add ? in[EQ_UNIT_GRAD_DRES_ADD] : EQ_REF_NONE),
         .dz = eq_unit_view(&call->output[GRAD_DZ], out[GRAD_DZ]),
         .dres = eq_unit_view(&call->output[GRAD_DRESIDUAL], a->has_residual ? out[GRAD_DRESIDUAL] : EQ_REF_NONE),
-        .pivot = plan.has_norm ? saved.pivot : work.shift, .scale = work.scale, .slope = work.slope, .shift = work.shift,
-        .matrix = work.matrix, .slopes = work.slopes, .instance = plan.has_gate,
+        .pivot = plan.has_norm ? saved.pivot : work.shift,
+        .scale = work.scale,
+        .slope = work.slope,
+        .shift = work.shift,
+        .matrix = work.matrix,
+        .slopes = work.slopes,
+        .instance = plan.has_gate,
     };
     if (plan.has_norm)
         EQ_TRY(eq_unit_moments_grad_emit(list, &plan, affine.z, affine.dout, affine.out, saved.pivot, work.sums, work.tiles));
@@ -271,7 +301,8 @@ static struct eq_cost grad_cost(const struct eq_call *call)
     struct eq_unit_plan plan;
     if (eq_unit_plan_make("unit_grad", &a->unit, call->target, true, &call->input[EQ_UNIT_GRAD_Z], &plan) != EQ_OK)
         return (struct eq_cost){ 0, 0 };
-    const double values = (double)eq_tensor_logical(&call->input[EQ_UNIT_GRAD_Z]), matrix = plan.has_matrix ? 6.0 * plan.groups.group : 0.0;
+    const double values = (double)eq_tensor_logical(&call->input[EQ_UNIT_GRAD_Z]),
+                 matrix = plan.has_matrix ? 6.0 * plan.groups.group : 0.0;
     const double passes = plan.has_norm ? 2.0 : 1.0, masked = a->unit.activation != EQ_ACT_NONE;
     const double tensors = passes * (2.0 + masked) + 1.0 + a->has_residual + has_input(call, EQ_UNIT_GRAD_DRES_ADD);
     return (struct eq_cost){ values * (6.0 * passes + matrix), 4.0 * values * tensors };

@@ -12,22 +12,33 @@ enum eq_unit_method { EQ_UNIT_NONE, EQ_UNIT_BN, EQ_UNIT_CE, EQ_UNIT_BD, EQ_UNIT_
 struct eq_unit_attributes {
     enum eq_unit_method method;
     enum eq_activation activation;
-    int group;        // CE, BD: channels per group asked for; halved until it divides c
-    int iterations;   // CE, BD: Newton-Schulz steps T
+    int group;      // CE, BD: channels per group asked for; halved until it divides c
+    int iterations; // CE, BD: Newton-Schulz steps T
     float bn_eps, ce_eps;
-    float momentum;   // weight of the new value in running statistics
-    int hidden;       // IR part: c / 4; SE: c / 16
+    float momentum; // weight of the new value in running statistics
+    int hidden;     // IR part: c / 4; SE: c / 16
 };
 
 // Inputs. Absent ones (has[i] false) by method: NONE has only Z and RESIDUAL; BN adds the four BN tensors; and so on.
 enum eq_unit_input {
-    EQ_UNIT_Z, EQ_UNIT_RESIDUAL,                                  // blocked [n,c,h,w]
-    EQ_UNIT_GAMMA, EQ_UNIT_BETA, EQ_UNIT_MEAN, EQ_UNIT_VAR,       // [c]; MEAN and VAR are state (running)
-    EQ_UNIT_X_WEIGHT,                                             // CE: [1]
-    EQ_UNIT_CE_MEAN, EQ_UNIT_CE_WM,                               // CE, BD: state [c], [c/g, g, g]
-    EQ_UNIT_SCALE,                                                // CE, IR: state [1]
-    EQ_UNIT_W1, EQ_UNIT_LN_GAMMA, EQ_UNIT_LN_BETA, EQ_UNIT_W2,    // CE, IR: [hidden,c], [hidden], [hidden], [c,hidden]
-    EQ_UNIT_FC1, EQ_UNIT_FC1_BIAS, EQ_UNIT_FC2, EQ_UNIT_FC2_BIAS, // SE: [hidden,c], [hidden], [c,hidden], [c]
+    EQ_UNIT_Z,
+    EQ_UNIT_RESIDUAL, // blocked [n,c,h,w]
+    EQ_UNIT_GAMMA,
+    EQ_UNIT_BETA,
+    EQ_UNIT_MEAN,
+    EQ_UNIT_VAR,      // [c]; MEAN and VAR are state (running)
+    EQ_UNIT_X_WEIGHT, // CE: [1]
+    EQ_UNIT_CE_MEAN,
+    EQ_UNIT_CE_WM, // CE, BD: state [c], [c/g, g, g]
+    EQ_UNIT_SCALE, // CE, IR: state [1]
+    EQ_UNIT_W1,
+    EQ_UNIT_LN_GAMMA,
+    EQ_UNIT_LN_BETA,
+    EQ_UNIT_W2, // CE, IR: [hidden,c], [hidden], [hidden], [c,hidden]
+    EQ_UNIT_FC1,
+    EQ_UNIT_FC1_BIAS,
+    EQ_UNIT_FC2,
+    EQ_UNIT_FC2_BIAS, // SE: [hidden,c], [hidden], [c,hidden], [c]
     EQ_UNIT_NUM_INPUTS
 };
 // Outputs: OUT; SAVED (f32 vector: what the backward solve needs; training only, else 1 element); WORKSPACE (f32 vector).
@@ -39,11 +50,19 @@ struct eq_unit_grad_attributes {
     struct eq_unit_attributes unit;
     bool has_residual; // a gradient of the residual is wanted
 };
-// unit_grad: inputs: DOUT, OUT (for the activation's mask; absent without activation), Z, SAVED, DRES_ADD? (a gradient of the residual
-// to be added to, may be updated in place), then the parameters GAMMA .. FC2_BIAS at EQ_UNIT_GRAD_PARAMETER + (EQ_UNIT_GAMMA ..).
+// unit_grad: inputs: DOUT, OUT (for the activation's mask; absent without activation), Z, SAVED, DRES_ADD? (a gradient of the
+// residual to be added to, may be updated in place), then the parameters GAMMA .. FC2_BIAS, input i of the unit at
+// EQ_UNIT_GRAD_PARAMETER + i - EQ_UNIT_GAMMA.
 // outputs: DZ, DRESIDUAL (has a residual: dout * act', plus DRES_ADD; else 1 element), WORKSPACE, then the gradients of the
 // parameters in the order of enum eq_unit_input from GAMMA, states and absent ones left out.
-enum eq_unit_grad_input { EQ_UNIT_GRAD_DOUT, EQ_UNIT_GRAD_OUT, EQ_UNIT_GRAD_Z, EQ_UNIT_GRAD_SAVED, EQ_UNIT_GRAD_DRES_ADD, EQ_UNIT_GRAD_PARAMETER };
+enum eq_unit_grad_input {
+    EQ_UNIT_GRAD_DOUT,
+    EQ_UNIT_GRAD_OUT,
+    EQ_UNIT_GRAD_Z,
+    EQ_UNIT_GRAD_SAVED,
+    EQ_UNIT_GRAD_DRES_ADD,
+    EQ_UNIT_GRAD_PARAMETER
+};
 extern const struct eq_op eq_op_unit_grad;
 
 #endif

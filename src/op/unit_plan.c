@@ -33,8 +33,8 @@ struct eq_options eq_unit_options(const struct eq_unit_plan *plan, bool grad)
     return eq_options_format("-DBLOCK=%d -DSIMT=1 -DGRAD=%d -DWG=%d", plan->block, grad, eq_unit_group_size(&plan->target));
 }
 
-// Pieces of a plane: enough for every compute unit to have work at hand, and at most 4096 pixels in one sum; not below 16 pixels
-// (VECTOR) or 4 a work-item (SIMT), where the merging would cost more than the pass.
+// Pieces of a plane: enough for every compute unit to have work at hand, and at most 4096 pixels in one sum; not below
+// 16 pixels (VECTOR) or 4 a work-item (SIMT), where the merging would cost more than the pass.
 static void plan_parts(struct eq_unit_plan *plan)
 {
     const bool vector = plan->target.family == EQ_FAMILY_VECTOR;
@@ -49,16 +49,19 @@ static void plan_parts(struct eq_unit_plan *plan)
     plan->splits = clamp(splits > cached ? splits : cached, 1, ceil_div(plan->pixels, 16));
 }
 
-static eq_status check(const char *name, const struct eq_unit_attributes *a, const struct eq_target *target, const struct eq_tensor *z)
+static eq_status check(const char *name, const struct eq_unit_attributes *a, const struct eq_target *target,
+                       const struct eq_tensor *z)
 {
     EQ_TRY(eq_tensor_check(z));
     EQ_REQUIRE(z->dtype == EQ_F32 && z->form == EQ_FORM_BLOCKED && z->block == target->block, EQ_ERR_SHAPE,
                "%s: the input is not a blocked activation in blocks of %d channels", name, target->block);
-    EQ_REQUIRE(a->method >= EQ_UNIT_NONE && a->method <= EQ_UNIT_SE, EQ_ERR_ARGUMENT, "%s: method %d does not exist", name, (int)a->method);
-    EQ_REQUIRE(a->activation >= EQ_ACT_NONE && a->activation <= EQ_ACT_ELU, EQ_ERR_ARGUMENT, "%s: activation %d does not exist", name,
-               (int)a->activation);
+    EQ_REQUIRE(a->method >= EQ_UNIT_NONE && a->method <= EQ_UNIT_SE, EQ_ERR_ARGUMENT, "%s: method %d does not exist", name,
+               (int)a->method);
+    EQ_REQUIRE(a->activation >= EQ_ACT_NONE && a->activation <= EQ_ACT_ELU, EQ_ERR_ARGUMENT, "%s: activation %d does not exist",
+               name, (int)a->activation);
     EQ_REQUIRE(eq_tensor_image(z) < INT_MAX / 4 && (int64_t)z->n * z->h * z->w < INT_MAX, EQ_ERR_UNSUPPORTED,
-               "%s: an image of %zu elements, or %d images of %d x %d pixels, is too large", name, eq_tensor_image(z), z->n, z->h, z->w);
+               "%s: an image of %zu elements, or %d images of %d x %d pixels, is too large", name, eq_tensor_image(z), z->n,
+               z->h, z->w);
     if (a->method == EQ_UNIT_CE || a->method == EQ_UNIT_BD) {
         EQ_REQUIRE(a->group >= 1, EQ_ERR_ARGUMENT, "%s: groups of %d channels", name, a->group);
         EQ_REQUIRE(a->iterations >= 1 && a->iterations <= 64, EQ_ERR_ARGUMENT, "%s: %d Newton-Schulz steps, not 1 to 64", name,
@@ -69,22 +72,38 @@ static eq_status check(const char *name, const struct eq_unit_attributes *a, con
     return EQ_OK;
 }
 
-eq_status eq_unit_plan_make(const char *name, const struct eq_unit_attributes *attributes, const struct eq_target *target, bool training,
-                            const struct eq_tensor *z, struct eq_unit_plan *plan)
+eq_status eq_unit_plan_make(const char *name, const struct eq_unit_attributes *attributes, const struct eq_target *target,
+                            bool training, const struct eq_tensor *z, struct eq_unit_plan *plan)
 {
     const struct eq_unit_attributes *a = attributes;
     EQ_TRY(check(name, a, target, z));
     const enum eq_unit_method m = a->method;
     const bool reweights = m == EQ_UNIT_CE || m == EQ_UNIT_IR;
     *plan = (struct eq_unit_plan){
-        .target = *target, .method = m, .activation = a->activation, .training = training, .has_norm = m != EQ_UNIT_NONE,
-        .has_matrix = m == EQ_UNIT_CE || m == EQ_UNIT_BD, .has_gate = reweights || m == EQ_UNIT_SE,
-        .instance = reweights ? 1 : m == EQ_UNIT_SE ? 2 : 0,
-        .images = z->n, .channels = z->c, .h = z->h, .w = z->w, .pixels = z->h * z->w, .block = z->block,
-        .blocks = eq_tensor_blocks(z), .stride = round_up(z->c, 16), .bn_eps = a->bn_eps, .momentum = a->momentum,
+        .target = *target,
+        .method = m,
+        .activation = a->activation,
+        .training = training,
+        .has_norm = m != EQ_UNIT_NONE,
+        .has_matrix = m == EQ_UNIT_CE || m == EQ_UNIT_BD,
+        .has_gate = reweights || m == EQ_UNIT_SE,
+        .instance = reweights         ? 1
+                    : m == EQ_UNIT_SE ? 2
+                                      : 0,
+        .images = z->n,
+        .channels = z->c,
+        .h = z->h,
+        .w = z->w,
+        .pixels = z->h * z->w,
+        .block = z->block,
+        .blocks = eq_tensor_blocks(z),
+        .stride = round_up(z->c, 16),
+        .bn_eps = a->bn_eps,
+        .momentum = a->momentum,
     };
     EQ_REQUIRE(!reweights || plan->pixels > 1, EQ_ERR_SHAPE,
-               "%s: images of %d x %d pixels have no variance, which the reweighting of %d channels needs", name, z->h, z->w, z->c);
+               "%s: images of %d x %d pixels have no variance, which the reweighting of %d channels needs", name, z->h, z->w,
+               z->c);
     EQ_REQUIRE(!plan->has_norm || !training || (int64_t)z->n * plan->pixels > 1, EQ_ERR_SHAPE,
                "%s: training with %d image of %d x %d pixels: one value per channel has no variance", name, z->n, z->h, z->w);
     plan->has_moments = plan->has_norm && (training || plan->has_gate);
@@ -94,9 +113,16 @@ eq_status eq_unit_plan_make(const char *name, const struct eq_unit_attributes *a
     plan->groups.eps = a->ce_eps;
     plan->groups.has_weight = m == EQ_UNIT_CE;
     plan->gate = (struct eq_solve_gate){
-        .images = z->n, .channels = z->c, .stride = plan->stride, .hidden = plan->has_gate ? a->hidden : 0,
-        .hidden_stride = plan->has_gate ? round_up(a->hidden, 16) : 0, .pixels = plan->pixels, .layer_norm = reweights,
-        .training = training, .has_weight = m == EQ_UNIT_CE, .momentum = a->momentum,
+        .images = z->n,
+        .channels = z->c,
+        .stride = plan->stride,
+        .hidden = plan->has_gate ? a->hidden : 0,
+        .hidden_stride = plan->has_gate ? round_up(a->hidden, 16) : 0,
+        .pixels = plan->pixels,
+        .layer_norm = reweights,
+        .training = training,
+        .has_weight = m == EQ_UNIT_CE,
+        .momentum = a->momentum,
     };
     plan_parts(plan);
     plan->groups.partials = plan->images * plan->parts;
@@ -105,8 +131,8 @@ eq_status eq_unit_plan_make(const char *name, const struct eq_unit_attributes *a
     struct eq_unit_grad_work grad_work;
     const size_t most = eq_unit_saved_place(plan, EQ_REF_NONE, &saved) + eq_unit_work_place(plan, EQ_REF_NONE, &work) +
                         eq_unit_grad_work_place(plan, EQ_REF_NONE, &grad_work);
-    EQ_REQUIRE(most < INT_MAX, EQ_ERR_UNSUPPORTED, "%s: %d images, %d channels in groups of %d need %zu elements of workspace", name,
-               z->n, z->c, plan->groups.group, most);
+    EQ_REQUIRE(most < INT_MAX, EQ_ERR_UNSUPPORTED, "%s: %d images, %d channels in groups of %d need %zu elements of workspace",
+               name, z->n, z->c, plan->groups.group, most);
     return EQ_OK;
 }
 
@@ -122,19 +148,30 @@ static struct eq_ref take(struct eq_ref base, size_t *total, bool wanted, size_t
 
 size_t eq_unit_saved_place(const struct eq_unit_plan *plan, struct eq_ref base, struct eq_unit_saved *saved)
 {
-    const size_t channel = (size_t)plan->stride, image = channel * (size_t)plan->images, matrix = eq_solve_matrix_elems(&plan->groups);
+    const size_t channel = (size_t)plan->stride, image = channel * (size_t)plan->images,
+                 matrix = eq_solve_matrix_elems(&plan->groups);
     const size_t hidden = (size_t)plan->gate.hidden_stride * (size_t)plan->images;
-    const bool norm = plan->has_norm, gate = plan->has_gate, layer_norm = gate && plan->gate.layer_norm, cross = plan->has_cross;
+    const bool norm = plan->has_norm, gate = plan->has_gate, layer_norm = gate && plan->gate.layer_norm,
+               cross = plan->has_cross;
     size_t total = 0;
     *saved = (struct eq_unit_saved){
-        .pivot = take(base, &total, norm, channel), .mean = take(base, &total, norm, channel),
-        .inverse = take(base, &total, norm, channel), .a = take(base, &total, norm, channel), .b = take(base, &total, norm, channel),
-        .image_mean = take(base, &total, gate, image), .image_var = take(base, &total, gate, image),
-        .image_value = take(base, &total, gate, image), .value_sum = take(base, &total, gate, channel),
-        .active = take(base, &total, gate, hidden), .hidden_normal = take(base, &total, layer_norm, hidden),
-        .deviation = take(base, &total, layer_norm, (size_t)plan->images), .spread = take(base, &total, gate, 1),
-        .y = take(base, &total, gate, image), .gate = take(base, &total, gate, image),
-        .cov = take(base, &total, cross, matrix), .normal = take(base, &total, cross, matrix),
+        .pivot = take(base, &total, norm, channel),
+        .mean = take(base, &total, norm, channel),
+        .inverse = take(base, &total, norm, channel),
+        .a = take(base, &total, norm, channel),
+        .b = take(base, &total, norm, channel),
+        .image_mean = take(base, &total, gate, image),
+        .image_var = take(base, &total, gate, image),
+        .image_value = take(base, &total, gate, image),
+        .value_sum = take(base, &total, gate, channel),
+        .active = take(base, &total, gate, hidden),
+        .hidden_normal = take(base, &total, layer_norm, hidden),
+        .deviation = take(base, &total, layer_norm, (size_t)plan->images),
+        .spread = take(base, &total, gate, 1),
+        .y = take(base, &total, gate, image),
+        .gate = take(base, &total, gate, image),
+        .cov = take(base, &total, cross, matrix),
+        .normal = take(base, &total, cross, matrix),
         .trace = take(base, &total, cross, (size_t)plan->groups.groups),
         .powers = take(base, &total, cross, matrix * (size_t)(plan->groups.iterations + 1)),
     };
@@ -156,9 +193,11 @@ size_t eq_unit_work_place(const struct eq_unit_plan *plan, struct eq_ref base, s
         .tiles = take(base, &total, plan->has_cross, tile * (size_t)plan->groups.partials),
         .sigma = take(base, &total, plan->has_cross, matrix),
         .scratch = take(base, &total, plan->has_cross, eq_solve_scratch_elems(&plan->groups)),
-        .matrix = take(base, &total, plan->has_matrix, tile), .common = take(base, &total, plan->has_matrix, channel),
+        .matrix = take(base, &total, plan->has_matrix, tile),
+        .common = take(base, &total, plan->has_matrix, channel),
         // BN's map is a and b themselves
-        .scale = take(base, &total, plan->method != EQ_UNIT_BN, map), .shift = take(base, &total, plan->method != EQ_UNIT_BN, map),
+        .scale = take(base, &total, plan->method != EQ_UNIT_BN, map),
+        .shift = take(base, &total, plan->method != EQ_UNIT_BN, map),
     };
     return total > 0 ? total : 1;
 }
@@ -171,18 +210,30 @@ size_t eq_unit_grad_work_place(const struct eq_unit_plan *plan, struct eq_ref ba
     const bool norm = plan->has_norm, gate = plan->has_gate, cross = plan->has_cross;
     size_t total = 0;
     *work = (struct eq_unit_grad_work){
-        .sums = take(base, &total, norm, sums_elems(plan)), .tiles = take(base, &total, cross, tile * (size_t)plan->groups.partials),
-        .image_sum = take(base, &total, norm, image), .image_product = take(base, &total, norm, image),
-        .sum = take(base, &total, norm, channel), .product = take(base, &total, norm, channel),
-        .cross = take(base, &total, cross, matrix), .dmap = take(base, &total, cross, matrix), .k = take(base, &total, cross, matrix),
+        .sums = take(base, &total, norm, sums_elems(plan)),
+        .tiles = take(base, &total, cross, tile * (size_t)plan->groups.partials),
+        .image_sum = take(base, &total, norm, image),
+        .image_product = take(base, &total, norm, image),
+        .sum = take(base, &total, norm, channel),
+        .product = take(base, &total, norm, channel),
+        .cross = take(base, &total, cross, matrix),
+        .dmap = take(base, &total, cross, matrix),
+        .k = take(base, &total, cross, matrix),
         .scratch = take(base, &total, cross, eq_solve_scratch_elems(&plan->groups)),
-        .matrix = take(base, &total, cross, tile), .slopes = take(base, &total, cross, tile),
-        .matrix_beta = take(base, &total, cross, channel), .matrix_gamma = take(base, &total, cross, channel),
-        .matrix_shift = take(base, &total, cross, channel), .by_weight = take(base, &total, cross, channel),
-        .dpre = take(base, &total, gate, image), .total = take(base, &total, gate, (size_t)plan->images),
-        .dactive = take(base, &total, gate, hidden), .dhidden = take(base, &total, gate, hidden),
+        .matrix = take(base, &total, cross, tile),
+        .slopes = take(base, &total, cross, tile),
+        .matrix_beta = take(base, &total, cross, channel),
+        .matrix_gamma = take(base, &total, cross, channel),
+        .matrix_shift = take(base, &total, cross, channel),
+        .by_weight = take(base, &total, cross, channel),
+        .dpre = take(base, &total, gate, image),
+        .total = take(base, &total, gate, (size_t)plan->images),
+        .dactive = take(base, &total, gate, hidden),
+        .dhidden = take(base, &total, gate, hidden),
         .dvalue = take(base, &total, gate, image),
-        .scale = take(base, &total, true, map), .slope = take(base, &total, true, map), .shift = take(base, &total, true, map),
+        .scale = take(base, &total, true, map),
+        .slope = take(base, &total, true, map),
+        .shift = take(base, &total, true, map),
     };
     return total > 0 ? total : 1;
 }
@@ -192,7 +243,10 @@ struct eq_unit_view eq_unit_view(const struct eq_tensor *tensor, struct eq_ref r
     if (!ref.buffer)
         return (struct eq_unit_view){ .ref = EQ_REF_NONE };
     return (struct eq_unit_view){
-        .ref = eq_ref_plus(ref, eq_tensor_origin(tensor)), .image = (int)eq_tensor_image(tensor), .plane = (int)eq_tensor_plane(tensor),
-        .row = (int)eq_tensor_row(tensor), .halo = tensor->halo,
+        .ref = eq_ref_plus(ref, eq_tensor_origin(tensor)),
+        .image = (int)eq_tensor_image(tensor),
+        .plane = (int)eq_tensor_plane(tensor),
+        .row = (int)eq_tensor_row(tensor),
+        .halo = tensor->halo,
     };
 }

@@ -15,22 +15,22 @@ struct eq_unit_plan {
     bool has_cross;                      // ... and takes cross-products
     int instance;                        // what the gate looks at: 0 nothing, 1 variances, 2 means
     int images, channels, h, w, pixels, block, blocks, stride;
-    int parts;                           // of a plane in pass 1
-    int splits;                          // of a plane in pass 2 (VECTOR)
+    int parts;  // of a plane in pass 1
+    int splits; // of a plane in pass 2 (VECTOR)
     float bn_eps, momentum;
     struct eq_solve_groups groups;
     struct eq_solve_gate gate;
 };
 // Checks and plans; name is for messages.
-eq_status eq_unit_plan_make(const char *name, const struct eq_unit_attributes *attributes, const struct eq_target *target, bool training,
-                            const struct eq_tensor *z, struct eq_unit_plan *plan);
+eq_status eq_unit_plan_make(const char *name, const struct eq_unit_attributes *attributes, const struct eq_target *target,
+                            bool training, const struct eq_tensor *z, struct eq_unit_plan *plan);
 
 // What backward needs of the forward solve.
 struct eq_unit_saved {
-    struct eq_ref pivot, mean, inverse, a, b;                              // [stride]
-    struct eq_ref image_mean, image_var, image_value, value_sum;           // [n, stride], the last [stride]
-    struct eq_ref active, hidden_normal, deviation, spread, y, gate;       // gate network
-    struct eq_ref cov, normal, trace, powers;                              // matrices
+    struct eq_ref pivot, mean, inverse, a, b;                        // [stride]
+    struct eq_ref image_mean, image_var, image_value, value_sum;     // [n, stride], the last [stride]
+    struct eq_ref active, hidden_normal, deviation, spread, y, gate; // gate network
+    struct eq_ref cov, normal, trace, powers;                        // matrices
 };
 struct eq_unit_work {
     struct eq_ref sums, tiles, sigma, scratch; // forward solve
@@ -63,8 +63,9 @@ int eq_unit_group_size(const struct eq_target *target);
 // Pass 1 (moments.c): sums, and tiles where the plan has cross-products.
 eq_status eq_unit_moments_emit(struct eq_list *list, const struct eq_unit_plan *plan, struct eq_unit_view z, struct eq_ref sums,
                                struct eq_ref tiles);
-eq_status eq_unit_moments_grad_emit(struct eq_list *list, const struct eq_unit_plan *plan, struct eq_unit_view z, struct eq_unit_view dout,
-                                    struct eq_unit_view out, struct eq_ref pivot, struct eq_ref sums, struct eq_ref tiles);
+eq_status eq_unit_moments_grad_emit(struct eq_list *list, const struct eq_unit_plan *plan, struct eq_unit_view z,
+                                    struct eq_unit_view dout, struct eq_unit_view out, struct eq_ref pivot, struct eq_ref sums,
+                                    struct eq_ref tiles);
 
 // Pass 2 (affine.c). matrix absent: diagonal form. instance: scale, slope and shift are per image.
 struct eq_unit_affine {
@@ -81,11 +82,12 @@ struct eq_unit_affine_grad {
 eq_status eq_unit_affine_grad_emit(struct eq_list *list, const struct eq_unit_plan *plan, const struct eq_unit_affine_grad *a);
 
 // The solves (solve_bn.c and, through solve.h, solve_ce.c and solve_gate.c).
-eq_status eq_unit_solve_emit(struct eq_list *list, const struct eq_unit_plan *plan, const struct eq_ref *in, struct eq_unit_view z,
-                             const struct eq_unit_saved *saved, const struct eq_unit_work *work);
+eq_status eq_unit_solve_emit(struct eq_list *list, const struct eq_unit_plan *plan, const struct eq_ref *in,
+                             struct eq_unit_view z, const struct eq_unit_saved *saved, const struct eq_unit_work *work);
 // parameter: of unit_grad, from GAMMA on, indexed by enum eq_unit_input; gradient: of the same, absent ones EQ_REF_NONE.
 eq_status eq_unit_solve_grad_emit(struct eq_list *list, const struct eq_unit_plan *plan, const struct eq_ref *parameter,
-                                  const struct eq_ref *gradient, const struct eq_unit_saved *saved, const struct eq_unit_grad_work *work);
+                                  const struct eq_ref *gradient, const struct eq_unit_saved *saved,
+                                  const struct eq_unit_grad_work *work);
 // Steps of solve_ce.c that only the unit needs.
 struct eq_solve_map {
     struct eq_ref w, mean, a, b, x_weight, matrix, shift, run_mean, run_map;
@@ -96,9 +98,11 @@ struct eq_solve_map_grad {
     struct eq_ref tiles, w, k, cov, cross, dmap, mean, a, b, sum, x_weight;
     struct eq_ref matrix, slopes, matrix_beta, matrix_gamma, matrix_shift, by_weight;
 };
-eq_status eq_solve_covariance_grad_emit(struct eq_list *list, const struct eq_solve_groups *s, const struct eq_solve_map_grad *refs);
+eq_status eq_solve_covariance_grad_emit(struct eq_list *list, const struct eq_solve_groups *s,
+                                        const struct eq_solve_map_grad *refs);
 eq_status eq_solve_map_grad_emit(struct eq_list *list, const struct eq_solve_groups *s, const struct eq_solve_map_grad *refs);
-eq_status eq_solve_x_weight_grad_emit(struct eq_list *list, const struct eq_solve_groups *s, int images, struct eq_ref by_weight,
-                                      struct eq_ref total, struct eq_ref spread, struct eq_ref x_weight, struct eq_ref dx_weight);
+eq_status eq_solve_x_weight_grad_emit(struct eq_list *list, const struct eq_solve_groups *s, int images,
+                                      struct eq_ref by_weight, struct eq_ref total, struct eq_ref spread,
+                                      struct eq_ref x_weight, struct eq_ref dx_weight);
 
 #endif

@@ -54,13 +54,16 @@ static struct newton_schulz run_newton_schulz(const struct eq_solve_groups *s, c
 {
     const size_t elems = eq_solve_matrix_elems(s);
     struct newton_schulz b = {
-        upload(sigma, elems), upload(NULL, elems), upload(NULL, (size_t)s->groups), upload(NULL, elems * (size_t)(s->iterations + 1)),
+        upload(sigma, elems),
+        upload(NULL, elems),
+        upload(NULL, (size_t)s->groups),
+        upload(NULL, elems * (size_t)(s->iterations + 1)),
         upload(NULL, eq_solve_scratch_elems(s)),
     };
     struct eq_list *list = NULL;
     TRY(eq_list_create(device, &list));
-    TRY(eq_solve_newton_schulz_emit(list, s, eq_ref_at(b.sigma, 0), eq_ref_at(b.normal, 0), eq_ref_at(b.trace, 0), eq_ref_at(b.powers, 0),
-                                    eq_ref_at(b.scratch, 0)));
+    TRY(eq_solve_newton_schulz_emit(list, s, eq_ref_at(b.sigma, 0), eq_ref_at(b.normal, 0), eq_ref_at(b.trace, 0),
+                                    eq_ref_at(b.powers, 0), eq_ref_at(b.scratch, 0)));
     TRY(eq_list_run(list));
     TRY(eq_device_finish(device));
     eq_list_destroy(&list);
@@ -95,8 +98,8 @@ static void check_white(int index)
     for (int i = 0; i < s.groups * g; i++)
         for (int j = 0; j < g; j++) {
             const double want = i % g == j ? white[index].w : 0;
-            ck_assert_msg(fabs(w[(size_t)i * g + j] - want) < 2e-6, "group %d, step %d: W[%d, %d] is %.7g, not %.7g", g, s.iterations, i, j,
-                          (double)w[(size_t)i * g + j], want);
+            ck_assert_msg(fabs(w[(size_t)i * g + j] - want) < 2e-6, "group %d, step %d: W[%d, %d] is %.7g, not %.7g", g,
+                          s.iterations, i, j, (double)w[(size_t)i * g + j], want);
         }
     free(w);
     free(sigma);
@@ -135,7 +138,8 @@ static void multiply(int n, const double *a, const double *b, double *to)
 // w [g, g] of sigma [p, p].
 static void reference(int g, int p, int iterations, const double *sigma, double *w)
 {
-    double *n = malloc((size_t)g * g * sizeof *n), *x = malloc((size_t)g * g * sizeof *x), *y = malloc((size_t)g * g * sizeof *y), trace = 0;
+    double *n = malloc((size_t)g * g * sizeof *n), *x = malloc((size_t)g * g * sizeof *x),
+           *y = malloc((size_t)g * g * sizeof *y), trace = 0;
     for (int i = 0; i < g; i++)
         trace += sigma[i * p + i];
     for (int i = 0; i < g * g; i++) {
@@ -170,7 +174,8 @@ static void check_random(int index)
         for (int i = 0; i < p; i++)
             for (int j = 0; j < p; j++) {
                 const double want = i < g && j < g ? w[i * g + j] : 0, value = got[((size_t)k * p + i) * p + j];
-                ck_assert_msg(fabs(value - want) <= 1e-5 * w[0], "group of %d: W[%d][%d, %d] is %.7g, not %.7g", g, k, i, j, value, want);
+                ck_assert_msg(fabs(value - want) <= 1e-5 * w[0], "group of %d: W[%d][%d, %d] is %.7g, not %.7g", g, k, i, j,
+                              value, want);
             }
     }
     free(sigma);
@@ -186,9 +191,12 @@ static void check_gradient(int index)
     struct eq_solve_groups s = groups_of(2 * sizes[index], sizes[index], 3, 10);
     const int g = s.group, p = s.padded;
     const size_t elems = eq_solve_matrix_elems(&s);
-    float *sigma = make_sigma(&s), *dmap = calloc(elems, sizeof *dmap), *a = malloc((size_t)s.stride * sizeof *a), x_weight = 0.3f;
+    float *sigma = make_sigma(&s), *dmap = calloc(elems, sizeof *dmap), *a = malloc((size_t)s.stride * sizeof *a),
+          x_weight = 0.3f;
     for (size_t i = 0; i < elems; i++)
-        dmap[i] = (int)(i % (size_t)p) < g && (int)(i / (size_t)p) % p < g ? (float)eq_random_normal(eq_random_key(9, 0, 0, "dmap"), i) : 0;
+        dmap[i] = (int)(i % (size_t)p) < g && (int)(i / (size_t)p) % p < g
+                      ? (float)eq_random_normal(eq_random_key(9, 0, 0, "dmap"), i)
+                      : 0;
     for (int i = 0; i < s.stride; i++)
         a[i] = i < s.channels ? 1.0f + 0.1f * (float)(i % 5) : 0;
     s.has_weight = true;
@@ -196,10 +204,17 @@ static void check_gradient(int index)
     struct eq_buffer *more[] = { upload(dmap, elems), upload(a, (size_t)s.stride), upload(&x_weight, 1), upload(NULL, elems) };
     struct eq_list *list = NULL;
     TRY(eq_list_create(device, &list));
-    TRY(eq_solve_newton_schulz_grad_emit(list, &s, &(struct eq_solve_newton_schulz_grad){
-        .dmap = eq_ref_at(more[0], 0), .normal = eq_ref_at(b.normal, 0), .trace = eq_ref_at(b.trace, 0), .powers = eq_ref_at(b.powers, 0),
-        .a = eq_ref_at(more[1], 0), .x_weight = eq_ref_at(more[2], 0), .k = eq_ref_at(more[3], 0), .scratch = eq_ref_at(b.scratch, 0),
-    }));
+    TRY(eq_solve_newton_schulz_grad_emit(list, &s,
+                                         &(struct eq_solve_newton_schulz_grad){
+                                             .dmap = eq_ref_at(more[0], 0),
+                                             .normal = eq_ref_at(b.normal, 0),
+                                             .trace = eq_ref_at(b.trace, 0),
+                                             .powers = eq_ref_at(b.powers, 0),
+                                             .a = eq_ref_at(more[1], 0),
+                                             .x_weight = eq_ref_at(more[2], 0),
+                                             .k = eq_ref_at(more[3], 0),
+                                             .scratch = eq_ref_at(b.scratch, 0),
+                                         }));
     TRY(eq_list_run(list));
     TRY(eq_device_finish(device));
     eq_list_destroy(&list);
@@ -221,8 +236,8 @@ static void check_gradient(int index)
             m[j * p + i] -= side * 1e-5;
         }
         const double want = lambda * d / 2e-5 / s.samples * a[k * g + j], value = got[((size_t)k * p + i) * p + j];
-        ck_assert_msg(fabs(value - want) <= 1e-5 * (fabs(want) + 1), "group of %d: K[%d][%d, %d] is %.7g, not %.7g", g, k, i, j, value,
-                      want);
+        ck_assert_msg(fabs(value - want) <= 1e-5 * (fabs(want) + 1), "group of %d: K[%d][%d, %d] is %.7g, not %.7g", g, k, i, j,
+                      value, want);
     }
     for (int i = 0; i < 4; i++)
         eq_buffer_destroy(&more[i]);
@@ -269,11 +284,12 @@ static void check_covariance(int index)
                     tiles[(size_t)part * tile + ((size_t)b * s.span + j) * s.block * s.block + q] = (float)sum;
                 }
             }
-    struct eq_buffer *b[] = { upload(tiles, 2 * tile), upload(mean, (size_t)s.stride), upload(a, (size_t)s.stride), upload(NULL, elems),
-                              upload(NULL, elems) };
+    struct eq_buffer *b[] = { upload(tiles, 2 * tile), upload(mean, (size_t)s.stride), upload(a, (size_t)s.stride),
+                              upload(NULL, elems), upload(NULL, elems) };
     struct eq_list *list = NULL;
     TRY(eq_list_create(device, &list));
-    TRY(eq_solve_covariance_emit(list, &s, eq_ref_at(b[0], 0), eq_ref_at(b[1], 0), eq_ref_at(b[2], 0), eq_ref_at(b[3], 0), eq_ref_at(b[4], 0)));
+    TRY(eq_solve_covariance_emit(list, &s, eq_ref_at(b[0], 0), eq_ref_at(b[1], 0), eq_ref_at(b[2], 0), eq_ref_at(b[3], 0),
+                                 eq_ref_at(b[4], 0)));
     TRY(eq_list_run(list));
     TRY(eq_device_finish(device));
     eq_list_destroy(&list);
@@ -282,11 +298,14 @@ static void check_covariance(int index)
         const int j = (int)(q % (size_t)p), i = (int)(q / (size_t)p) % p, first = (int)(q / (size_t)(p * p)) * s.group;
         double want = 0, scaled = 0;
         for (int k = 0; k < SAMPLES && i < s.group && j < s.group; k++)
-            want += ((double)x[(first + i) * SAMPLES + k] - mean[first + i]) * ((double)x[(first + j) * SAMPLES + k] - mean[first + j]) / SAMPLES;
+            want += ((double)x[(first + i) * SAMPLES + k] - mean[first + i]) *
+                    ((double)x[(first + j) * SAMPLES + k] - mean[first + j]) / SAMPLES;
         if (i < s.group && j < s.group)
             scaled = want * a[first + i] * a[first + j] + (i == j ? 1e-5 : 0);
-        ck_assert_msg(fabs(cov[q] - want) < 3e-6 && fabs(sigma[q] - scaled) < 6e-6, "group of %d: entry [%d, %d] of the group at %d: %g, %g, "
-                      "not %g, %g", s.group, i, j, first, (double)cov[q], (double)sigma[q], want, scaled);
+        ck_assert_msg(fabs(cov[q] - want) < 3e-6 && fabs(sigma[q] - scaled) < 6e-6,
+                      "group of %d: entry [%d, %d] of the group at %d: %g, %g, "
+                      "not %g, %g",
+                      s.group, i, j, first, (double)cov[q], (double)sigma[q], want, scaled);
     }
     for (int i = 0; i < 5; i++)
         eq_buffer_destroy(&b[i]);

@@ -1,5 +1,5 @@
-// Solves of the gates alone: the forward networks of IR and SE, and what goes with them, against loops in double. Their gradients are
-// compared with central differences in unit.c.
+// Solves of the gates alone: the forward networks of IR and SE, and what goes with them, against loops in double. Their
+// gradients are compared with central differences in unit.c.
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
@@ -16,13 +16,34 @@ struct gate_case {
     bool layer_norm, training, has_weight;
 };
 static const struct gate_case cases[] = {
-    { "ir", 3, 40, 10, true, true, false },        { "ce", 2, 17, 5, true, true, true },     { "ce evaluation", 1, 33, 8, true, false, true },
-    { "se", 3, 24, 3, false, true, false },        { "se wide", 2, 96, 70, false, false, false },
-    { "ce wide", 4, 260, 130, true, true, true },
+    { "ir", 3, 40, 10, true, true, false },           { "ce", 2, 17, 5, true, true, true },
+    { "ce evaluation", 1, 33, 8, true, false, true }, { "se", 3, 24, 3, false, true, false },
+    { "se wide", 2, 96, 70, false, false, false },    { "ce wide", 4, 260, 130, true, true, true },
 };
 
-enum gate_buffer { VALUE, VALUE_SUM, W1, GAIN, BIAS1, W2, BIAS2, X_WEIGHT, A, B, COMMON, RUN_SCALE, ACTIVE, NORMAL, DEVIATION, SPREAD, Y,
-                   GATE, SCALE, SHIFT, NUM_BUFFERS };
+enum gate_buffer {
+    VALUE,
+    VALUE_SUM,
+    W1,
+    GAIN,
+    BIAS1,
+    W2,
+    BIAS2,
+    X_WEIGHT,
+    A,
+    B,
+    COMMON,
+    RUN_SCALE,
+    ACTIVE,
+    NORMAL,
+    DEVIATION,
+    SPREAD,
+    Y,
+    GATE,
+    SCALE,
+    SHIFT,
+    NUM_BUFFERS
+};
 
 struct fixture {
     struct eq_solve_gate s;
@@ -43,10 +64,36 @@ static void make(struct fixture *f, const struct gate_case *c)
     const size_t n = (size_t)c->images, image = n * (size_t)stride, hidden = n * (size_t)hidden_stride;
     const size_t weights = (size_t)c->channels * (size_t)c->hidden, channels = (size_t)c->channels;
     *f = (struct fixture){
-        .s = { .images = c->images, .channels = c->channels, .stride = stride, .hidden = c->hidden, .hidden_stride = hidden_stride,
-               .pixels = 9, .layer_norm = c->layer_norm, .training = c->training, .has_weight = c->has_weight, .momentum = 0.1f },
-        .elems = { image, (size_t)stride, weights, (size_t)c->hidden, (size_t)c->hidden, weights, channels, 1, (size_t)stride,
-                   (size_t)stride, (size_t)stride, 1, hidden, hidden, n, 1, image, image, image, image },
+        .s = { .images = c->images,
+               .channels = c->channels,
+               .stride = stride,
+               .hidden = c->hidden,
+               .hidden_stride = hidden_stride,
+               .pixels = 9,
+               .layer_norm = c->layer_norm,
+               .training = c->training,
+               .has_weight = c->has_weight,
+               .momentum = 0.1f },
+        .elems = { image,
+                   (size_t)stride,
+                   weights,
+                   (size_t)c->hidden,
+                   (size_t)c->hidden,
+                   weights,
+                   channels,
+                   1,
+                   (size_t)stride,
+                   (size_t)stride,
+                   (size_t)stride,
+                   1,
+                   hidden,
+                   hidden,
+                   n,
+                   1,
+                   image,
+                   image,
+                   image,
+                   image },
     };
     for (int i = 0; i < NUM_BUFFERS; i++) {
         const bool padded = i == VALUE || i == VALUE_SUM || i == A || i == B || i == COMMON;
@@ -78,12 +125,26 @@ static void run(struct fixture *f)
     struct eq_list *list = NULL;
     const bool ir = f->s.layer_norm;
     const struct eq_solve_reweight refs = {
-        .value = ref(f, VALUE), .value_sum = ref(f, VALUE_SUM), .w1 = ref(f, W1), .gain = ir ? ref(f, GAIN) : EQ_REF_NONE,
-        .bias1 = ref(f, BIAS1), .w2 = ref(f, W2), .bias2 = ir ? EQ_REF_NONE : ref(f, BIAS2),
-        .x_weight = f->s.has_weight ? ref(f, X_WEIGHT) : EQ_REF_NONE, .a = ref(f, A), .b = ref(f, B),
-        .common = f->s.has_weight ? ref(f, COMMON) : EQ_REF_NONE, .run_scale = ir ? ref(f, RUN_SCALE) : EQ_REF_NONE,
-        .active = ref(f, ACTIVE), .normal = ir ? ref(f, NORMAL) : EQ_REF_NONE, .deviation = ir ? ref(f, DEVIATION) : EQ_REF_NONE,
-        .spread = ref(f, SPREAD), .y = ref(f, Y), .gate = ref(f, GATE), .scale = ref(f, SCALE), .shift = ref(f, SHIFT),
+        .value = ref(f, VALUE),
+        .value_sum = ref(f, VALUE_SUM),
+        .w1 = ref(f, W1),
+        .gain = ir ? ref(f, GAIN) : EQ_REF_NONE,
+        .bias1 = ref(f, BIAS1),
+        .w2 = ref(f, W2),
+        .bias2 = ir ? EQ_REF_NONE : ref(f, BIAS2),
+        .x_weight = f->s.has_weight ? ref(f, X_WEIGHT) : EQ_REF_NONE,
+        .a = ref(f, A),
+        .b = ref(f, B),
+        .common = f->s.has_weight ? ref(f, COMMON) : EQ_REF_NONE,
+        .run_scale = ir ? ref(f, RUN_SCALE) : EQ_REF_NONE,
+        .active = ref(f, ACTIVE),
+        .normal = ir ? ref(f, NORMAL) : EQ_REF_NONE,
+        .deviation = ir ? ref(f, DEVIATION) : EQ_REF_NONE,
+        .spread = ref(f, SPREAD),
+        .y = ref(f, Y),
+        .gate = ref(f, GATE),
+        .scale = ref(f, SCALE),
+        .shift = ref(f, SHIFT),
     };
     TRY(eq_list_create(device, &list));
     TRY(eq_solve_reweight_emit(list, &f->s, &refs));

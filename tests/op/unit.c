@@ -1,5 +1,5 @@
-// The unit and its gradient, in both kernel families: against files made by the reference implementation (forward, gradients, running
-// state, evaluation), and against its definition in double with central differences as gradients.
+// The unit and its gradient, in both kernel families: against files made by the reference implementation (forward, gradients,
+// running state, evaluation), and against its definition in double with central differences as gradients.
 // Inputs stand between NaNs and outputs, workspaces included, start as NaN between canaries.
 #include <check.h>
 #include <math.h>
@@ -56,8 +56,9 @@ static float *fetch(const struct value *v, const char *what, bool is_output)
     eq_tensor_unpack(&v->tensor, host + CANARY_ELEMS, plain);
     eq_tensor_pack(&v->tensor, plain, again);
     for (size_t i = 0; i < elems && is_output; i++)
-        ck_assert_msg(host[CANARY_ELEMS + i] == again[i], "%s: stored element %zu is %g: padding and halo must be 0, the rest written", what,
-                      i, (double)host[CANARY_ELEMS + i]);
+        ck_assert_msg(host[CANARY_ELEMS + i] == again[i],
+                      "%s: stored element %zu is %g: padding and halo must be 0, the rest written", what, i,
+                      (double)host[CANARY_ELEMS + i]);
     free(host);
     free(again);
     return plain;
@@ -72,9 +73,9 @@ struct unit_case {
     enum eq_activation activation;
     bool residual, add; // add: the residual already has a gradient
     int group, iterations, hidden;
-    float offset;       // of the input
-    int halo;           // of inputs and outputs, in turn
-    bool tiny;          // also under Oclgrind
+    float offset; // of the input
+    int halo;     // of inputs and outputs, in turn
+    bool tiny;    // also under Oclgrind
 };
 
 // What one run works with. Plain host values; NULL where absent.
@@ -101,18 +102,27 @@ static void run_free(struct run *r)
 
 static struct eq_unit_attributes attributes_of(const struct unit_case *c)
 {
-    return (struct eq_unit_attributes){ .method = c->method, .activation = c->activation, .group = c->group, .iterations = c->iterations,
-                                        .bn_eps = 1e-5f, .ce_eps = 1e-5f, .momentum = 0.1f, .hidden = c->hidden };
+    return (struct eq_unit_attributes){ .method = c->method,
+                                        .activation = c->activation,
+                                        .group = c->group,
+                                        .iterations = c->iterations,
+                                        .bn_eps = 1e-5f,
+                                        .ce_eps = 1e-5f,
+                                        .momentum = 0.1f,
+                                        .hidden = c->hidden };
 }
 
 static bool is_state(int input)
 {
-    return input == EQ_UNIT_MEAN || input == EQ_UNIT_VAR || input == EQ_UNIT_CE_MEAN || input == EQ_UNIT_CE_WM || input == EQ_UNIT_SCALE;
+    return input == EQ_UNIT_MEAN || input == EQ_UNIT_VAR || input == EQ_UNIT_CE_MEAN || input == EQ_UNIT_CE_WM ||
+           input == EQ_UNIT_SCALE;
 }
 
 static struct unit_reference reference_of(const struct unit_case *c, bool training)
 {
-    return (struct unit_reference){ .attributes = attributes_of(c), .n = c->n, .c = c->c, .h = c->h, .w = c->w, .training = training };
+    return (struct unit_reference){
+        .attributes = attributes_of(c), .n = c->n, .c = c->c, .h = c->h, .w = c->w, .training = training
+    };
 }
 
 // ---- running it: a tape that knows one call
@@ -126,8 +136,8 @@ struct fake_graph {
     bool add, taken;
 };
 
-static eq_status fake_call(struct eq_tape *tape, const struct eq_op *op, const void *attributes, const int *inputs, int num_inputs,
-                           int *outputs)
+static eq_status fake_call(struct eq_tape *tape, const struct eq_op *op, const void *attributes, const int *inputs,
+                           int num_inputs, int *outputs)
 {
     struct fake_graph *g = tape->graph;
     ck_assert_ptr_eq(g->op, NULL);
@@ -172,9 +182,13 @@ static struct eq_tensor activation_tensor(const struct unit_case *c, int halo)
     return eq_tensor_blocked(c->n, c->c, c->h, c->w, device->target.block, halo);
 }
 
-static struct eq_call make_call(const struct run *r, const struct eq_unit_attributes *attributes, bool training, struct value *in)
+static struct eq_call make_call(const struct run *r, const struct eq_unit_attributes *attributes, bool training,
+                                struct value *in)
 {
-    struct eq_call call = { .op = &eq_op_unit, .attributes = attributes, .target = &device->target, .training = training,
+    struct eq_call call = { .op = &eq_op_unit,
+                            .attributes = attributes,
+                            .target = &device->target,
+                            .training = training,
                             .num_inputs = EQ_UNIT_NUM_INPUTS };
     const struct unit_reference reference = reference_of(&r->c, training);
     for (int i = 0; i < EQ_UNIT_NUM_INPUTS; i++) {
@@ -210,7 +224,10 @@ static void run_backward(struct run *r, const struct eq_call *call, struct value
     TRY(eq_op_unit.gradient(call, &tape));
     ck_assert_ptr_eq(graph.op, &eq_op_unit_grad);
     ck_assert_int_eq(graph.taken, r->c.residual);
-    struct eq_call grad = { .op = graph.op, .attributes = &graph.attributes, .target = &device->target, .training = true,
+    struct eq_call grad = { .op = graph.op,
+                            .attributes = &graph.attributes,
+                            .target = &device->target,
+                            .training = true,
                             .num_inputs = graph.num_inputs };
     struct value dout = make_value(activation_tensor(&r->c, r->c.halo / 2), r->dout), add = { 0 };
     if (r->dres_add)
@@ -219,7 +236,11 @@ static void run_backward(struct run *r, const struct eq_call *call, struct value
     struct value outputs[EQ_MAX_OPERANDS];
     for (int i = 0; i < grad.num_inputs; i++) {
         const int id = graph.inputs[i];
-        const struct value *v = id == 200 ? &dout : id == GRAD_ADD ? &add : id >= 100 ? &out[id - 100] : id >= 0 ? &in[id] : NULL;
+        const struct value *v = id == 200        ? &dout
+                                : id == GRAD_ADD ? &add
+                                : id >= 100      ? &out[id - 100]
+                                : id >= 0        ? &in[id]
+                                                 : NULL;
         grad.has[i] = v != NULL;
         refs[i] = v ? ref_of(v) : EQ_REF_NONE;
         if (v)
@@ -230,7 +251,9 @@ static void run_backward(struct run *r, const struct eq_call *call, struct value
         ck_assert_int_eq(grad.op->in_place(&grad, 1), EQ_UNIT_GRAD_DRES_ADD);
     grad.output[0].halo = r->c.halo;
     for (int i = 0; i < grad.num_outputs; i++) {
-        outputs[i] = i == 1 && r->dres_add ? add : make_value(i == 1 && r->c.residual ? activation_tensor(&r->c, 0) : grad.output[i], NULL);
+        outputs[i] = i == 1 && r->dres_add
+                         ? add
+                         : make_value(i == 1 && r->c.residual ? activation_tensor(&r->c, 0) : grad.output[i], NULL);
         grad.output[i] = outputs[i].tensor;
         out_refs[i] = ref_of(&outputs[i]);
     }
@@ -285,8 +308,8 @@ static void run_all(struct run *r)
 // ---- comparing
 
 static const char *const names[EQ_UNIT_NUM_INPUTS] = {
-    "z", "residual", "gamma", "beta", "mean", "var", "x_weight", "ce_mean", "ce_wm", "scale", "w1", "ln_gamma", "ln_beta", "w2",
-    "fc1", "fc1_bias", "fc2", "fc2_bias",
+    "z",     "residual", "gamma",    "beta",    "mean", "var", "x_weight", "ce_mean", "ce_wm",
+    "scale", "w1",       "ln_gamma", "ln_beta", "w2",   "fc1", "fc1_bias", "fc2",     "fc2_bias",
 };
 
 // Norm of the difference over the norm of what is wanted, and `floor`, below which a vector counts as zero.
@@ -300,11 +323,11 @@ static void compare(const struct run *r, const char *what, const char *which, co
     }
     const double error = sqrt(difference) / (sqrt(norm) + floor * sqrt((double)num));
     if (getenv("EQUIL_TEST_VERBOSE"))
-        printf("# %s %s block %d: %s %s relative error %.2g\n", r->c.name, device->target.family == EQ_FAMILY_VECTOR ? "vector" : "simt",
-               device->target.block, what, which, error);
-    ck_assert_msg(error <= tolerance, "%s, %s, block %d: %s %s: relative error %.3g above %.3g (first values %g, want %g)", r->c.name,
-                  device->target.family == EQ_FAMILY_VECTOR ? "vector" : "simt", device->target.block, what, which, error, tolerance,
-                  (double)got[0], want[0]);
+        printf("# %s %s block %d: %s %s relative error %.2g\n", r->c.name,
+               device->target.family == EQ_FAMILY_VECTOR ? "vector" : "simt", device->target.block, what, which, error);
+    ck_assert_msg(error <= tolerance, "%s, %s, block %d: %s %s: relative error %.3g above %.3g (first values %g, want %g)",
+                  r->c.name, device->target.family == EQ_FAMILY_VECTOR ? "vector" : "simt", device->target.block, what, which,
+                  error, tolerance, (double)got[0], want[0]);
 }
 
 static double *doubled(const float *values, size_t num)
@@ -321,9 +344,11 @@ static const struct {
     int input;
     const char *name;
 } file_names[] = {
-    { EQ_UNIT_GAMMA, "bn.weight" }, { EQ_UNIT_BETA, "bn.bias" }, { EQ_UNIT_MEAN, "bn.running_mean" }, { EQ_UNIT_VAR, "bn.running_var" },
-    { EQ_UNIT_X_WEIGHT, "ce.x_weight" }, { EQ_UNIT_CE_MEAN, "ce.running_mean" }, { EQ_UNIT_CE_WM, "ce.running_wm" },
-    { EQ_UNIT_SCALE, "ce.AR.running_scale" }, { EQ_UNIT_W1, "ce.AR.fc.0.weight" }, { EQ_UNIT_LN_GAMMA, "ce.AR.fc.1.weight" },
+    { EQ_UNIT_GAMMA, "bn.weight" },         { EQ_UNIT_BETA, "bn.bias" },
+    { EQ_UNIT_MEAN, "bn.running_mean" },    { EQ_UNIT_VAR, "bn.running_var" },
+    { EQ_UNIT_X_WEIGHT, "ce.x_weight" },    { EQ_UNIT_CE_MEAN, "ce.running_mean" },
+    { EQ_UNIT_CE_WM, "ce.running_wm" },     { EQ_UNIT_SCALE, "ce.AR.running_scale" },
+    { EQ_UNIT_W1, "ce.AR.fc.0.weight" },    { EQ_UNIT_LN_GAMMA, "ce.AR.fc.1.weight" },
     { EQ_UNIT_LN_BETA, "ce.AR.fc.1.bias" }, { EQ_UNIT_W2, "ce.AR.fc.3.weight" },
 };
 
@@ -336,8 +361,8 @@ static float *read_tensor(struct eq_tensors *file, const char *prefix, const cha
     return values;
 }
 
-static void compare_file(struct eq_tensors *file, const struct run *r, const char *prefix, const char *name, const float *got, size_t elems,
-                         double floor)
+static void compare_file(struct eq_tensors *file, const struct run *r, const char *prefix, const char *name, const float *got,
+                         size_t elems, double floor)
 {
     float *values = read_tensor(file, prefix, name, elems);
     double *want = doubled(values, elems);
@@ -353,8 +378,15 @@ static void check_file(const char *path)
     int64_t config[6];
     TRY(eq_tensors_open(path, &file));
     TRY(eq_tensors_read_i64(file, "config", config, 6));
-    struct run r = { .c = { .name = path, .n = (int)config[0], .c = (int)config[1], .h = (int)config[2], .w = (int)config[3],
-                            .method = EQ_UNIT_CE, .group = (int)config[4], .iterations = (int)config[5], .hidden = (int)config[1] / 4 } };
+    struct run r = { .c = { .name = path,
+                            .n = (int)config[0],
+                            .c = (int)config[1],
+                            .h = (int)config[2],
+                            .w = (int)config[3],
+                            .method = EQ_UNIT_CE,
+                            .group = (int)config[4],
+                            .iterations = (int)config[5],
+                            .hidden = (int)config[1] / 4 } };
     const struct unit_reference reference = reference_of(&r.c, true);
     const size_t num = unit_reference_elems(&reference, EQ_UNIT_Z);
     r.input[EQ_UNIT_Z] = read_tensor(file, "", "z", num);
@@ -380,8 +412,8 @@ static void check_file(const char *path)
         const int input = file_names[i].input;
         const float *got = is_state(input) ? r.after[input] : r.grad[input];
         // x_weight's is one sum over all values, of either sign: what it may cancel from is the root of their number.
-        compare_file(file, &r, is_state(input) ? "after." : "grad.", file_names[i].name, got, unit_reference_elems(&reference, input),
-                     input == EQ_UNIT_X_WEIGHT ? 0.02 * sqrt((double)num) : 1e-6);
+        compare_file(file, &r, is_state(input) ? "after." : "grad.", file_names[i].name, got,
+                     unit_reference_elems(&reference, input), input == EQ_UNIT_X_WEIGHT ? 0.02 * sqrt((double)num) : 1e-6);
     }
     run_free(&r);
     eq_tensors_close(&file);
@@ -389,42 +421,48 @@ static void check_file(const char *path)
 
 // ---- own cases
 
+// clang-format off
 static const struct unit_case cases[] = {
-    { .name = "none relu residual", .n = 2, .c = 5, .h = 3, .w = 5, .method = EQ_UNIT_NONE, .activation = EQ_ACT_RELU, .residual = true,
-      .add = true, .tiny = true },
+    { .name = "none relu residual", .n = 2, .c = 5, .h = 3, .w = 5, .method = EQ_UNIT_NONE, .activation = EQ_ACT_RELU,
+      .residual = true, .add = true, .tiny = true },
     { .name = "none elu", .n = 1, .c = 17, .h = 1, .w = 1, .method = EQ_UNIT_NONE, .activation = EQ_ACT_ELU, .halo = 1 },
     { .name = "bn", .n = 3, .c = 17, .h = 5, .w = 3, .method = EQ_UNIT_BN, .tiny = true },
     { .name = "bn relu halo", .n = 2, .c = 40, .h = 4, .w = 7, .method = EQ_UNIT_BN, .activation = EQ_ACT_RELU, .halo = 2 },
-    { .name = "bn elu residual", .n = 2, .c = 5, .h = 4, .w = 3, .method = EQ_UNIT_BN, .activation = EQ_ACT_ELU, .residual = true,
-      .halo = 1, .tiny = true },
+    { .name = "bn elu residual", .n = 2, .c = 5, .h = 4, .w = 3, .method = EQ_UNIT_BN, .activation = EQ_ACT_ELU,
+      .residual = true, .halo = 1, .tiny = true },
     { .name = "bn one channel, one image", .n = 1, .c = 1, .h = 2, .w = 9, .method = EQ_UNIT_BN, .activation = EQ_ACT_RELU,
       .residual = true, .add = true },
     { .name = "bn pixels of one", .n = 7, .c = 24, .h = 1, .w = 1, .method = EQ_UNIT_BN },
     { .name = "bn big mean", .n = 2, .c = 24, .h = 6, .w = 6, .method = EQ_UNIT_BN, .offset = 300 },
     { .name = "bn long", .n = 1, .c = 3, .h = 71, .w = 67, .method = EQ_UNIT_BN, .activation = EQ_ACT_RELU },
-    { .name = "ce", .n = 2, .c = 16, .h = 4, .w = 3, .method = EQ_UNIT_CE, .group = 16, .iterations = 3, .hidden = 4, .tiny = true },
-    { .name = "ce ragged g8 relu", .n = 3, .c = 24, .h = 3, .w = 5, .method = EQ_UNIT_CE, .activation = EQ_ACT_RELU, .residual = true,
-      .group = 16, .iterations = 3, .hidden = 6, .halo = 1, .tiny = true },
-    { .name = "ce g5 elu", .n = 2, .c = 5, .h = 3, .w = 3, .method = EQ_UNIT_CE, .activation = EQ_ACT_ELU, .residual = true, .add = true,
-      .group = 5, .iterations = 4, .hidden = 3, .halo = 2 },
+    { .name = "ce", .n = 2, .c = 16, .h = 4, .w = 3, .method = EQ_UNIT_CE, .group = 16, .iterations = 3, .hidden = 4,
+      .tiny = true },
+    { .name = "ce ragged g8 relu", .n = 3, .c = 24, .h = 3, .w = 5, .method = EQ_UNIT_CE, .activation = EQ_ACT_RELU,
+      .residual = true, .group = 16, .iterations = 3, .hidden = 6, .halo = 1, .tiny = true },
+    { .name = "ce g5 elu", .n = 2, .c = 5, .h = 3, .w = 3, .method = EQ_UNIT_CE, .activation = EQ_ACT_ELU,
+      .residual = true, .add = true, .group = 5, .iterations = 4, .hidden = 3, .halo = 2 },
     { .name = "ce g1", .n = 2, .c = 17, .h = 3, .w = 4, .method = EQ_UNIT_CE, .group = 16, .iterations = 3, .hidden = 4 },
-    { .name = "ce g12 across blocks", .n = 2, .c = 36, .h = 4, .w = 5, .method = EQ_UNIT_CE, .activation = EQ_ACT_ELU, .group = 12,
-      .iterations = 2, .hidden = 9 },
-    { .name = "ce g40", .n = 2, .c = 40, .h = 5, .w = 5, .method = EQ_UNIT_CE, .activation = EQ_ACT_RELU, .residual = true, .group = 40,
-      .iterations = 3, .hidden = 20 },
-    { .name = "ce g32 one image", .n = 1, .c = 32, .h = 7, .w = 6, .method = EQ_UNIT_CE, .group = 32, .iterations = 3, .hidden = 33 },
-    { .name = "ce g68", .n = 3, .c = 68, .h = 5, .w = 6, .method = EQ_UNIT_CE, .activation = EQ_ACT_RELU, .group = 68, .iterations = 2,
-      .hidden = 17 },
-    { .name = "bd relu", .n = 2, .c = 24, .h = 4, .w = 4, .method = EQ_UNIT_BD, .activation = EQ_ACT_RELU, .residual = true, .group = 8,
-      .iterations = 5 },
-    { .name = "bd pixels of one", .n = 40, .c = 16, .h = 1, .w = 1, .method = EQ_UNIT_BD, .group = 4, .iterations = 3, .halo = 1 },
-    { .name = "ir elu", .n = 3, .c = 17, .h = 4, .w = 3, .method = EQ_UNIT_IR, .activation = EQ_ACT_ELU, .residual = true, .hidden = 4,
-      .halo = 1, .tiny = true },
+    { .name = "ce g12 across blocks", .n = 2, .c = 36, .h = 4, .w = 5, .method = EQ_UNIT_CE, .activation = EQ_ACT_ELU,
+      .group = 12, .iterations = 2, .hidden = 9 },
+    { .name = "ce g40", .n = 2, .c = 40, .h = 5, .w = 5, .method = EQ_UNIT_CE, .activation = EQ_ACT_RELU, .residual = true,
+      .group = 40, .iterations = 3, .hidden = 20 },
+    { .name = "ce g32 one image", .n = 1, .c = 32, .h = 7, .w = 6, .method = EQ_UNIT_CE, .group = 32, .iterations = 3,
+      .hidden = 33 },
+    { .name = "ce g68", .n = 3, .c = 68, .h = 5, .w = 6, .method = EQ_UNIT_CE, .activation = EQ_ACT_RELU, .group = 68,
+      .iterations = 2, .hidden = 17 },
+    { .name = "bd relu", .n = 2, .c = 24, .h = 4, .w = 4, .method = EQ_UNIT_BD, .activation = EQ_ACT_RELU,
+      .residual = true, .group = 8, .iterations = 5 },
+    { .name = "bd pixels of one", .n = 40, .c = 16, .h = 1, .w = 1, .method = EQ_UNIT_BD, .group = 4, .iterations = 3,
+      .halo = 1 },
+    { .name = "ir elu", .n = 3, .c = 17, .h = 4, .w = 3, .method = EQ_UNIT_IR, .activation = EQ_ACT_ELU, .residual = true,
+      .hidden = 4, .halo = 1, .tiny = true },
     { .name = "ir", .n = 2, .c = 40, .h = 3, .w = 3, .method = EQ_UNIT_IR, .hidden = 10 },
-    { .name = "se relu", .n = 3, .c = 40, .h = 3, .w = 3, .method = EQ_UNIT_SE, .activation = EQ_ACT_RELU, .residual = true, .add = true,
-      .hidden = 3, .tiny = true },
-    { .name = "se elu pixels of one", .n = 4, .c = 24, .h = 1, .w = 1, .method = EQ_UNIT_SE, .activation = EQ_ACT_ELU, .hidden = 20 },
+    { .name = "se relu", .n = 3, .c = 40, .h = 3, .w = 3, .method = EQ_UNIT_SE, .activation = EQ_ACT_RELU,
+      .residual = true, .add = true, .hidden = 3, .tiny = true },
+    { .name = "se elu pixels of one", .n = 4, .c = 24, .h = 1, .w = 1, .method = EQ_UNIT_SE, .activation = EQ_ACT_ELU,
+      .hidden = 20 },
 };
+// clang-format on
 
 static float *random_values(const char *purpose, size_t num, float mean, float spread)
 {
@@ -453,9 +491,9 @@ static float *input_values(const struct unit_reference *reference, int input, si
 
 // What a case should give, made once for all families and blocks.
 struct expected {
-    double *out, *out_eval, *dres;                      // [n, c, h, w]
-    double *after[EQ_UNIT_NUM_INPUTS];                  // states
-    double gradient[EQ_UNIT_NUM_INPUTS][MAX_VALUES];    // every step-th element
+    double *out, *out_eval, *dres;                   // [n, c, h, w]
+    double *after[EQ_UNIT_NUM_INPUTS];               // states
+    double gradient[EQ_UNIT_NUM_INPUTS][MAX_VALUES]; // every step-th element
     size_t step[EQ_UNIT_NUM_INPUTS], num[EQ_UNIT_NUM_INPUTS];
 };
 
@@ -490,7 +528,9 @@ static void expect(const struct run *r, struct expected *e)
     memset(reference.after, 0, sizeof reference.after);
     e->dres = malloc(num * sizeof(double));
     for (size_t i = 0; i < num; i++) {
-        const double y = e->out[i], slope = y > 0 || r->c.activation == EQ_ACT_NONE ? 1 : r->c.activation == EQ_ACT_RELU ? 0 : y + 1;
+        const double y = e->out[i], slope = y > 0 || r->c.activation == EQ_ACT_NONE ? 1
+                                            : r->c.activation == EQ_ACT_RELU        ? 0
+                                                                                    : y + 1;
         e->dres[i] = dout[i] * slope + (r->c.add ? r->dres_add[i] : 0);
     }
     reference.out = malloc(num * sizeof(double));
@@ -615,8 +655,16 @@ END_TEST
 // Two runs on the same device give the same bits.
 START_TEST(test_same_bits)
 {
-    const struct unit_case c = { .name = "same bits", .n = 3, .c = 40, .h = 9, .w = 11, .method = EQ_UNIT_CE, .activation = EQ_ACT_RELU,
-                                 .group = 8, .iterations = 3, .hidden = 10 };
+    const struct unit_case c = { .name = "same bits",
+                                 .n = 3,
+                                 .c = 40,
+                                 .h = 9,
+                                 .w = 11,
+                                 .method = EQ_UNIT_CE,
+                                 .activation = EQ_ACT_RELU,
+                                 .group = 8,
+                                 .iterations = 3,
+                                 .hidden = 10 };
     if (is_tiny_run())
         return;
     const struct eq_target saved = device->target;
@@ -645,15 +693,21 @@ START_TEST(test_refused)
         bool training;
         const char *text;
     } refused[] = {
-        { { .n = 4, .c = 16, .h = 1, .w = 1, .method = EQ_UNIT_CE, .group = 16, .iterations = 3, .hidden = 4 }, true, "1 x 1 pixels" },
+        { { .n = 4, .c = 16, .h = 1, .w = 1, .method = EQ_UNIT_CE, .group = 16, .iterations = 3, .hidden = 4 },
+          true,
+          "1 x 1 pixels" },
         { { .n = 4, .c = 16, .h = 1, .w = 1, .method = EQ_UNIT_IR, .hidden = 4 }, false, "1 x 1 pixels" },
         { { .n = 1, .c = 16, .h = 1, .w = 1, .method = EQ_UNIT_BN }, true, "1 image of 1 x 1" },
         { { .n = 2, .c = 16, .h = 2, .w = 2, .method = EQ_UNIT_BD, .group = 16 }, true, "0 Newton-Schulz steps" },
     };
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         const struct eq_unit_attributes attributes = attributes_of(&refused[i].c);
-        struct eq_call call = { .op = &eq_op_unit, .attributes = &attributes, .target = &device->target, .training = refused[i].training,
-                                .num_inputs = 1, .has = { true } };
+        struct eq_call call = { .op = &eq_op_unit,
+                                .attributes = &attributes,
+                                .target = &device->target,
+                                .training = refused[i].training,
+                                .num_inputs = 1,
+                                .has = { true } };
         call.input[0] = activation_tensor(&refused[i].c, 0);
         ck_assert_int_ne(eq_op_unit.shape(&call), EQ_OK);
         ck_assert_msg(strstr(eq_last_error(), refused[i].text) != NULL, "the message is: %s", eq_last_error());

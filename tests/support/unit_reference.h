@@ -1,5 +1,5 @@
-// The unit (src/op/unit.h) in double, by its definition: normalise, then CE, BD, IR or SE, residual, activation. Nothing is shared with
-// the two-pass form. Gradients: central differences of sum(dout * out).
+// The unit (src/op/unit.h) in double, by its definition: normalise, then CE, BD, IR or SE, residual, activation. Nothing is
+// shared with the two-pass form. Gradients: central differences of sum(dout * out).
 #ifndef EQ_TEST_UNIT_REFERENCE_H
 #define EQ_TEST_UNIT_REFERENCE_H
 
