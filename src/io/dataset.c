@@ -14,7 +14,8 @@ struct eq_dataset {
     int *label_map;     // [source.num_classes] NULL: the source's labels
 };
 
-void eq_source_clear(struct eq_source *source) {
+void eq_source_clear(struct eq_source *source)
+{
     if (source->state)
         source->destroy_state(source->state);
     eq_names_free(source->class_names, (size_t)source->num_classes);
@@ -22,7 +23,8 @@ void eq_source_clear(struct eq_source *source) {
     *source = (struct eq_source){ 0 };
 }
 
-static eq_status copy_names(const char *const *names, int num, char ***copies) {
+static eq_status copy_names(const char *const *names, int num, char ***copies)
+{
     EQ_ALLOC(*copies, num);
     for (int i = 0; i < num; i++)
         if (!((*copies)[i] = eq_strdup(names[i]))) {
@@ -33,13 +35,15 @@ static eq_status copy_names(const char *const *names, int num, char ***copies) {
     return EQ_OK;
 }
 
-eq_status eq_source_set_classes(struct eq_source *source, const char *const *names, int num) {
+eq_status eq_source_set_classes(struct eq_source *source, const char *const *names, int num)
+{
     EQ_TRY(copy_names(names, num, &source->class_names));
     source->num_classes = num;
     return EQ_OK;
 }
 
-static eq_status open_shapes(const struct eq_dataset_params *params, enum eq_part part, struct eq_source *source) {
+static eq_status open_shapes(const struct eq_dataset_params *params, enum eq_part part, struct eq_source *source)
+{
     uint64_t seed = 0;
     int size = params->size ? params->size : EQ_SHAPES_SIZE;
     if (params->spec[6] == ':') {
@@ -53,7 +57,8 @@ static eq_status open_shapes(const struct eq_dataset_params *params, enum eq_par
     return eq_source_open_shapes(seed, size, part, source);
 }
 
-static eq_status open_source(const struct eq_dataset_params *params, struct eq_source *source) {
+static eq_status open_source(const struct eq_dataset_params *params, struct eq_source *source)
+{
     const char *spec = params->spec;
     EQ_REQUIRE(spec && *spec, EQ_ERR_ARGUMENT, "no data set was named");
     enum eq_part part = params->split == EQ_SPLIT_TEST ? EQ_PART_TEST : EQ_PART_TRAIN;
@@ -67,7 +72,8 @@ static eq_status open_source(const struct eq_dataset_params *params, struct eq_s
 }
 
 // Chooses the items of the split: a seeded permutation of all, whose first tenth is held out.
-static eq_status split_items(const struct eq_dataset_params *params, struct eq_dataset *set) {
+static eq_status split_items(const struct eq_dataset_params *params, struct eq_dataset *set)
+{
     size_t num = set->source.num_items, num_held = num / 10 ? num / 10 : 1, *order;
     set->num_items = num;
     if (params->split != EQ_SPLIT_FIT && params->split != EQ_SPLIT_HELD_OUT)
@@ -92,7 +98,8 @@ static eq_status split_items(const struct eq_dataset_params *params, struct eq_d
     return EQ_OK;
 }
 
-static eq_status map_classes(const struct eq_dataset_params *params, struct eq_dataset *set) {
+static eq_status map_classes(const struct eq_dataset_params *params, struct eq_dataset *set)
+{
     const struct eq_source *source = &set->source;
     set->num_classes = source->num_classes;
     set->class_names = source->class_names;
@@ -117,11 +124,13 @@ static eq_status map_classes(const struct eq_dataset_params *params, struct eq_d
     return EQ_OK;
 }
 
-static size_t source_item(const struct eq_dataset *dataset, size_t item) {
+static size_t source_item(const struct eq_dataset *dataset, size_t item)
+{
     return dataset->subset ? dataset->subset[item] : item;
 }
 
-eq_status eq_dataset_open(const struct eq_dataset_params *params, struct eq_dataset **dataset) {
+eq_status eq_dataset_open(const struct eq_dataset_params *params, struct eq_dataset **dataset)
+{
     *dataset = NULL;
     struct eq_dataset *set;
     EQ_REQUIRE((unsigned)params->split <= EQ_SPLIT_HELD_OUT, EQ_ERR_ARGUMENT, "split %d is none", (int)params->split);
@@ -137,7 +146,8 @@ eq_status eq_dataset_open(const struct eq_dataset_params *params, struct eq_data
     return status;
 }
 
-void eq_dataset_destroy(struct eq_dataset **dataset) {
+void eq_dataset_destroy(struct eq_dataset **dataset)
+{
     struct eq_dataset *set = *dataset;
     if (!set)
         return;
@@ -150,33 +160,40 @@ void eq_dataset_destroy(struct eq_dataset **dataset) {
     *dataset = NULL;
 }
 
-size_t eq_dataset_num_items(const struct eq_dataset *dataset) {
+size_t eq_dataset_num_items(const struct eq_dataset *dataset)
+{
     return dataset->num_items;
 }
 
-int eq_dataset_num_classes(const struct eq_dataset *dataset) {
+int eq_dataset_num_classes(const struct eq_dataset *dataset)
+{
     return dataset->num_classes;
 }
 
-const char *eq_dataset_class_name(const struct eq_dataset *dataset, int label) {
+const char *eq_dataset_class_name(const struct eq_dataset *dataset, int label)
+{
     return label >= 0 && label < dataset->num_classes ? dataset->class_names[label] : NULL;
 }
 
-bool eq_dataset_has_test_part(const struct eq_dataset *dataset) {
+bool eq_dataset_has_test_part(const struct eq_dataset *dataset)
+{
     return dataset->source.has_test_part;
 }
 
-int eq_dataset_label(const struct eq_dataset *dataset, size_t item) {
+int eq_dataset_label(const struct eq_dataset *dataset, size_t item)
+{
     int label = dataset->source.labels[source_item(dataset, item)];
     return dataset->label_map ? dataset->label_map[label] : label;
 }
 
-const char *eq_dataset_item_name(const struct eq_dataset *dataset, size_t item, char *text, size_t bytes) {
+const char *eq_dataset_item_name(const struct eq_dataset *dataset, size_t item, char *text, size_t bytes)
+{
     dataset->source.describe(&dataset->source, source_item(dataset, item), text, bytes);
     return text;
 }
 
-eq_status eq_dataset_get(const struct eq_dataset *dataset, size_t item, struct eq_image *image) {
+eq_status eq_dataset_get(const struct eq_dataset *dataset, size_t item, struct eq_image *image)
+{
     *image = (struct eq_image){ 0 };
     EQ_REQUIRE(item < dataset->num_items, EQ_ERR_ARGUMENT, "item %zu of a set of %zu", item, dataset->num_items);
     return dataset->source.get(&dataset->source, source_item(dataset, item), image);

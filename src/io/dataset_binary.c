@@ -18,14 +18,16 @@ struct binary {
     int channels, height, width; // channels 3: planes red, green, blue; 1: grey
 };
 
-static void destroy_binary(void *state) {
+static void destroy_binary(void *state)
+{
     struct binary *binary = state;
     for (int i = 0; i < binary->num_files; i++)
         free(binary->data[i]);
     free(binary);
 }
 
-static int file_of(const struct binary *binary, size_t item, size_t *within) {
+static int file_of(const struct binary *binary, size_t item, size_t *within)
+{
     int file = 0;
     while (item >= binary->ends[file])
         file++;
@@ -33,7 +35,8 @@ static int file_of(const struct binary *binary, size_t item, size_t *within) {
     return file;
 }
 
-static eq_status get_item(const struct eq_source *source, size_t item, struct eq_image *image) {
+static eq_status get_item(const struct eq_source *source, size_t item, struct eq_image *image)
+{
     const struct binary *binary = source->state;
     size_t within, plane = (size_t)binary->height * (size_t)binary->width;
     int file = file_of(binary, item, &within);
@@ -45,14 +48,16 @@ static eq_status get_item(const struct eq_source *source, size_t item, struct eq
     return EQ_OK;
 }
 
-static void describe_item(const struct eq_source *source, size_t item, char *text, size_t bytes) {
+static void describe_item(const struct eq_source *source, size_t item, char *text, size_t bytes)
+{
     size_t within;
     const struct binary *binary = source->state;
     int file = file_of(binary, item, &within);
     snprintf(text, bytes, "%s, image %zu", binary->names[file], within);
 }
 
-static eq_status make_binary(struct eq_source *source, struct binary **binary) {
+static eq_status make_binary(struct eq_source *source, struct binary **binary)
+{
     EQ_ALLOC(*binary, 1);
     source->state = *binary;
     source->get = get_item;
@@ -64,7 +69,8 @@ static eq_status make_binary(struct eq_source *source, struct binary **binary) {
 
 // ---- CIFAR-10
 
-static eq_status read_cifar_file(const char *folder, const char *name, struct binary *binary, size_t *num_items) {
+static eq_status read_cifar_file(const char *folder, const char *name, struct binary *binary, size_t *num_items)
+{
     char *path = eq_path_join(folder, name);
     size_t bytes = 0;
     if (!path)
@@ -90,7 +96,8 @@ static eq_status read_cifar_file(const char *folder, const char *name, struct bi
 }
 
 // Class names, one a line, where batches.meta.txt is there and has ten; the known ones otherwise.
-static eq_status read_cifar_names(const char *folder, struct eq_source *source) {
+static eq_status read_cifar_names(const char *folder, struct eq_source *source)
+{
     const char *names[CIFAR_CLASSES] = { "airplane", "automobile", "bird",  "cat",  "deer",
                                          "dog",      "frog",       "horse", "ship", "truck" };
     const char *found[CIFAR_CLASSES];
@@ -105,7 +112,8 @@ static eq_status read_cifar_names(const char *folder, struct eq_source *source) 
     return status;
 }
 
-static eq_status open_cifar(const char *folder, enum eq_part part, struct eq_source *source) {
+static eq_status open_cifar(const char *folder, enum eq_part part, struct eq_source *source)
+{
     struct binary *binary;
     EQ_TRY(make_binary(source, &binary));
     binary->offset = 1;
@@ -128,14 +136,16 @@ static eq_status open_cifar(const char *folder, enum eq_part part, struct eq_sou
     return read_cifar_names(folder, source);
 }
 
-static bool has_file(const char *folder, const char *name) {
+static bool has_file(const char *folder, const char *name)
+{
     char *path = eq_path_join(folder, name);
     bool is_there = path && eq_file_exists(path);
     free(path);
     return is_there;
 }
 
-eq_status eq_source_open_cifar10(const char *path, enum eq_part part, struct eq_source *source) {
+eq_status eq_source_open_cifar10(const char *path, enum eq_part part, struct eq_source *source)
+{
     EQ_REQUIRE(eq_is_folder(path), EQ_ERR_IO, "%s: no such folder", path);
     if (!has_file(path, "data_batch_1.bin") && !has_file(path, "test_batch.bin")) {
         if (eq_folder_has_parts(path))
@@ -152,7 +162,8 @@ eq_status eq_source_open_cifar10(const char *path, enum eq_part part, struct eq_
 
 // ---- IDX: two zero bytes, a type (8 is unsigned byte), the number of dimensions, the dimensions (big-endian), the data
 
-static eq_status read_idx(const char *folder, const char *name, int num_dims, char **data, uint32_t dims[3]) {
+static eq_status read_idx(const char *folder, const char *name, int num_dims, char **data, uint32_t dims[3])
+{
     char *path = eq_path_join(folder, name);
     size_t bytes = 0, expected = 1, head = 4 + 4 * (size_t)num_dims;
     eq_status status = EQ_OK;
@@ -181,7 +192,8 @@ static eq_status read_idx(const char *folder, const char *name, int num_dims, ch
 }
 
 // Labels, and classes called "0", "1", ... up to the largest label.
-static eq_status read_idx_labels(const char *folder, const char *name, struct eq_source *source) {
+static eq_status read_idx_labels(const char *folder, const char *name, struct eq_source *source)
+{
     char *data = NULL, texts[256][4];
     const char *names[256];
     uint32_t dims[3];
@@ -205,7 +217,8 @@ static eq_status read_idx_labels(const char *folder, const char *name, struct eq
     return status;
 }
 
-static eq_status open_idx(const char *folder, enum eq_part part, struct eq_source *source) {
+static eq_status open_idx(const char *folder, enum eq_part part, struct eq_source *source)
+{
     const char *images = part == EQ_PART_TEST ? "t10k-images-idx3-ubyte" : "train-images-idx3-ubyte";
     const char *labels = part == EQ_PART_TEST ? "t10k-labels-idx1-ubyte" : "train-labels-idx1-ubyte";
     struct binary *binary;
@@ -226,7 +239,8 @@ static eq_status open_idx(const char *folder, enum eq_part part, struct eq_sourc
     return read_idx_labels(folder, labels, source);
 }
 
-eq_status eq_source_open_idx(const char *path, enum eq_part part, struct eq_source *source) {
+eq_status eq_source_open_idx(const char *path, enum eq_part part, struct eq_source *source)
+{
     EQ_REQUIRE(eq_is_folder(path), EQ_ERR_IO, "%s: no such folder", path);
     eq_status status = open_idx(path, part, source);
     if (status != EQ_OK)

@@ -13,14 +13,16 @@ struct folder {
     size_t num, capacity;
 };
 
-static void destroy_folder(void *state) {
+static void destroy_folder(void *state)
+{
     struct folder *folder = state;
     eq_names_free(folder->files, folder->num);
     free(folder->root);
     free(folder);
 }
 
-static eq_status get_item(const struct eq_source *source, size_t item, struct eq_image *image) {
+static eq_status get_item(const struct eq_source *source, size_t item, struct eq_image *image)
+{
     const struct folder *folder = source->state;
     char *path = eq_path_join(folder->root, folder->files[item]);
     if (!path)
@@ -30,17 +32,20 @@ static eq_status get_item(const struct eq_source *source, size_t item, struct eq
     return status;
 }
 
-static void describe_item(const struct eq_source *source, size_t item, char *text, size_t bytes) {
+static void describe_item(const struct eq_source *source, size_t item, char *text, size_t bytes)
+{
     const struct folder *folder = source->state;
     snprintf(text, bytes, "%s/%s", folder->root, folder->files[item]);
 }
 
-bool eq_is_folder(const char *path) {
+bool eq_is_folder(const char *path)
+{
     struct stat info;
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
-static bool has_folder(const char *path, const char *name) {
+static bool has_folder(const char *path, const char *name)
+{
     char *joined = eq_path_join(path, name);
     bool is_there = joined && eq_is_folder(joined);
     free(joined);
@@ -49,7 +54,8 @@ static bool has_folder(const char *path, const char *name) {
 
 // Keeps the names of the folders in a list of entries, in place; the others are freed. *num_images counts image files among
 // them.
-static void keep_folders(const char *path, char **names, size_t *num, size_t *num_images) {
+static void keep_folders(const char *path, char **names, size_t *num, size_t *num_images)
+{
     size_t kept = 0;
     *num_images = 0;
     for (size_t i = 0; i < *num; i++) {
@@ -63,7 +69,8 @@ static void keep_folders(const char *path, char **names, size_t *num, size_t *nu
     *num = kept;
 }
 
-bool eq_folder_has_parts(const char *path) {
+bool eq_folder_has_parts(const char *path)
+{
     char *train = eq_path_join(path, "train"), **names = NULL;
     size_t num = 0, num_images;
     if (train && (has_folder(path, "val") || has_folder(path, "test")) && eq_is_folder(train) &&
@@ -74,7 +81,8 @@ bool eq_folder_has_parts(const char *path) {
     return num > 0;
 }
 
-static eq_status list_classes(const char *path, struct eq_source *source) {
+static eq_status list_classes(const char *path, struct eq_source *source)
+{
     struct stat info;
     EQ_REQUIRE(stat(path, &info) == 0, EQ_ERR_IO, "%s: %s", path, strerror(errno));
     EQ_REQUIRE(S_ISDIR(info.st_mode), EQ_ERR_IO, "%s: a file; a data set is a folder with one folder of images per class",
@@ -95,7 +103,8 @@ static eq_status list_classes(const char *path, struct eq_source *source) {
                    path, num_images);
 }
 
-static eq_status add_file(struct folder *folder, const char *class_name, const char *file) {
+static eq_status add_file(struct folder *folder, const char *class_name, const char *file)
+{
     if (folder->num == folder->capacity) {
         size_t grown = folder->capacity ? 2 * folder->capacity : 256;
         char **files = realloc(folder->files, grown * sizeof *files);
@@ -110,7 +119,8 @@ static eq_status add_file(struct folder *folder, const char *class_name, const c
     return EQ_OK;
 }
 
-static eq_status add_class(struct folder *folder, const char *class_name) {
+static eq_status add_class(struct folder *folder, const char *class_name)
+{
     char *path = eq_path_join(folder->root, class_name), **names = NULL;
     size_t num = 0, before = folder->num, num_folders;
     if (!path)
@@ -133,7 +143,8 @@ static eq_status add_class(struct folder *folder, const char *class_name) {
 }
 
 // Label of each file, by the list of classes of the set: the test part may lack classes, but has no others.
-static eq_status open_items(const char *root, struct eq_source *source) {
+static eq_status open_items(const char *root, struct eq_source *source)
+{
     struct eq_source here = { 0 };
     struct folder *folder = source->state;
     if (!(folder->root = eq_strdup(root)))
@@ -164,7 +175,8 @@ static eq_status open_items(const char *root, struct eq_source *source) {
     return status;
 }
 
-static eq_status open_paths(const char *classes_at, const char *items_at, struct eq_source *source) {
+static eq_status open_paths(const char *classes_at, const char *items_at, struct eq_source *source)
+{
     struct folder *folder;
     if (!classes_at || !items_at)
         return EQ_ERR_HOST_MEMORY;
@@ -177,7 +189,8 @@ static eq_status open_paths(const char *classes_at, const char *items_at, struct
     return open_items(items_at, source);
 }
 
-static eq_status open_parts(const char *path, enum eq_part part, struct eq_source *source) {
+static eq_status open_parts(const char *path, enum eq_part part, struct eq_source *source)
+{
     source->has_test_part = eq_folder_has_parts(path);
     if (!source->has_test_part)
         return open_paths(path, path, source);
@@ -188,7 +201,8 @@ static eq_status open_parts(const char *path, enum eq_part part, struct eq_sourc
     return status;
 }
 
-eq_status eq_source_open_folder(const char *path, enum eq_part part, struct eq_source *source) {
+eq_status eq_source_open_folder(const char *path, enum eq_part part, struct eq_source *source)
+{
     eq_status status = open_parts(path, part, source);
     if (status != EQ_OK)
         eq_source_clear(source);

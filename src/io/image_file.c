@@ -7,16 +7,19 @@
 
 #include "io/image_file.h"
 
-static unsigned read_u16(const unsigned char *at, bool is_big) {
+static unsigned read_u16(const unsigned char *at, bool is_big)
+{
     return is_big ? (unsigned)at[0] << 8 | at[1] : (unsigned)at[1] << 8 | at[0];
 }
 
-static uint32_t read_u32(const unsigned char *at, bool is_big) {
+static uint32_t read_u32(const unsigned char *at, bool is_big)
+{
     uint32_t first = read_u16(at, is_big), second = read_u16(at + 2, is_big);
     return is_big ? first << 16 | second : second << 16 | first;
 }
 
-int eq_exif_orientation(const unsigned char *tiff, size_t bytes) {
+int eq_exif_orientation(const unsigned char *tiff, size_t bytes)
+{
     enum { TAG_ORIENTATION = 0x0112, TYPE_SHORT = 3, ENTRY_BYTES = 12 };
     if (bytes < 8 || (memcmp(tiff, "II*\0", 4) != 0 && memcmp(tiff, "MM\0*", 4) != 0))
         return 1;
@@ -36,7 +39,8 @@ int eq_exif_orientation(const unsigned char *tiff, size_t bytes) {
 }
 
 // Turns a stored image upright. Orientation bit by bit: 2, 4, 5, 7 are mirrored; 5 to 8 swap the sides.
-static eq_status turn(const char *name, struct eq_image *image, int orientation) {
+static eq_status turn(const char *name, struct eq_image *image, int orientation)
+{
     static const struct {
         bool is_swapped, flip_y, flip_x; // upright(y, x) = stored(y', x'): swapped first, then flipped within the stored image
     } ways[9] = {
@@ -62,7 +66,8 @@ static eq_status turn(const char *name, struct eq_image *image, int orientation)
     return EQ_OK;
 }
 
-eq_status eq_image_make(const char *name, uint64_t height, uint64_t width, struct eq_image *image) {
+eq_status eq_image_make(const char *name, uint64_t height, uint64_t width, struct eq_image *image)
+{
     EQ_REQUIRE(height >= 1 && width >= 1, EQ_ERR_FORMAT, "%s: an image of %llu x %llu pixels", name, (unsigned long long)width,
                (unsigned long long)height);
     EQ_REQUIRE(height <= EQ_IMAGE_MAX_SIDE && width <= EQ_IMAGE_MAX_SIDE && height * width <= EQ_IMAGE_MAX_PIXELS,
@@ -75,7 +80,8 @@ eq_status eq_image_make(const char *name, uint64_t height, uint64_t width, struc
     return EQ_OK;
 }
 
-eq_status eq_image_decode(const struct eq_image_source *source, struct eq_image *image) {
+eq_status eq_image_decode(const struct eq_image_source *source, struct eq_image *image)
+{
     static const unsigned char jpeg_magic[] = { 0xff, 0xd8, 0xff },
                                png_magic[] = { 0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n' };
     *image = (struct eq_image){ 0 };
@@ -94,7 +100,8 @@ eq_status eq_image_decode(const struct eq_image_source *source, struct eq_image 
     return status;
 }
 
-eq_status eq_image_load(const char *path, struct eq_image *image) {
+eq_status eq_image_load(const char *path, struct eq_image *image)
+{
     char *bytes;
     struct eq_image_source source = { .name = path };
     *image = (struct eq_image){ 0 };
@@ -105,17 +112,20 @@ eq_status eq_image_load(const char *path, struct eq_image *image) {
     return status;
 }
 
-void eq_image_free(struct eq_image *image) {
+void eq_image_free(struct eq_image *image)
+{
     free(image->pixels);
     *image = (struct eq_image){ 0 };
 }
 
-bool eq_image_has_name(const char *path) {
+bool eq_image_has_name(const char *path)
+{
     const char *end = strrchr(path, '.');
     return end && (strcasecmp(end, ".jpg") == 0 || strcasecmp(end, ".jpeg") == 0 || strcasecmp(end, ".png") == 0);
 }
 
-static eq_status list_folder(const char *path, char **names, size_t num_names, char ***paths, size_t *num) {
+static eq_status list_folder(const char *path, char **names, size_t num_names, char ***paths, size_t *num)
+{
     char **list;
     size_t count = 0;
     EQ_ALLOC(list, num_names);
@@ -141,7 +151,8 @@ static eq_status list_folder(const char *path, char **names, size_t num_names, c
     return EQ_OK;
 }
 
-eq_status eq_image_list(const char *path, char ***paths, size_t *num) {
+eq_status eq_image_list(const char *path, char ***paths, size_t *num)
+{
     struct stat info;
     *paths = NULL;
     *num = 0;
@@ -164,6 +175,7 @@ eq_status eq_image_list(const char *path, char ***paths, size_t *num) {
     return status;
 }
 
-void eq_image_list_free(char **paths, size_t num) {
+void eq_image_list_free(char **paths, size_t num)
+{
     eq_names_free(paths, num);
 }

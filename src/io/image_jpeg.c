@@ -29,29 +29,34 @@ struct decoder {
     char reason[JMSG_LENGTH_MAX]; // of the first error or damaging warning; "" before
 };
 
-static void keep_reason(struct decoder *decoder) {
+static void keep_reason(struct decoder *decoder)
+{
     if (!decoder->reason[0])
         decoder->errors.format_message((j_common_ptr)&decoder->jpeg, decoder->reason);
 }
 
-static void on_error(j_common_ptr jpeg) {
+static void on_error(j_common_ptr jpeg)
+{
     struct decoder *decoder = jpeg->client_data;
     keep_reason(decoder);
     longjmp(decoder->back, 1);
 }
 
-static void on_message(j_common_ptr jpeg, int level) {
+static void on_message(j_common_ptr jpeg, int level)
+{
     int code = jpeg->err->msg_code;
     if (level < 0 && code != JWRN_EXTRANEOUS_DATA && code != JWRN_ADOBE_XFORM && code != JWRN_JFIF_MAJOR &&
         code != JWRN_BOGUS_ICC)
         keep_reason(jpeg->client_data);
 }
 
-static void on_output(j_common_ptr jpeg) {
+static void on_output(j_common_ptr jpeg)
+{
     (void)jpeg;
 }
 
-static void on_progress(j_common_ptr jpeg) {
+static void on_progress(j_common_ptr jpeg)
+{
     struct decoder *decoder = jpeg->client_data;
     if (decoder->jpeg.input_scan_number <= MAX_SCANS)
         return;
@@ -61,7 +66,8 @@ static void on_progress(j_common_ptr jpeg) {
 }
 
 // Ink to light, rounded as Pillow does. Files hold the complement of the ink (Adobe's habit), so 255 is no ink.
-static void cmyk_to_rgb(const unsigned char *cmyk, unsigned char *rgb, int width) {
+static void cmyk_to_rgb(const unsigned char *cmyk, unsigned char *rgb, int width)
+{
     for (int x = 0; x < width; x++, cmyk += 4, rgb += 3) {
         int light = cmyk[3];
         for (int c = 0; c < 3; c++) {
@@ -71,7 +77,8 @@ static void cmyk_to_rgb(const unsigned char *cmyk, unsigned char *rgb, int width
     }
 }
 
-static eq_status read_rows(struct decoder *decoder) {
+static eq_status read_rows(struct decoder *decoder)
+{
     struct jpeg_decompress_struct *jpeg = &decoder->jpeg;
     struct eq_image *image = decoder->image;
     bool is_cmyk = jpeg->out_color_space == JCS_CMYK;
@@ -88,7 +95,8 @@ static eq_status read_rows(struct decoder *decoder) {
     return EQ_OK;
 }
 
-static void find_orientation(struct decoder *decoder) {
+static void find_orientation(struct decoder *decoder)
+{
     for (jpeg_saved_marker_ptr at = decoder->jpeg.marker_list; at; at = at->next)
         if (at->marker == JPEG_APP0 + 1 && at->data_length > 6 && memcmp(at->data, "Exif\0\0", 6) == 0) {
             decoder->orientation = eq_exif_orientation(at->data + 6, at->data_length - 6);
@@ -97,7 +105,8 @@ static void find_orientation(struct decoder *decoder) {
 }
 
 // Everything that may jump. Own function, so that no local variable lives across setjmp().
-static eq_status decode_steps(struct decoder *decoder) {
+static eq_status decode_steps(struct decoder *decoder)
+{
     struct jpeg_decompress_struct *jpeg = &decoder->jpeg;
     jpeg_create_decompress(jpeg);
     jpeg->progress = &decoder->progress;
@@ -112,13 +121,15 @@ static eq_status decode_steps(struct decoder *decoder) {
     return read_rows(decoder);
 }
 
-static eq_status decode_guarded(struct decoder *decoder) {
+static eq_status decode_guarded(struct decoder *decoder)
+{
     if (setjmp(decoder->back))
         return EQ_ERR_FORMAT;
     return decode_steps(decoder);
 }
 
-eq_status eq_image_decode_jpeg(const struct eq_image_source *source, struct eq_image *image, int *orientation) {
+eq_status eq_image_decode_jpeg(const struct eq_image_source *source, struct eq_image *image, int *orientation)
+{
     struct decoder *decoder;
     EQ_ALLOC(decoder, 1);
     decoder->jpeg.err = jpeg_std_error(&decoder->errors);

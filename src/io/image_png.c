@@ -7,7 +7,8 @@
 // Text and colour profiles beside the picture: generous for real files, and a bound on what a small file can unpack to.
 enum { MAX_CHUNK_BYTES = 64 << 20, MAX_CACHE_BYTES = 128 << 20 };
 
-static eq_status decode_with(spng_ctx *png, const struct eq_image_source *source, struct eq_image *image, int *orientation) {
+static eq_status decode_with(spng_ctx *png, const struct eq_image_source *source, struct eq_image *image, int *orientation)
+{
     struct spng_ihdr header;
     struct spng_exif exif;
     int error = spng_set_image_limits(png, EQ_IMAGE_MAX_SIDE, EQ_IMAGE_MAX_SIDE);
@@ -29,7 +30,8 @@ static eq_status decode_with(spng_ctx *png, const struct eq_image_source *source
     return EQ_OK;
 }
 
-static eq_status save_with(spng_ctx *png, const char *path, const struct eq_image *image) {
+static eq_status save_with(spng_ctx *png, const char *path, const struct eq_image *image)
+{
     size_t bytes = 0;
     struct spng_ihdr header = { .width = (uint32_t)image->width,
                                 .height = (uint32_t)image->height,
@@ -53,7 +55,8 @@ static eq_status save_with(spng_ctx *png, const char *path, const struct eq_imag
     return status;
 }
 
-eq_status eq_image_decode_png(const struct eq_image_source *source, struct eq_image *image, int *orientation) {
+eq_status eq_image_decode_png(const struct eq_image_source *source, struct eq_image *image, int *orientation)
+{
     spng_ctx *png = spng_ctx_new(0);
     EQ_REQUIRE(png, EQ_ERR_HOST_MEMORY, "%s: out of memory for the PNG decoder", source->name);
     *orientation = 1;
@@ -62,7 +65,8 @@ eq_status eq_image_decode_png(const struct eq_image_source *source, struct eq_im
     return status;
 }
 
-eq_status eq_image_save_png(const char *path, const struct eq_image *image) {
+eq_status eq_image_save_png(const char *path, const struct eq_image *image)
+{
     EQ_REQUIRE(image->width >= 1 && image->width <= EQ_IMAGE_MAX_SIDE && image->height >= 1 &&
                    image->height <= EQ_IMAGE_MAX_SIDE,
                EQ_ERR_ARGUMENT, "%s: %d x %d pixels, a side has 1 to %d", path, image->width, image->height, EQ_IMAGE_MAX_SIDE);

@@ -43,7 +43,8 @@ static const struct {
 };
 
 // A name of the file for an error text: cut, and without control characters, which could steer a terminal.
-static const char *shown(const char *name, char text[SHOWN_BYTES]) {
+static const char *shown(const char *name, char text[SHOWN_BYTES])
+{
     snprintf(text, SHOWN_BYTES, "%s", name);
     for (char *at = text; *at; at++)
         if ((unsigned char)*at < 32 || *at == 127)
@@ -53,7 +54,8 @@ static const char *shown(const char *name, char text[SHOWN_BYTES]) {
 
 // ---- the header
 
-static eq_status entry_dims(const char *path, const char *name, const json_t *shape, struct eq_tensor_entry *entry) {
+static eq_status entry_dims(const char *path, const char *name, const json_t *shape, struct eq_tensor_entry *entry)
+{
     EQ_REQUIRE(json_is_array(shape), EQ_ERR_FORMAT, "%s: tensor %s: no list \"shape\"", path, name);
     size_t num_dims = json_array_size(shape);
     EQ_REQUIRE(num_dims <= EQ_MAX_DIMS, EQ_ERR_FORMAT, "%s: tensor %s: %zu dimensions, at most %d are read", path, name,
@@ -70,7 +72,8 @@ static eq_status entry_dims(const char *path, const char *name, const json_t *sh
 }
 
 static eq_status entry_parse(const struct eq_tensors *file, const char *key, const json_t *value, struct eq_tensor_entry *entry,
-                             uint64_t *begin) {
+                             uint64_t *begin)
+{
     char name[SHOWN_BYTES], type_name[SHOWN_BYTES];
     shown(key, name);
     EQ_REQUIRE(json_is_object(value), EQ_ERR_FORMAT, "%s: tensor %s: not a JSON object", file->path, name);
@@ -103,7 +106,8 @@ struct placed {
     size_t bytes;
 };
 
-static int by_place(const void *a, const void *b) {
+static int by_place(const void *a, const void *b)
+{
     const struct placed *x = a, *y = b;
     if (x->begin != y->begin)
         return x->begin < y->begin ? -1 : 1;
@@ -113,7 +117,8 @@ static int by_place(const void *a, const void *b) {
 }
 
 // Sorts the tensors by place and checks that each begins where the one before ends.
-static eq_status place_entries(struct eq_tensors *file, struct placed *placed) {
+static eq_status place_entries(struct eq_tensors *file, struct placed *placed)
+{
     char name[SHOWN_BYTES];
     uint64_t end = 0;
     if (file->num)
@@ -132,7 +137,8 @@ static eq_status place_entries(struct eq_tensors *file, struct placed *placed) {
     return EQ_OK;
 }
 
-static eq_status parse_entries(struct eq_tensors *file) {
+static eq_status parse_entries(struct eq_tensors *file)
+{
     file->num = json_object_size(file->header) - (json_object_get(file->header, EQ_SAFETENSORS_METADATA) ? 1 : 0);
     EQ_ALLOC(file->entries, file->num);
     EQ_ALLOC(file->begins, file->num);
@@ -142,7 +148,8 @@ static eq_status parse_entries(struct eq_tensors *file) {
     size_t at = 0;
     const char *key;
     json_t *value;
-    json_object_foreach(file->header, key, value) {
+    json_object_foreach(file->header, key, value)
+    {
         if (status != EQ_OK || strcmp(key, EQ_SAFETENSORS_METADATA) == 0)
             continue;
         struct placed *place = &placed[at++];
@@ -155,14 +162,16 @@ static eq_status parse_entries(struct eq_tensors *file) {
     return status;
 }
 
-static eq_status parse_texts(struct eq_tensors *file) {
+static eq_status parse_texts(struct eq_tensors *file)
+{
     json_t *metadata = json_object_get(file->header, EQ_SAFETENSORS_METADATA);
     EQ_REQUIRE(!metadata || json_is_object(metadata), EQ_ERR_FORMAT, "%s: %s is not a JSON object", file->path,
                EQ_SAFETENSORS_METADATA);
     EQ_ALLOC(file->texts, json_object_size(metadata));
     const char *key;
     json_t *value;
-    json_object_foreach(metadata, key, value) {
+    json_object_foreach(metadata, key, value)
+    {
         char name[SHOWN_BYTES];
         EQ_REQUIRE(json_is_string(value), EQ_ERR_FORMAT, "%s: %s: the value of \"%s\" is not a text", file->path,
                    EQ_SAFETENSORS_METADATA, shown(key, name));
@@ -173,7 +182,8 @@ static eq_status parse_texts(struct eq_tensors *file) {
 
 // ---- bytes of the file
 
-static eq_status read_at(const struct eq_tensors *file, uint64_t at, void *data, size_t bytes) {
+static eq_status read_at(const struct eq_tensors *file, uint64_t at, void *data, size_t bytes)
+{
     for (size_t done = 0; done < bytes;) {
         ssize_t count = pread(file->fd, (char *)data + done, bytes - done, (off_t)(at + done));
         if (count < 0 && errno == EINTR)
@@ -186,7 +196,8 @@ static eq_status read_at(const struct eq_tensors *file, uint64_t at, void *data,
     return EQ_OK;
 }
 
-static eq_status read_header(struct eq_tensors *file) {
+static eq_status read_header(struct eq_tensors *file)
+{
     struct stat info;
     EQ_REQUIRE(fstat(file->fd, &info) == 0, EQ_ERR_IO, "%s: %s", file->path, strerror(errno));
     EQ_REQUIRE(S_ISREG(info.st_mode), EQ_ERR_IO, "%s: not a regular file", file->path);
@@ -214,7 +225,8 @@ static eq_status read_header(struct eq_tensors *file) {
     return status;
 }
 
-static eq_status open_file(struct eq_tensors *file, const char *path) {
+static eq_status open_file(struct eq_tensors *file, const char *path)
+{
     if (!(file->path = eq_strdup(path)))
         return EQ_ERR_HOST_MEMORY;
     file->fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -227,7 +239,8 @@ static eq_status open_file(struct eq_tensors *file, const char *path) {
 
 // ---- conversion
 
-static float from_f16(uint16_t half) {
+static float from_f16(uint16_t half)
+{
     int exponent = half >> 10 & 31, mantissa = half & 1023;
     float size;
     if (exponent == 31)
@@ -237,19 +250,22 @@ static float from_f16(uint16_t half) {
     return half & 0x8000 ? -size : size;
 }
 
-static float from_bf16(uint16_t half) {
+static float from_bf16(uint16_t half)
+{
     uint32_t bits = (uint32_t)half << 16;
     float value;
     memcpy(&value, &bits, sizeof value);
     return value;
 }
 
-static bool is_float(enum eq_data_type type) {
+static bool is_float(enum eq_data_type type)
+{
     return type == EQ_DATA_F32 || type == EQ_DATA_F64 || type == EQ_DATA_F16 || type == EQ_DATA_BF16;
 }
 
 // Elements of `raw` as floats. The cases copy byte by byte because `raw` is not aligned for them.
-static void to_f32(enum eq_data_type type, const unsigned char *raw, size_t elems, float *values) {
+static void to_f32(enum eq_data_type type, const unsigned char *raw, size_t elems, float *values)
+{
     size_t bytes = eq_data_type_bytes(type);
     for (size_t i = 0; i < elems; i++, raw += bytes) {
         double wide = 0.0;
@@ -259,16 +275,19 @@ static void to_f32(enum eq_data_type type, const unsigned char *raw, size_t elem
     }
 }
 
-static bool is_integer(enum eq_data_type type) {
+static bool is_integer(enum eq_data_type type)
+{
     return type >= EQ_DATA_I64 && type <= EQ_DATA_BOOL;
 }
 
-static bool is_signed(enum eq_data_type type) {
+static bool is_signed(enum eq_data_type type)
+{
     return type >= EQ_DATA_I64 && type <= EQ_DATA_I8;
 }
 
 // Elements of `raw` as 64-bit integers; false when a U64 does not fit.
-static bool to_i64(enum eq_data_type type, const unsigned char *raw, size_t elems, int64_t *values) {
+static bool to_i64(enum eq_data_type type, const unsigned char *raw, size_t elems, int64_t *values)
+{
     size_t bytes = eq_data_type_bytes(type);
     for (size_t i = 0; i < elems; i++, raw += bytes) {
         uint64_t bits = 0;
@@ -283,7 +302,8 @@ static bool to_i64(enum eq_data_type type, const unsigned char *raw, size_t elem
 }
 
 static eq_status find_sized(const struct eq_tensors *file, const char *name, size_t elems, const struct eq_tensor_entry **entry,
-                            uint64_t *at) {
+                            uint64_t *at)
+{
     char text[SHOWN_BYTES];
     *entry = eq_tensors_find(file, name);
     EQ_REQUIRE(*entry, EQ_ERR_NOT_FOUND, "%s: no tensor %s", file->path, shown(name, text));
@@ -295,15 +315,18 @@ static eq_status find_sized(const struct eq_tensors *file, const char *name, siz
 
 // ---- public
 
-const char *eq_data_type_name(enum eq_data_type type) {
+const char *eq_data_type_name(enum eq_data_type type)
+{
     return (unsigned)type < EQ_NUM_DATA_TYPES ? types[type].name : "unknown";
 }
 
-size_t eq_data_type_bytes(enum eq_data_type type) {
+size_t eq_data_type_bytes(enum eq_data_type type)
+{
     return (unsigned)type < EQ_NUM_DATA_TYPES ? types[type].bytes : 1;
 }
 
-bool eq_data_type_find(const char *name, enum eq_data_type *type) {
+bool eq_data_type_find(const char *name, enum eq_data_type *type)
+{
     for (int i = 0; i < EQ_NUM_DATA_TYPES; i++)
         if (strcmp(types[i].name, name) == 0) {
             *type = (enum eq_data_type)i;
@@ -312,7 +335,8 @@ bool eq_data_type_find(const char *name, enum eq_data_type *type) {
     return false;
 }
 
-bool eq_data_size(enum eq_data_type type, const int64_t *dims, int num_dims, size_t *elems, size_t *bytes) {
+bool eq_data_size(enum eq_data_type type, const int64_t *dims, int num_dims, size_t *elems, size_t *bytes)
+{
     // An extent of 0 makes the product 0, whatever overflows before or behind it.
     bool is_empty = false;
     for (int i = 0; i < num_dims; i++) {
@@ -332,7 +356,8 @@ bool eq_data_size(enum eq_data_type type, const int64_t *dims, int num_dims, siz
     return true;
 }
 
-eq_status eq_tensors_open(const char *path, struct eq_tensors **file) {
+eq_status eq_tensors_open(const char *path, struct eq_tensors **file)
+{
     *file = NULL;
     struct eq_tensors *opened;
     EQ_ALLOC(opened, 1);
@@ -344,7 +369,8 @@ eq_status eq_tensors_open(const char *path, struct eq_tensors **file) {
     return status;
 }
 
-void eq_tensors_close(struct eq_tensors **file) {
+void eq_tensors_close(struct eq_tensors **file)
+{
     if (!*file)
         return;
     if ((*file)->fd >= 0)
@@ -358,26 +384,31 @@ void eq_tensors_close(struct eq_tensors **file) {
     *file = NULL;
 }
 
-const char *eq_tensors_path(const struct eq_tensors *file) {
+const char *eq_tensors_path(const struct eq_tensors *file)
+{
     return file->path;
 }
 
-size_t eq_tensors_num(const struct eq_tensors *file) {
+size_t eq_tensors_num(const struct eq_tensors *file)
+{
     return file->num;
 }
 
-const struct eq_tensor_entry *eq_tensors_at(const struct eq_tensors *file, size_t i) {
+const struct eq_tensor_entry *eq_tensors_at(const struct eq_tensors *file, size_t i)
+{
     return i < file->num ? &file->entries[i] : NULL;
 }
 
-const struct eq_tensor_entry *eq_tensors_find(const struct eq_tensors *file, const char *name) {
+const struct eq_tensor_entry *eq_tensors_find(const struct eq_tensors *file, const char *name)
+{
     for (size_t i = 0; i < file->num; i++)
         if (strcmp(file->entries[i].name, name) == 0)
             return &file->entries[i];
     return NULL;
 }
 
-eq_status eq_tensors_read_f32(const struct eq_tensors *file, const char *name, float *values, size_t elems) {
+eq_status eq_tensors_read_f32(const struct eq_tensors *file, const char *name, float *values, size_t elems)
+{
     char text[SHOWN_BYTES];
     unsigned char raw[CHUNK_BYTES];
     const struct eq_tensor_entry *entry;
@@ -396,7 +427,8 @@ eq_status eq_tensors_read_f32(const struct eq_tensors *file, const char *name, f
     return EQ_OK;
 }
 
-eq_status eq_tensors_read_i64(const struct eq_tensors *file, const char *name, int64_t *values, size_t elems) {
+eq_status eq_tensors_read_i64(const struct eq_tensors *file, const char *name, int64_t *values, size_t elems)
+{
     char text[SHOWN_BYTES];
     unsigned char raw[CHUNK_BYTES];
     const struct eq_tensor_entry *entry;
@@ -414,17 +446,20 @@ eq_status eq_tensors_read_i64(const struct eq_tensors *file, const char *name, i
     return EQ_OK;
 }
 
-const char *eq_tensors_text(const struct eq_tensors *file, const char *key) {
+const char *eq_tensors_text(const struct eq_tensors *file, const char *key)
+{
     for (size_t i = 0; i < file->num_texts; i++)
         if (strcmp(file->texts[i].key, key) == 0)
             return file->texts[i].value;
     return NULL;
 }
 
-size_t eq_tensors_num_texts(const struct eq_tensors *file) {
+size_t eq_tensors_num_texts(const struct eq_tensors *file)
+{
     return file->num_texts;
 }
 
-struct eq_tensors_text eq_tensors_text_at(const struct eq_tensors *file, size_t i) {
+struct eq_tensors_text eq_tensors_text_at(const struct eq_tensors *file, size_t i)
+{
     return i < file->num_texts ? file->texts[i] : (struct eq_tensors_text){ NULL, NULL };
 }

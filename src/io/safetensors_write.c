@@ -13,7 +13,8 @@ struct item {
     uint64_t begin;
 };
 
-static eq_status check_entries(const char *path, const struct eq_tensor_entry *entries, size_t num, struct item *items) {
+static eq_status check_entries(const char *path, const struct eq_tensor_entry *entries, size_t num, struct item *items)
+{
     size_t at = 0;
     for (size_t i = 0; i < num; i++) {
         const struct eq_tensor_entry *entry = &entries[i];
@@ -45,7 +46,8 @@ static eq_status check_entries(const char *path, const struct eq_tensor_entry *e
 }
 
 // Adds key: value to the object and takes the value over.
-static eq_status add(const char *path, json_t *object, const char *key, json_t *value, const char *what) {
+static eq_status add(const char *path, json_t *object, const char *key, json_t *value, const char *what)
+{
     if (!value || json_object_get(object, key)) {
         bool is_twice = value != NULL;
         json_decref(value);
@@ -56,7 +58,8 @@ static eq_status add(const char *path, json_t *object, const char *key, json_t *
 }
 
 static eq_status fill_header(const char *path, json_t *header, const struct item *items, size_t num,
-                             const struct eq_tensors_text *texts, size_t num_texts) {
+                             const struct eq_tensors_text *texts, size_t num_texts)
+{
     if (num_texts) {
         json_t *metadata = json_object();
         EQ_TRY(add(path, header, EQ_SAFETENSORS_METADATA, metadata, "tensor"));
@@ -78,7 +81,8 @@ static eq_status fill_header(const char *path, json_t *header, const struct item
     return EQ_OK;
 }
 
-static eq_status write_all(const char *path, const char *header, const struct item *items, size_t num) {
+static eq_status write_all(const char *path, const char *header, const struct item *items, size_t num)
+{
     struct eq_writer writer;
     size_t length = strlen(header);
     uint64_t header_bytes = (length + 7) / 8 * 8;
@@ -95,7 +99,8 @@ static eq_status write_all(const char *path, const char *header, const struct it
 }
 
 eq_status eq_tensors_save(const char *path, const struct eq_tensor_entry *entries, size_t num_entries,
-                          const struct eq_tensors_text *texts, size_t num_texts) {
+                          const struct eq_tensors_text *texts, size_t num_texts)
+{
     eq_status status;
     char *text = NULL;
     struct item *items = NULL;

@@ -43,11 +43,13 @@ static const struct point star[] = { { 0.0f, -1.0f },       { 0.2351f, -0.3236f 
                                      { -0.2351f, -0.3236f } };
 static const struct point triangle[] = { { 0.0f, -1.0f }, { 0.8660f, 0.5f }, { -0.8660f, 0.5f } };
 
-static float uniform(struct dice *dice, float low, float high) {
+static float uniform(struct dice *dice, float low, float high)
+{
     return low + (high - low) * (float)eq_random_unit(dice->key, dice->next++);
 }
 
-static struct colour random_colour(struct dice *dice) {
+static struct colour random_colour(struct dice *dice)
+{
     struct colour colour;
     for (int i = 0; i < 3; i++)
         colour.c[i] = uniform(dice, 0.05f, 0.95f);
@@ -55,23 +57,27 @@ static struct colour random_colour(struct dice *dice) {
 }
 
 // Difference as it is seen: mostly of brightness.
-static float contrast(struct colour a, struct colour b) {
+static float contrast(struct colour a, struct colour b)
+{
     float dr = a.c[0] - b.c[0], dg = a.c[1] - b.c[1], db = a.c[2] - b.c[2];
     return fabsf(0.3f * dr + 0.59f * dg + 0.11f * db) + 0.25f * sqrtf((dr * dr + dg * dg + db * db) / 3.0f);
 }
 
-static struct colour mix(struct colour a, struct colour b, float share) {
+static struct colour mix(struct colour a, struct colour b, float share)
+{
     for (int i = 0; i < 3; i++)
         a.c[i] += (b.c[i] - a.c[i]) * share;
     return a;
 }
 
-static float clamp(float value, float low, float high) {
+static float clamp(float value, float low, float high)
+{
     return value < low ? low : value > high ? high : value;
 }
 
 // Distance from a closed polygon (even-odd rule for the sign).
-static float polygon_distance(const struct point *corners, int num, struct point at) {
+static float polygon_distance(const struct point *corners, int num, struct point at)
+{
     float nearest = 1e9f;
     bool is_inside = false;
     for (int i = 0, j = num - 1; i < num; j = i++) {
@@ -88,7 +94,8 @@ static float polygon_distance(const struct point *corners, int num, struct point
 
 #define POLYGON(corners, at) polygon_distance(corners, (int)(sizeof(corners) / sizeof *(corners)), at)
 
-static float shape_distance(int label, struct point at) {
+static float shape_distance(int label, struct point at)
+{
     float radius = hypotf(at.x, at.y);
     switch (label) {
     case 0: return POLYGON(arrow, at);
@@ -102,7 +109,8 @@ static float shape_distance(int label, struct point at) {
     }
 }
 
-static void draw_background(struct canvas *canvas, struct dice *dice, struct colour from, struct colour to) {
+static void draw_background(struct canvas *canvas, struct dice *dice, struct colour from, struct colour to)
+{
     float angle = uniform(dice, 0.0f, two_pi), dx = cosf(angle), dy = sinf(angle), step = 1.0f / (float)canvas->size;
     for (int y = 0; y < canvas->size; y++)
         for (int x = 0; x < canvas->size; x++) {
@@ -113,7 +121,8 @@ static void draw_background(struct canvas *canvas, struct dice *dice, struct col
 
 // A capsule from a to b (a disc where they are the same), blended with `opacity`. All in units of the image's side.
 static void draw_capsule(struct canvas *canvas, struct point a, struct point b, float radius, struct colour colour,
-                         float opacity) {
+                         float opacity)
+{
     float size = (float)canvas->size, margin = radius + 1.0f / size;
     int top = (int)clamp((fminf(a.y, b.y) - margin) * size, 0.0f, size),
         bottom = (int)clamp((fmaxf(a.y, b.y) + margin) * size + 1.0f, 0.0f, size);
@@ -130,7 +139,8 @@ static void draw_capsule(struct canvas *canvas, struct point a, struct point b, 
         }
 }
 
-static void draw_clutter(struct canvas *canvas, struct dice *dice) {
+static void draw_clutter(struct canvas *canvas, struct dice *dice)
+{
     int num_blobs = (int)uniform(dice, 0.0f, MAX_BLOBS + 0.99f), num_lines = (int)uniform(dice, 0.0f, MAX_LINES + 0.99f);
     for (int i = 0; i < num_blobs; i++) {
         struct colour colour = random_colour(dice);
@@ -149,7 +159,8 @@ static void draw_clutter(struct canvas *canvas, struct dice *dice) {
     }
 }
 
-static void draw_shape(struct canvas *canvas, struct dice *dice, int label, struct colour fill, struct colour rim) {
+static void draw_shape(struct canvas *canvas, struct dice *dice, int label, struct colour fill, struct colour rim)
+{
     float size = (float)canvas->size, angle = uniform(dice, 0.0f, two_pi), dx = cosf(angle), dy = sinf(angle);
     float cx = uniform(dice, 0.38f, 0.62f) * size, cy = uniform(dice, 0.38f, 0.62f) * size;
     float radius = uniform(dice, 0.25f, 0.38f) * size, stretch = uniform(dice, 0.88f, 1.12f);
@@ -172,7 +183,8 @@ static void draw_shape(struct canvas *canvas, struct dice *dice, int label, stru
 }
 
 // Rounds to bytes, with triangular noise of at most `noise` on each channel; one random word serves a pixel.
-static void finish(const struct canvas *canvas, uint64_t key, float noise, uint8_t *rgb) {
+static void finish(const struct canvas *canvas, uint64_t key, float noise, uint8_t *rgb)
+{
     for (int i = 0; i < canvas->size * canvas->size; i++) {
         uint64_t word = eq_random_bits(key, (uint64_t)i);
         for (int c = 0; c < 3; c++, word >>= 16) {
@@ -182,7 +194,8 @@ static void finish(const struct canvas *canvas, uint64_t key, float noise, uint8
     }
 }
 
-static void draw(uint64_t seed, uint64_t index, struct canvas *canvas, uint8_t *rgb) {
+static void draw(uint64_t seed, uint64_t index, struct canvas *canvas, uint8_t *rgb)
+{
     struct dice dice = { .key = eq_random_key(seed, 0, index, "shape") };
     struct colour back = random_colour(&dice), far = mix(back, random_colour(&dice), 0.5f), fill = random_colour(&dice);
     for (int i = 0; i < NUM_TRIES && fminf(contrast(fill, back), contrast(fill, far)) < 0.3f; i++)
@@ -204,7 +217,8 @@ struct shapes {
     int size;
 };
 
-static eq_status get_item(const struct eq_source *source, size_t item, struct eq_image *image) {
+static eq_status get_item(const struct eq_source *source, size_t item, struct eq_image *image)
+{
     const struct shapes *shapes = source->state;
     size_t num = (size_t)shapes->size * (size_t)shapes->size;
     struct canvas canvas = { .size = shapes->size, .pixels = eq_malloc(num, sizeof *canvas.pixels) };
@@ -217,13 +231,15 @@ static eq_status get_item(const struct eq_source *source, size_t item, struct eq
     return status;
 }
 
-static void describe_item(const struct eq_source *source, size_t item, char *text, size_t bytes) {
+static void describe_item(const struct eq_source *source, size_t item, char *text, size_t bytes)
+{
     const struct shapes *shapes = source->state;
     snprintf(text, bytes, "shape %llu (%s)", (unsigned long long)(shapes->first_index + item),
              eq_shapes_names[source->labels[item]]);
 }
 
-eq_status eq_source_open_shapes(uint64_t seed, int size, enum eq_part part, struct eq_source *source) {
+eq_status eq_source_open_shapes(uint64_t seed, int size, enum eq_part part, struct eq_source *source)
+{
     struct shapes *shapes;
     EQ_ALLOC(shapes, 1);
     *shapes = (struct shapes){ seed, part == EQ_PART_TEST ? EQ_SHAPES_TEST_INDEX : 0, size };

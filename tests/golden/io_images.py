@@ -52,7 +52,8 @@ def png(name, depth, colour, interlaced=False, extra=b""):
                 data += b"\0" + pack_row(values, depth)
     header = struct.pack(">IIBBBBB", W, H, depth, colour, 0, 0, int(interlaced))
     with open(os.path.join(FOLDER, name), "wb") as file:
-        file.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + chunk(b"IDAT", zlib.compress(data, 9)) + chunk(b"IEND", b""))
+        body = chunk(b"IHDR", header) + extra + chunk(b"IDAT", zlib.compress(data, 9)) + chunk(b"IEND", b"")
+        file.write(b"\x89PNG\r\n\x1a\n" + body)
     return rows
 
 
@@ -89,7 +90,8 @@ def save_all():
     png("rgb_16_interlaced.png", 16, 2, interlaced=True)
     png("rgb_8_trns.png", 8, 2, extra=chunk(b"tRNS", struct.pack(">HHH", 0, 0, 0)))
     png("palette_4_trns.png", 4, 3, extra=palette(16) + chunk(b"tRNS", bytes(range(16))))
-    return {"grey_16.png": png("grey_16.png", 16, 0), "grey_16_interlaced.png": png("grey_16_interlaced.png", 16, 0, interlaced=True)}
+    names = ("grey_16.png", False), ("grey_16_interlaced.png", True)
+    return {name: png(name, 16, 0, interlaced) for name, interlaced in names}
 
 
 def exif_of(orientation):
@@ -99,7 +101,7 @@ def exif_of(orientation):
 
 
 def pixels(name, grey_16):
-    """Shape and bytes of the upright RGB image. Versions of Pillow differ on 16-bit grey: there the upper byte of the sample is wanted."""
+    """Shape and bytes of the upright RGB image; of 16-bit grey, where versions of Pillow differ, the upper byte."""
     if name in grey_16:
         return [H, W, 3], bytes(v[0] >> 8 for row in grey_16[name] for v in row for _ in range(3))
     with Image.open(os.path.join(FOLDER, name)) as image:

@@ -1,4 +1,5 @@
-// Image files against Pillow's pixels (tests/golden/README.io_images.md), and damaged ones: an error, never a crash or half an image.
+// Image files against Pillow's pixels (tests/golden/README.io_images.md), and damaged ones: an error, never a crash or half an
+// image.
 #include "io/image_file.h"
 #include "io_test.h"
 
@@ -34,7 +35,8 @@ START_TEST(pixels)
         int worst = 0;
         IO_OK(eq_tensors_read_i64(golden, entry->name, wanted, entry->elems));
         IO_OK(eq_image_load(golden_path(entry->name), &image));
-        ck_assert_msg(image.height == entry->dims[0] && image.width == entry->dims[1], "%s: %d x %d", entry->name, image.width, image.height);
+        ck_assert_msg(image.height == entry->dims[0] && image.width == entry->dims[1], "%s: %d x %d", entry->name, image.width,
+                      image.height);
         for (size_t j = 0; j < entry->elems; j++) {
             int off = abs((int)wanted[j] - image.pixels[j]);
             worst = off > worst ? off : worst;
@@ -85,7 +87,8 @@ END_TEST
 
 START_TEST(exif_blocks)
 {
-    unsigned char block[] = { 'M', 'M', 0, 42, 0, 0, 0, 8, 0, 2, 1, 0, 0, 3, 0, 0, 0, 1, 0, 9, 0, 0, 1, 18, 0, 3, 0, 0, 0, 1, 0, 6, 0, 0 };
+    unsigned char block[] = { 'M', 'M', 0, 42, 0, 0, 0,  8, 0, 2, 1, 0, 0, 3, 0, 0, 0,
+                              1,   0,   9, 0,  0, 1, 18, 0, 3, 0, 0, 0, 1, 0, 6, 0, 0 };
     ck_assert_int_eq(eq_exif_orientation(block, sizeof block), 6);
     for (size_t bytes = 0; bytes < sizeof block; bytes++) { // each in memory of its own, for the sanitizers
         unsigned char *cut = malloc(bytes ? bytes : 1);
@@ -154,8 +157,8 @@ START_TEST(damaged_files)
             char held = bytes[at];
             bytes[at] = (char)eq_random_bits(key, 2 * j + 1);
             eq_status status = decode_copy(bytes, num, &image);
-            ck_assert_msg(status == EQ_OK || status == EQ_ERR_FORMAT || status == EQ_ERR_UNSUPPORTED, "%s byte %zu: %s", name, at,
-                          eq_last_error());
+            ck_assert_msg(status == EQ_OK || status == EQ_ERR_FORMAT || status == EQ_ERR_UNSUPPORTED, "%s byte %zu: %s", name,
+                          at, eq_last_error());
             num_broken += status != EQ_OK;
             eq_image_free(&image);
             bytes[at] = held;

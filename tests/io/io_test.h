@@ -13,12 +13,12 @@
 
 #define IO_OK(call) ck_assert_msg((call) == EQ_OK, "%s: %s", #call, eq_last_error())
 // The call must fail with that status, and the text must contain `part`.
-#define IO_FAILS(call, status, part)                                                                                           \
-    do {                                                                                                                       \
-        eq_status got_ = (call);                                                                                               \
-        ck_assert_msg(got_ == (status), "%s gives %s (%s), not %s", #call, eq_status_name(got_), eq_last_error(),               \
-                      eq_status_name(status));                                                                                 \
-        ck_assert_msg(strstr(eq_last_error(), part) != NULL, "\"%s\" is not in \"%s\"", part, eq_last_error());                \
+#define IO_FAILS(call, status, part)                                                                              \
+    do {                                                                                                          \
+        eq_status got_ = (call);                                                                                  \
+        ck_assert_msg(got_ == (status), "%s gives %s (%s), not %s", #call, eq_status_name(got_), eq_last_error(), \
+                      eq_status_name(status));                                                                    \
+        ck_assert_msg(strstr(eq_last_error(), part) != NULL, "\"%s\" is not in \"%s\"", part, eq_last_error());   \
     } while (0)
 
 static char io_folder[256];
@@ -63,23 +63,23 @@ static inline const char *io_source(const char *name)
     return path;
 }
 
-#define IO_TEST_MAIN(suite_name, ...)                                                                                          \
-    int main(void)                                                                                                             \
-    {                                                                                                                          \
-        const TTest *const tests[] = { __VA_ARGS__ };                                                                          \
-        Suite *suite = suite_create(suite_name);                                                                               \
-        TCase *cases = tcase_create(suite_name);                                                                               \
-        tcase_set_timeout(cases, 0);                                                                                           \
-        for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)                                                              \
-            tcase_add_test(cases, tests[i]);                                                                                   \
-        suite_add_tcase(suite, cases);                                                                                         \
-        SRunner *runner = srunner_create(suite);                                                                               \
-        srunner_set_fork_status(runner, CK_NOFORK);                                                                            \
-        srunner_set_tap(runner, "-");                                                                                          \
-        srunner_run_all(runner, CK_SILENT);                                                                                    \
-        const int num_failed = srunner_ntests_failed(runner);                                                                  \
-        srunner_free(runner);                                                                                                  \
-        return num_failed ? EXIT_FAILURE : EXIT_SUCCESS;                                                                       \
+#define IO_TEST_MAIN(suite_name, ...)                             \
+    int main(void)                                                \
+    {                                                             \
+        const TTest *const tests[] = { __VA_ARGS__ };             \
+        Suite *suite = suite_create(suite_name);                  \
+        TCase *cases = tcase_create(suite_name);                  \
+        tcase_set_timeout(cases, 0);                              \
+        for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) \
+            tcase_add_test(cases, tests[i]);                      \
+        suite_add_tcase(suite, cases);                            \
+        SRunner *runner = srunner_create(suite);                  \
+        srunner_set_fork_status(runner, CK_NOFORK);               \
+        srunner_set_tap(runner, "-");                             \
+        srunner_run_all(runner, CK_SILENT);                       \
+        const int num_failed = srunner_ntests_failed(runner);     \
+        srunner_free(runner);                                     \
+        return num_failed ? EXIT_FAILURE : EXIT_SUCCESS;          \
     }
 
 #endif

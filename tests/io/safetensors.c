@@ -1,7 +1,7 @@
 // safetensors: what is written is read back, every element type, and files that lie about themselves.
 #include <math.h>
-#include <sys/resource.h>
 #include <signal.h>
+#include <sys/resource.h>
 
 #include "io_test.h"
 
@@ -18,7 +18,8 @@ static const char *write_file(const char *header, size_t header_bytes, uint64_t 
     return path;
 }
 
-#define T(name, type, shape, from, to) "\"" name "\":{\"dtype\":\"" type "\",\"shape\":" shape ",\"data_offsets\":[" #from "," #to "]}"
+#define T(name, type, shape, from, to) \
+    "\"" name "\":{\"dtype\":\"" type "\",\"shape\":" shape ",\"data_offsets\":[" #from "," #to "]}"
 
 static const struct {
     const char *name, *header;
@@ -29,7 +30,8 @@ static const struct {
     { "nothing in it", "{}", 0, EQ_OK, "" },
     { "filled up with spaces", "{" T("a", "F32", "[2]", 0, 8) "}     ", 8, EQ_OK, "" },
     { "scalar", "{" T("a", "F32", "[]", 0, 4) "}", 4, EQ_OK, "" },
-    { "empty tensors", "{" T("a", "F32", "[0]", 0, 0) "," T("b", "U8", "[3]", 0, 3) "," T("c", "F32", "[7,0]", 3, 3) "}", 3, EQ_OK, "" },
+    { "empty tensors", "{" T("a", "F32", "[0]", 0, 0) "," T("b", "U8", "[3]", 0, 3) "," T("c", "F32", "[7,0]", 3, 3) "}", 3,
+      EQ_OK, "" },
     { "huge shape times 0", "{" T("a", "F32", "[9223372036854775807,9223372036854775807,0]", 0, 0) "}", 0, EQ_OK, "" },
     { "not in the order of data", "{" T("b", "U8", "[1]", 1, 2) "," T("a", "U8", "[1]", 0, 1) "}", 2, EQ_OK, "" },
     { "rank 8", "{" T("a", "U8", "[1,1,1,1,1,1,1,1]", 0, 1) "}", 1, EQ_OK, "" },
@@ -62,10 +64,12 @@ static const struct {
     { "negative offset", "{" T("a", "U8", "[1]", -1, 0) "}", 1, EQ_ERR_FORMAT, "offsets -1 to 0 are outside the 1 bytes" },
     { "offsets backwards", "{" T("a", "U8", "[1]", 1, 0) "}", 1, EQ_ERR_FORMAT, "offsets 1 to 0" },
     { "behind the end", "{" T("a", "U8", "[2]", 0, 2) "}", 1, EQ_ERR_FORMAT, "offsets 0 to 2 are outside the 1 bytes" },
-    { "far behind the end", "{" T("a", "U8", "[1]", 9223372036854775806, 9223372036854775807) "}", 1, EQ_ERR_FORMAT, "outside" },
+    { "far behind the end", "{" T("a", "U8", "[1]", 9223372036854775806, 9223372036854775807) "}", 1, EQ_ERR_FORMAT,
+      "outside" },
     { "size and shape differ", "{" T("a", "F32", "[2]", 0, 4) "}", 4, EQ_ERR_FORMAT, "hold 4 bytes, its shape 8" },
     { "overlap", "{" T("a", "U8", "[2]", 0, 2) "," T("b", "U8", "[2]", 1, 3) "}", 3, EQ_ERR_FORMAT, "they overlap" },
-    { "the same bytes twice", "{" T("a", "U8", "[2]", 0, 2) "," T("b", "U8", "[2]", 0, 2) "}", 2, EQ_ERR_FORMAT, "they overlap" },
+    { "the same bytes twice", "{" T("a", "U8", "[2]", 0, 2) "," T("b", "U8", "[2]", 0, 2) "}", 2, EQ_ERR_FORMAT,
+      "they overlap" },
     { "gap", "{" T("a", "U8", "[1]", 0, 1) "," T("b", "U8", "[1]", 2, 3) "}", 3, EQ_ERR_FORMAT, "a gap" },
     { "gap before the first", "{" T("a", "U8", "[1]", 1, 2) "}", 2, EQ_ERR_FORMAT, "a gap" },
     { "bytes left over", "{" T("a", "U8", "[1]", 0, 1) "}", 2, EQ_ERR_FORMAT, "the file has 2 behind the header" },
@@ -94,7 +98,9 @@ END_TEST
 
 START_TEST(hostile_lengths)
 {
-    static const uint64_t lengths[] = { 3, 100000001, 0x100000000ull, 0x7fffffffffffffffull, 0xffffffffffffffffull, 0xfffffffffffffff8ull };
+    static const uint64_t lengths[] = {
+        3, 100000001, 0x100000000ull, 0x7fffffffffffffffull, 0xffffffffffffffffull, 0xfffffffffffffff8ull
+    };
     struct eq_tensors *file;
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
         IO_FAILS(eq_tensors_open(write_file("{}", 2, lengths[i], 0), &file), EQ_ERR_FORMAT, "its header would have");
@@ -125,7 +131,8 @@ END_TEST
 // Every byte of a good file is changed in turn, and the file is cut at every length: an error or other values, never a crash.
 START_TEST(damaged_everywhere)
 {
-    static const char header[] = "{\"__metadata__\":{\"k\":\"v\"}," T("aa", "F32", "[2]", 0, 8) "," T("bb", "I64", "[1,1]", 8, 16) "}";
+    static const char header[] =
+        "{\"__metadata__\":{\"k\":\"v\"}," T("aa", "F32", "[2]", 0, 8) "," T("bb", "I64", "[1,1]", 8, 16) "}";
     size_t length = sizeof header - 1, num_open = 0;
     struct eq_tensors *file;
     for (size_t i = 0; i < length; i++)
@@ -138,8 +145,8 @@ START_TEST(damaged_everywhere)
                 continue;
             num_open++;
             eq_status status = eq_tensors_read_f32(file, "aa", values, 2);
-            ck_assert_msg(status == EQ_OK || status == EQ_ERR_NOT_FOUND || status == EQ_ERR_FORMAT, "byte %zu bit %d: %s", i, bit,
-                          eq_last_error());
+            ck_assert_msg(status == EQ_OK || status == EQ_ERR_NOT_FOUND || status == EQ_ERR_FORMAT, "byte %zu bit %d: %s", i,
+                          bit, eq_last_error());
             eq_tensors_close(&file);
         }
     ck_assert_uint_gt(num_open, 20); // names and keys
@@ -160,7 +167,9 @@ START_TEST(round_trip)
         { .name = "\xc3\xa4 \"quoted\"\n", .num_dims = 0, .data = &weights[2] },
         { .name = "empty", .num_dims = 2, .dims = { 0, 4 } },
     };
-    const struct eq_tensors_text texts[] = { { "arch", "ce-resnet20" }, { "classes", "[\"a\", \"\xe2\x82\xac\"]" }, { "", "" } };
+    const struct eq_tensors_text texts[] = { { "arch", "ce-resnet20" },
+                                             { "classes", "[\"a\", \"\xe2\x82\xac\"]" },
+                                             { "", "" } };
     const char *path = io_path("round.safetensors"), *again = io_path("again.safetensors");
     float read[6], one;
     int64_t read_labels[3];
@@ -207,9 +216,10 @@ END_TEST
 // One value of each type, by its bits.
 START_TEST(element_types)
 {
-    static const uint16_t halves[] = { 0x0000, 0x8000, 0x3c00, 0xc000, 0x0001, 0x03ff, 0x0400, 0x7bff, 0x7c00, 0xfc00, 0x7e00, 0x3555 };
-    static const float half_values[] = { 0.0f, -0.0f, 1.0f, -2.0f, 0x1p-24f, 0x1.ff8p-15f, 0x1p-14f, 65504.0f, INFINITY, -INFINITY, NAN,
-                                         0.333251953125f };
+    static const uint16_t halves[] = { 0x0000, 0x8000, 0x3c00, 0xc000, 0x0001, 0x03ff,
+                                       0x0400, 0x7bff, 0x7c00, 0xfc00, 0x7e00, 0x3555 };
+    static const float half_values[] = { 0.0f,     -0.0f,    1.0f,     -2.0f,     0x1p-24f, 0x1.ff8p-15f,
+                                         0x1p-14f, 65504.0f, INFINITY, -INFINITY, NAN,      0.333251953125f };
     static const uint16_t brains[] = { 0x3f80, 0xc049, 0x7f80, 0x0001 };
     static const float brain_values[] = { 1.0f, -3.140625f, INFINITY, 0x1p-133f };
     static const double doubles[] = { 1.0, 0.1, 1e300, -1e-300 };
@@ -231,8 +241,9 @@ START_TEST(element_types)
         { .name = "large", .type = EQ_DATA_U64, .num_dims = 1, .dims = { 1 }, .data = too_large },
         { .name = "f8", .type = EQ_DATA_F8_E4M3, .num_dims = 1, .dims = { 3 }, .data = i8 },
     };
-    static const int64_t wanted[][3] = { { -128, -1, 127 }, { -32768, -1, 32767 }, { INT32_MIN, -1, INT32_MAX }, { 0, 1, UINT32_MAX },
-                                         { 0, 1, INT64_MAX } };
+    static const int64_t wanted[][3] = {
+        { -128, -1, 127 }, { -32768, -1, 32767 }, { INT32_MIN, -1, INT32_MAX }, { 0, 1, UINT32_MAX }, { 0, 1, INT64_MAX }
+    };
     struct eq_tensors *file;
     float values[12];
     int64_t ints[3];
@@ -240,7 +251,8 @@ START_TEST(element_types)
     IO_OK(eq_tensors_open(io_path("types"), &file));
     IO_OK(eq_tensors_read_f32(file, "f16", values, 12));
     for (int i = 0; i < 12; i++)
-        ck_assert_msg(isnan(half_values[i]) ? isnan(values[i]) : memcmp(&values[i], &half_values[i], 4) == 0, "f16 %d: %g", i, values[i]);
+        ck_assert_msg(isnan(half_values[i]) ? isnan(values[i]) : memcmp(&values[i], &half_values[i], 4) == 0, "f16 %d: %g", i,
+                      values[i]);
     IO_OK(eq_tensors_read_f32(file, "bf16", values, 4));
     ck_assert_mem_eq(values, brain_values, sizeof brain_values);
     IO_OK(eq_tensors_read_f32(file, "f64", values, 4));
