@@ -185,4 +185,4 @@ START_TEST(refused)
 }
 END_TEST
 
-EQ_TEST_MAIN("graph", { gradients, 6 }, { fusion, 1 }, { refused, 1 })
+EQ_TEST_MAIN("graph", { gradients, 2 }, { fusion, 1 }, { refused, 1 })
