@@ -1,6 +1,7 @@
 // Measured peaks of a device.
-//   peak_mad    out f32 [work-items]  write   CHAINS independent multiply-adds per turn, `turns` turns, on vectors of BLOCK floats
-//   peak_copy   x, y f32 [elems]      read, write   y = x; per work-item one contiguous span, or (STRIDED) neighbours side by side
+//   peak_mad    out f32 [work-items]  write   CHAINS independent multiply-adds per turn, `turns` turns, on vectors of BLOCK
+//   floats peak_copy   x, y f32 [elems]      read, write   y = x; per work-item one contiguous span, or (STRIDED) neighbours
+//   side by side
 #ifndef CHAINS
 #define CHAINS 16 // enough to hide the latency of a multiply-add
 #endif

@@ -29,11 +29,12 @@ struct eq_bench_result {
     int num_rows;
 };
 
-// Times batches [n, 3, size, size] of random images, already on the device, for at least `seconds` and 5 batches, after a warm-up.
-// training: one step of gradients and SGD update. The network's weights and statistics are set to those of
-// eq_network_initialise(), running_scale to 1. Before timing, results are checked: finite, and the same bits twice, else EQ_ERR_NUMERIC.
-// result: free with eq_bench_result_free().
-EQ_API eq_status eq_network_bench(struct eq_network *network, int n, int size, bool training, double seconds, struct eq_bench_result *result);
+// Times batches [n, 3, size, size] of random images, already on the device, for at least `seconds` and 5 batches, after a
+// warm-up. training: one step of gradients and SGD update. The network's weights and statistics are set to those of
+// eq_network_initialise(), running_scale to 1. Before timing, results are checked: finite, and the same bits twice, else
+// EQ_ERR_NUMERIC. result: free with eq_bench_result_free().
+EQ_API eq_status eq_network_bench(struct eq_network *network, int n, int size, bool training, double seconds,
+                                  struct eq_bench_result *result);
 EQ_API void eq_bench_result_free(struct eq_bench_result *result);
 
 #ifdef __cplusplus

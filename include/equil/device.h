@@ -33,15 +33,16 @@ struct eq_device_info {
     char reason[160];         // why it is, or is not, chosen
 };
 
-// Lists every device of every platform. *infos is allocated and freed with eq_device_list_free(); *num is 0 and the status EQ_OK
-// where there is no platform. `selector` as for eq_device_open(). Thread-safe.
+// Lists every device of every platform. *infos is allocated and freed with eq_device_list_free(); *num is 0 and the status
+// EQ_OK where there is no platform. `selector` as for eq_device_open(). Thread-safe.
 EQ_API eq_status eq_device_list(const char *selector, struct eq_device_info **infos, int *num);
 EQ_API void eq_device_list_free(struct eq_device_info **infos);
 
-// Opens a device. selector: "gpu" or "cpu" (the first of the kind), an index of eq_device_list(), or a part of the device's or the
-// platform's name (case is ignored); "rusticl", "pocl" and "oclgrind" name those platforms. NULL: the environment variable EQUIL_DEVICE, and
-// without it the first usable GPU, else the first usable CPU. Errors: EQ_ERR_DEVICE with the list of what there is.
-// The device is destroyed with eq_device_destroy(), after everything that was made with it. One thread at a time per device.
+// Opens a device. selector: "gpu" or "cpu" (the first of the kind), an index of eq_device_list(), or a part of the device's or
+// the platform's name (case is ignored); "rusticl", "pocl" and "oclgrind" name those platforms. NULL: the environment variable
+// EQUIL_DEVICE, and without it the first usable GPU, else the first usable CPU. Errors: EQ_ERR_DEVICE with the list of what
+// there is. The device is destroyed with eq_device_destroy(), after everything that was made with it. One thread at a time per
+// device.
 EQ_API eq_status eq_device_open(const char *selector, struct eq_device **device);
 EQ_API void eq_device_destroy(struct eq_device **device); // *device becomes NULL; NULL is allowed
 

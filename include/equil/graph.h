@@ -1,9 +1,9 @@
 // Graphs: built op by op, without a device. Compiling fuses, differentiates and plans them; see model.h for what runs them.
 //
-// A graph is built for one batch size and image size. Values are small integers that belong to their graph. Parameters and running
-// statistics are made by the op that needs them, under the names that PyTorch gives them: eq_graph_batch_norm(g, x, "bn1", ...) makes
-// bn1.weight, bn1.bias, bn1.running_mean and bn1.running_var. Errors: EQ_ERR_SHAPE with the numbers when shapes do not fit,
-// EQ_ERR_ARGUMENT for parameters out of range, EQ_ERR_HOST_MEMORY. A failed call leaves the graph as it was.
+// A graph is built for one batch size and image size. Values are small integers that belong to their graph. Parameters and
+// running statistics are made by the op that needs them, under the names that PyTorch gives them: eq_graph_batch_norm(g, x,
+// "bn1", ...) makes bn1.weight, bn1.bias, bn1.running_mean and bn1.running_var. Errors: EQ_ERR_SHAPE with the numbers when
+// shapes do not fit, EQ_ERR_ARGUMENT for parameters out of range, EQ_ERR_HOST_MEMORY. A failed call leaves the graph as it was.
 // Thread-safety: one thread at a time per graph.
 #ifndef EQUIL_GRAPH_H
 #define EQUIL_GRAPH_H
@@ -34,15 +34,18 @@ struct eq_conv2d_params {
     int stride_h, stride_w; // 0 means 1
     int pad_h, pad_w;       // zero pixels added on each side, >= 0
 };
-// Convolution without bias: x [n, ic, h, w] -> y [n, oc, (h + 2 pad_h - kernel_h) / stride_h + 1, ...]. Makes name.weight [oc, ic, kh, kw].
-EQ_API eq_status eq_graph_conv2d(struct eq_graph *graph, eq_value x, const char *name, const struct eq_conv2d_params *params, eq_value *y);
+// Convolution without bias: x [n, ic, h, w] -> y [n, oc, (h + 2 pad_h - kernel_h) / stride_h + 1, ...]. Makes name.weight [oc,
+// ic, kh, kw].
+EQ_API eq_status eq_graph_conv2d(struct eq_graph *graph, eq_value x, const char *name, const struct eq_conv2d_params *params,
+                                 eq_value *y);
 
 struct eq_batch_norm_params {
     float eps;      // 0 means 1e-5
     float momentum; // weight of the new value in the running statistics; 0 means 0.1
 };
 // Batch normalisation over n, h, w (Ioffe and Szegedy 2015). Makes name.weight, .bias, .running_mean, .running_var, all [c].
-EQ_API eq_status eq_graph_batch_norm(struct eq_graph *graph, eq_value x, const char *name, const struct eq_batch_norm_params *params, eq_value *y);
+EQ_API eq_status eq_graph_batch_norm(struct eq_graph *graph, eq_value x, const char *name,
+                                     const struct eq_batch_norm_params *params, eq_value *y);
 
 enum eq_branch { EQ_BRANCH_BOTH = 0, EQ_BRANCH_DECORRELATE, EQ_BRANCH_REWEIGHT };
 struct eq_equilibrium_params {
@@ -52,20 +55,21 @@ struct eq_equilibrium_params {
     float momentum;        // 0 means 0.1
     enum eq_branch branch; // 0: the whole block; or batch decorrelation, or instance reweighting, alone
 };
-// Channel Equilibrium (Shao et al., ICML 2020): lambda BD(x) + (1 - lambda) IR(x). x must be the result of eq_graph_batch_norm and
-// have no other reader. Makes name.x_weight [1], name.running_mean [c/g, g, 1], name.running_wm [c/g, g, g], name.AR.running_scale [1],
-// name.AR.fc.0.weight [c/4, c], name.AR.fc.1.weight and .bias [c/4], name.AR.fc.3.weight [c, c/4]; one branch alone makes its part.
-// h * w = 1 has no instance variance and is refused.
-EQ_API eq_status eq_graph_channel_equilibrium(struct eq_graph *graph, eq_value x, const char *name, const struct eq_equilibrium_params *params,
-                                              eq_value *y);
+// Channel Equilibrium (Shao et al., ICML 2020): lambda BD(x) + (1 - lambda) IR(x). x must be the result of eq_graph_batch_norm
+// and have no other reader. Makes name.x_weight [1], name.running_mean [c/g, g, 1], name.running_wm [c/g, g, g],
+// name.AR.running_scale [1], name.AR.fc.0.weight [c/4, c], name.AR.fc.1.weight and .bias [c/4], name.AR.fc.3.weight [c, c/4];
+// one branch alone makes its part. h * w = 1 has no instance variance and is refused.
+EQ_API eq_status eq_graph_channel_equilibrium(struct eq_graph *graph, eq_value x, const char *name,
+                                              const struct eq_equilibrium_params *params, eq_value *y);
 
 struct eq_squeeze_excite_params {
     int reduction; // 0 means 16; c / reduction is at least 1
 };
-// Squeeze and excitation (Hu et al., CVPR 2018): x * sigmoid(fc2(relu(fc1(mean over h, w)))). x as for eq_graph_channel_equilibrium.
-// Makes name.fc1.weight [c/r, c], name.fc1.bias [c/r], name.fc2.weight [c, c/r], name.fc2.bias [c].
-EQ_API eq_status eq_graph_squeeze_excite(struct eq_graph *graph, eq_value x, const char *name, const struct eq_squeeze_excite_params *params,
-                                         eq_value *y);
+// Squeeze and excitation (Hu et al., CVPR 2018): x * sigmoid(fc2(relu(fc1(mean over h, w)))). x as for
+// eq_graph_channel_equilibrium. Makes name.fc1.weight [c/r, c], name.fc1.bias [c/r], name.fc2.weight [c, c/r], name.fc2.bias
+// [c].
+EQ_API eq_status eq_graph_squeeze_excite(struct eq_graph *graph, eq_value x, const char *name,
+                                         const struct eq_squeeze_excite_params *params, eq_value *y);
 
 // Sum of two activations of one shape.
 EQ_API eq_status eq_graph_add(struct eq_graph *graph, eq_value a, eq_value b, eq_value *y);
@@ -84,8 +88,10 @@ EQ_API eq_status eq_graph_mean_pool(struct eq_graph *graph, eq_value x, eq_value
 // y = x weight^T + bias: [n, c] -> [n, k]. Makes name.weight [k, c] and name.bias [k].
 EQ_API eq_status eq_graph_linear(struct eq_graph *graph, eq_value x, const char *name, int k, eq_value *y);
 
-// Cross entropy of softmax(logits [n, k]) against labels [n], with smoothing / (k - 1) on the other classes: loss [n], one per image.
-EQ_API eq_status eq_graph_cross_entropy(struct eq_graph *graph, eq_value logits, eq_value labels, float smoothing, eq_value *loss);
+// Cross entropy of softmax(logits [n, k]) against labels [n], with smoothing / (k - 1) on the other classes: loss [n], one per
+// image.
+EQ_API eq_status eq_graph_cross_entropy(struct eq_graph *graph, eq_value logits, eq_value labels, float smoothing,
+                                        eq_value *loss);
 
 // Names a value, so that it can be read after a run ("logits"), and keeps it from being optimised away.
 EQ_API eq_status eq_graph_output(struct eq_graph *graph, eq_value value, const char *name);

@@ -1,9 +1,9 @@
 // Named networks, and a network with its weights on a device.
 //
-// Names: resnet18, resnet34, resnet50, resnet101 (ImageNet form) and resnet20, resnet56 (CIFAR form of He et al. 2016: 3x3 stem, 16-32-64
-// channels, three stages), each plain or with a prefix: ce- (Channel Equilibrium, Shao et al. 2020), bd- (its batch decorrelation
-// alone), ir- (its instance reweighting alone), se- (squeeze and excitation). Places of the blocks, names and shapes of the tensors are
-// those of the published PyTorch implementation.
+// Names: resnet18, resnet34, resnet50, resnet101 (ImageNet form) and resnet20, resnet56 (CIFAR form of He et al. 2016: 3x3
+// stem, 16-32-64 channels, three stages), each plain or with a prefix: ce- (Channel Equilibrium, Shao et al. 2020), bd- (its
+// batch decorrelation alone), ir- (its instance reweighting alone), se- (squeeze and excitation). Places of the blocks, names
+// and shapes of the tensors are those of the published PyTorch implementation.
 #ifndef EQUIL_MODEL_H
 #define EQUIL_MODEL_H
 
@@ -24,7 +24,8 @@ struct eq_model_params {
 
 // Checks the parameters; the text of EQ_ERR_NOT_FOUND lists the names there are. Thread-safe.
 EQ_API eq_status eq_model_check(const struct eq_model_params *params);
-// Whether the network has the small stem, that is whether it is meant for small images such as 32 x 32. False for unknown names.
+// Whether the network has the small stem, that is whether it is meant for small images such as 32 x 32. False for unknown
+// names.
 EQ_API bool eq_model_is_small(const struct eq_model_params *params);
 // Appends the network to a graph: x [n, 3, h, w] -> logits [n, classes].
 EQ_API eq_status eq_model_build(struct eq_graph *graph, const struct eq_model_params *params, eq_value x, eq_value *logits);
@@ -49,7 +50,8 @@ struct eq_model_info {
     struct eq_layer_info *layers; // [num_layers]; free with eq_model_info_free()
     int num_layers;
 };
-// Plans the network for batches [n, 3, h, w] on `device`, or, NULL, on a processor with vectors of 16 floats. Thread-safe for NULL.
+// Plans the network for batches [n, 3, h, w] on `device`, or, NULL, on a processor with vectors of 16 floats. Thread-safe for
+// NULL.
 EQ_API eq_status eq_model_describe(const struct eq_device *device, const struct eq_model_params *params, int n, int h, int w,
                                    struct eq_model_info *info);
 EQ_API void eq_model_info_free(struct eq_model_info *info);
@@ -58,8 +60,8 @@ EQ_API void eq_model_info_free(struct eq_model_info *info);
 
 struct eq_network;
 
-// Makes the network's tensors on the device; their values are those of eq_network_initialise() with seed 0. The device must outlive it. One
-// thread at a time per network and device.
+// Makes the network's tensors on the device; their values are those of eq_network_initialise() with seed 0. The device must
+// outlive it. One thread at a time per network and device.
 EQ_API eq_status eq_network_create(struct eq_device *device, const struct eq_model_params *params, struct eq_network **network);
 EQ_API void eq_network_destroy(struct eq_network **network); // *network becomes NULL; NULL is allowed
 
@@ -67,9 +69,10 @@ EQ_API void eq_network_destroy(struct eq_network **network); // *network becomes
 // +-1 / sqrt(fan-in) with their biases, x_weight 0; running means 0, variances 1, running_wm the identity, running_scale 0.
 EQ_API eq_status eq_network_initialise(struct eq_network *network, uint64_t seed);
 
-// Reads a safetensors file with PyTorch's names. Running statistics that are missing get their initial values; a missing or misshapen
-// parameter is EQ_ERR_NOT_FOUND or EQ_ERR_SHAPE and names it; names the network does not have are logged. With new_head a classifier (fc.*)
-// of another shape is left at its initial values (eq_network_initialise with `seed`). On failure the network is unchanged.
+// Reads a safetensors file with PyTorch's names. Running statistics that are missing get their initial values; a missing or
+// misshapen parameter is EQ_ERR_NOT_FOUND or EQ_ERR_SHAPE and names it; names the network does not have are logged. With
+// new_head a classifier (fc.*) of another shape is left at its initial values (eq_network_initialise with `seed`). On failure
+// the network is unchanged.
 EQ_API eq_status eq_network_load(struct eq_network *network, const char *path, bool new_head, uint64_t seed);
 
 // A tensor of the network.
@@ -88,16 +91,18 @@ EQ_API eq_status eq_network_write(struct eq_network *network, const char *name, 
 EQ_API eq_status eq_network_read_gradient(const struct eq_network *network, const char *name, float *values);
 
 // Writes parameters, running statistics and num_batches_tracked as safetensors (atomically), with the texts as metadata.
-EQ_API eq_status eq_network_save(const struct eq_network *network, const char *path, const struct eq_tensors_text *texts, size_t num_texts);
+EQ_API eq_status eq_network_save(const struct eq_network *network, const char *path, const struct eq_tensors_text *texts,
+                                 size_t num_texts);
 
-// Evaluation mode: images f32 [n, 3, h, w] -> logits f32 [n, classes]. The first call for a batch shape compiles. A running_scale that is
-// not above 0 is EQ_ERR_NUMERIC: the network was never trained.
+// Evaluation mode: images f32 [n, 3, h, w] -> logits f32 [n, classes]. The first call for a batch shape compiles. A
+// running_scale that is not above 0 is EQ_ERR_NUMERIC: the network was never trained.
 EQ_API eq_status eq_network_infer(struct eq_network *network, int n, int h, int w, const float *images, float *logits);
 
 // Training mode: one forward and backward pass. Running statistics move; parameters do not. labels [n] in 0 .. classes - 1.
-// loss [1] mean over the batch; logits f32 [n, classes] or NULL. smoothing in [0, 1): 1 - s on the label, s / (classes - 1) elsewhere.
-EQ_API eq_status eq_network_gradients(struct eq_network *network, int n, int h, int w, const float *images, const int64_t *labels,
-                                      float smoothing, float *loss, float *logits);
+// loss [1] mean over the batch; logits f32 [n, classes] or NULL. smoothing in [0, 1): 1 - s on the label, s / (classes - 1)
+// elsewhere.
+EQ_API eq_status eq_network_gradients(struct eq_network *network, int n, int h, int w, const float *images,
+                                      const int64_t *labels, float smoothing, float *loss, float *logits);
 
 #ifdef __cplusplus
 }

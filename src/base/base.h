@@ -106,7 +106,8 @@ int64_t eq_clock_ns(void); // monotonic
 
 // ---- files (files.c)
 
-// Reads a whole file of at most max_bytes; *data is malloc'ed, with one NUL after its end. Larger: EQ_ERR_FORMAT with the numbers.
+// Reads a whole file of at most max_bytes; *data is malloc'ed, with one NUL after its end. Larger: EQ_ERR_FORMAT with the
+// numbers.
 eq_status eq_file_read(const char *path, size_t max_bytes, char **data, size_t *bytes);
 // mkdir -p.
 eq_status eq_dir_make(const char *path);
@@ -115,8 +116,8 @@ bool eq_file_exists(const char *path);
 eq_status eq_dir_list(const char *path, char ***names, size_t *num);
 void eq_names_free(char **names, size_t num);
 
-// Writes beside the target under a temporary name; commit syncs it and renames it over the target, so that a reader sees the old
-// file or the new one, and a full disk or a kill leaves the old one. Every failure removes the temporary file.
+// Writes beside the target under a temporary name; commit syncs it and renames it over the target, so that a reader sees the
+// old file or the new one, and a full disk or a kill leaves the old one. Every failure removes the temporary file.
 struct eq_writer {
     FILE *file;
     char *path, *temporary;

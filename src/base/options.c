@@ -7,7 +7,8 @@ static const struct {
     const char *variable, *help;
 } options[EQ_NUM_OPTIONS] = {
     [EQ_OPTION_DEVICE] = { "EQUIL_DEVICE", "device to use: index, part of a name, cpu or gpu" },
-    [EQ_OPTION_CACHE_DIR] = { "EQUIL_CACHE_DIR", "folder of compiled kernels (default: $XDG_CACHE_HOME/equil or ~/.cache/equil)" },
+    [EQ_OPTION_CACHE_DIR] = { "EQUIL_CACHE_DIR",
+                              "folder of compiled kernels (default: $XDG_CACHE_HOME/equil or ~/.cache/equil)" },
     [EQ_OPTION_CACHE] = { "EQUIL_CACHE", "0 switches the cache of compiled kernels off" },
     [EQ_OPTION_CONV] = { "EQUIL_CONV", "kernel family: vector or simt (default: vector on CPUs, simt elsewhere)" },
     [EQ_OPTION_THREADS] = { "EQUIL_THREADS", "threads that decode images (default: number of processors)" },

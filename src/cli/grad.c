@@ -27,7 +27,8 @@ static bool add_tensor(struct results *results, const struct eq_network *network
         return false;
     }
     snprintf(name, bytes, "%s.%s", tensor.is_parameter ? "grad" : "after", tensor.name);
-    eq_status status = tensor.is_parameter ? eq_network_read_gradient(network, tensor.name, values) : eq_network_read(network, tensor.name, values);
+    eq_status status = tensor.is_parameter ? eq_network_read_gradient(network, tensor.name, values)
+                                           : eq_network_read(network, tensor.name, values);
     if (status != EQ_OK)
         fail_with_last_error(NULL);
     return status == EQ_OK;
@@ -45,7 +46,8 @@ static bool write_results(const struct network_job *job, int classes, const floa
     if (ok) {
         size_t num = results.num;
         results.entries[num] = (struct eq_tensor_entry){ .name = "loss", .num_dims = 1, .dims = { 1 }, .data = loss };
-        results.entries[num + 1] = (struct eq_tensor_entry){ .name = "logits", .num_dims = 2, .dims = { job->n, classes }, .data = job->logits };
+        results.entries[num + 1] = (struct eq_tensor_entry){ .name = "logits", .num_dims = 2, .dims = { job->n, classes },
+                                                             .data = job->logits };
         ok = eq_tensors_save(output, results.entries, num + 2, NULL, 0) == EQ_OK;
         if (!ok)
             fail_with_last_error(NULL);
@@ -58,13 +60,14 @@ static bool write_results(const struct network_job *job, int classes, const floa
     return ok;
 }
 
-static int grad_network(const struct network_options *options, const char *device, const char *weights, const char *input, const char *output,
-                        double smoothing)
+static int grad_network(const struct network_options *options, const char *device, const char *weights, const char *input,
+                        const char *output, double smoothing)
 {
     struct network_job job;
     float loss = 0;
     bool ok = network_job_open(options, device, weights, input, true, &job);
-    if (ok && eq_network_gradients(job.network, job.n, job.h, job.w, job.images, job.labels, (float)smoothing, &loss, job.logits) != EQ_OK) {
+    if (ok && eq_network_gradients(job.network, job.n, job.h, job.w, job.images, job.labels, (float)smoothing, &loss,
+                                   job.logits) != EQ_OK) {
         fail_with_last_error(NULL);
         ok = false;
     }
@@ -83,17 +86,20 @@ static int run_grad(int argc, char **argv)
         NETWORK_OPTION_CLASSES(&network),
         NETWORK_OPTION_SMALL(&network),
         NETWORK_OPTION_ACT(&network),
-        { .name = "weights", .kind = ARG_STRING, .value = &weights, .metavar = "FILE", .is_required = true, .help = "safetensors file with PyTorch's names" },
+        { .name = "weights", .kind = ARG_STRING, .value = &weights, .metavar = "FILE", .is_required = true,
+          .help = "safetensors file with PyTorch's names" },
         { .name = "input", .kind = ARG_STRING, .value = &input, .metavar = "FILE", .is_required = true,
           .help = "safetensors file with input [N, 3, H, W] and labels [N]" },
         { .name = "output", .kind = ARG_STRING, .value = &output, .metavar = "FILE", .is_required = true,
-          .help = "safetensors file to write: loss [1], logits [N, K], grad.NAME of every\nparameter, after.NAME of every running statistic" },
+          .help = "safetensors file to write: loss [1], logits [N, K], grad.NAME of every\nparameter, after.NAME of every "
+              "running statistic" },
         { .name = "label-smoothing", .kind = ARG_FLOAT, .value = &smoothing, .fallback = "0.1", .min = 0, .max = 0.999,
           .help = "share of the target that goes to the other classes" },
         ARG_OPTION_DEVICE(&device),
         { 0 },
     };
-    const struct arg_spec spec = { .command = "grad", .summary = "One forward and backward pass on tensors, in training mode.", .options = options };
+    const struct arg_spec spec = { .command = "grad", .summary = "One forward and backward pass on tensors, in training mode.",
+                                   .options = options };
     struct arg_result args;
     if (args_parse(&spec, argc, argv, &args) != ARGS_RUN)
         return args.exit_code;

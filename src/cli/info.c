@@ -11,14 +11,15 @@ static json_t *info_json(const struct eq_model_params *params, int batch, int si
     json_t *layers = json_array();
     for (int i = 0; i < info->num_layers; i++) {
         const struct eq_layer_info *layer = &info->layers[i];
-        json_array_append_new(layers, json_pack("{s:s, s:s, s:[i,i,i,i], s:I, s:f}", "name", layer->name, "op", layer->op, "shape",
-                                                layer->shape[0], layer->shape[1], layer->shape[2], layer->shape[3], "parameters",
-                                                (json_int_t)layer->parameters, "flops", layer->flops));
+        json_array_append_new(layers, json_pack("{s:s, s:s, s:[i,i,i,i], s:I, s:f}", "name", layer->name, "op", layer->op,
+                                                "shape", layer->shape[0], layer->shape[1], layer->shape[2], layer->shape[3],
+                                                "parameters", (json_int_t)layer->parameters, "flops", layer->flops));
     }
-    return json_pack("{s:s, s:i, s:i, s:i, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:o}", "arch", params->arch, "classes", params->classes, "batch",
-                     batch, "size", size, "parameters", (json_int_t)info->parameters, "tensors", (json_int_t)info->tensors, "flops",
-                     info->flops, "conv_flops", info->conv_flops, "weight_bytes", (json_int_t)info->weight_bytes, "inference_bytes",
-                     (json_int_t)info->inference_bytes, "training_bytes", (json_int_t)info->training_bytes, "layers", layers);
+    return json_pack("{s:s, s:i, s:i, s:i, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:o}", "arch", params->arch, "classes",
+                     params->classes, "batch", batch, "size", size, "parameters", (json_int_t)info->parameters, "tensors",
+                     (json_int_t)info->tensors, "flops", info->flops, "conv_flops", info->conv_flops, "weight_bytes",
+                     (json_int_t)info->weight_bytes, "inference_bytes", (json_int_t)info->inference_bytes, "training_bytes",
+                     (json_int_t)info->training_bytes, "layers", layers);
 }
 
 static void print_info(const struct eq_model_params *params, int batch, int size, const struct eq_model_info *info)
@@ -33,9 +34,10 @@ static void print_info(const struct eq_model_params *params, int batch, int size
     }
     printf("\n%s, %d classes, batch %d of %d x %d pixels\n", params->arch, params->classes, batch, size, size);
     printf("parameters          %zu in a state dict of %zu tensors\n", info->parameters, info->tensors);
-    printf("forward             %.2f GFLOP an image, %.2f of them in convolutions (a multiply-add is two)\n", info->flops * 1e-9 / batch,
-           info->conv_flops * 1e-9 / batch);
-    printf("memory, inference   %s planned, %s of it weights\n", format_bytes(text[0], info->inference_bytes), format_bytes(text[1], info->weight_bytes));
+    printf("forward             %.2f GFLOP an image, %.2f of them in convolutions (a multiply-add is two)\n",
+           info->flops * 1e-9 / batch, info->conv_flops * 1e-9 / batch);
+    printf("memory, inference   %s planned, %s of it weights\n", format_bytes(text[0], info->inference_bytes),
+           format_bytes(text[1], info->weight_bytes));
     printf("memory, training    %s planned\n", format_bytes(text[2], info->training_bytes));
 }
 
@@ -47,14 +49,16 @@ static bool options_from_weights(const char *path, struct network_options *netwo
         fail_with_last_error(NULL);
         return false;
     }
-    const char *arch = eq_tensors_text(file, "arch"), *classes = eq_tensors_text(file, "classes"), *stem = eq_tensors_text(file, "small");
+    const char *arch = eq_tensors_text(file, "arch"), *classes = eq_tensors_text(file, "classes"),
+               *stem = eq_tensors_text(file, "small");
     const char *act = eq_tensors_text(file, "act"), *side = eq_tensors_text(file, "size");
     bool ok = arch && classes && atoi(classes) >= 2;
     if (ok) {
         static char arch_text[64], act_text[16]; // outlive the file
         snprintf(arch_text, sizeof arch_text, "%s", arch);
         snprintf(act_text, sizeof act_text, "%s", act ? act : "relu");
-        *network = (struct network_options){ .arch = arch_text, .act = act_text, .classes = atoi(classes), .small = stem && strcmp(stem, "1") == 0 };
+        *network = (struct network_options){ .arch = arch_text, .act = act_text, .classes = atoi(classes),
+                                             .small = stem && strcmp(stem, "1") == 0 };
         if (side && *size == 0)
             *size = atoi(side);
     } else {
@@ -90,18 +94,24 @@ static int run_info(int argc, char **argv)
     int batch, size;
     bool is_json;
     const struct arg_option options[] = {
-        { .name = "arch", .kind = ARG_STRING, .value = &network.arch, .metavar = "NAME", .help = "network: resnet18, 34, 50, 101, 20 or 56; with ce-, bd-, ir- or se- before it" },
-        { .name = "weights", .kind = ARG_STRING, .value = &weights, .metavar = "FILE", .help = "or the network that a file written by 'equil train' holds" },
+        { .name = "arch", .kind = ARG_STRING, .value = &network.arch, .metavar = "NAME",
+          .help = "network: resnet18, 34, 50, 101, 20 or 56; with ce-, bd-, ir- or se- before it" },
+        { .name = "weights", .kind = ARG_STRING, .value = &weights, .metavar = "FILE",
+          .help = "or the network that a file written by 'equil train' holds" },
         NETWORK_OPTION_CLASSES(&network),
         NETWORK_OPTION_SMALL(&network),
         NETWORK_OPTION_ACT(&network),
-        { .name = "batch", .kind = ARG_INT, .value = &batch, .fallback = "16", .min = 1, .max = 65536, .help = "images in a batch" },
-        { .name = "size", .kind = ARG_INT, .value = &size, .fallback = "0", .min = 0, .max = 4096, .help = "side of the images in pixels; 0: 224, or 32 with the small stem" },
+        { .name = "batch", .kind = ARG_INT, .value = &batch, .fallback = "16", .min = 1, .max = 65536,
+          .help = "images in a batch" },
+        { .name = "size", .kind = ARG_INT, .value = &size, .fallback = "0", .min = 0, .max = 4096,
+          .help = "side of the images in pixels; 0: 224, or 32 with the small stem" },
         ARG_OPTION_DEVICE(&device),
         ARG_OPTION_JSON(&is_json),
         { 0 },
     };
-    const struct arg_spec spec = { .command = "info", .summary = "Layers, parameters, arithmetic and planned memory of a network.", .options = options,
+    const struct arg_spec spec = { .command = "info",
+                                   .summary = "Layers, parameters, arithmetic and planned memory of a network.",
+                                   .options = options,
                                    .notes = "Without --device the plan is that of a processor with vectors of 16 floats." };
     struct arg_result args;
     if (args_parse(&spec, argc, argv, &args) != ARGS_RUN)

@@ -23,7 +23,8 @@ static bool read_images(struct network_job *job)
         return false;
     }
     const int64_t *d = entry->dims;
-    if (entry->num_dims != 4 || d[0] < 1 || d[1] != 3 || d[2] < 1 || d[3] < 1 || d[0] > INT_MAX || d[2] > 65535 || d[3] > 65535) {
+    if (entry->num_dims != 4 || d[0] < 1 || d[1] != 3 || d[2] < 1 || d[3] < 1 || d[0] > INT_MAX || d[2] > 65535 ||
+        d[3] > 65535) {
         message("%s: input has %d dimensions, the second is %lld; it must be [N, 3, H, W]", path, entry->num_dims,
                 (long long)(entry->num_dims > 1 ? d[1] : 0));
         return false;
@@ -54,8 +55,8 @@ static bool read_labels(struct network_job *job)
     return false;
 }
 
-bool network_job_open(const struct network_options *options, const char *selector, const char *weights, const char *input, bool has_labels,
-                      struct network_job *job)
+bool network_job_open(const struct network_options *options, const char *selector, const char *weights, const char *input,
+                      bool has_labels, struct network_job *job)
 {
     *job = (struct network_job){ 0 };
     struct eq_model_params params = network_params(options);

@@ -17,10 +17,16 @@ struct network_options {
 #define NETWORK_OPTION_CLASSES(options)                                                                                    \
     { .name = "classes", .kind = ARG_INT, .value = &(options)->classes, .fallback = "1000", .min = 2, .max = 1000000,       \
       .help = "number of classes" }
-#define NETWORK_OPTION_SMALL(options)                                                                                      \
-    { .name = "small", .kind = ARG_FLAG, .value = &(options)->small, .help = "3x3 stride-1 stem without pooling, for small images" }
-#define NETWORK_OPTION_ACT(options)                                                                                        \
-    { .name = "act", .kind = ARG_CHOICE, .value = &(options)->act, .choices = "relu|elu", .fallback = "relu", .help = "activation" }
+#define NETWORK_OPTION_SMALL(options)                                  \
+    {                                                                  \
+        .name = "small", .kind = ARG_FLAG, .value = &(options)->small, \
+        .help = "3x3 stride-1 stem without pooling, for small images"  \
+    }
+#define NETWORK_OPTION_ACT(options)                                                                             \
+    {                                                                                                           \
+        .name = "act", .kind = ARG_CHOICE, .value = &(options)->act, .choices = "relu|elu", .fallback = "relu", \
+        .help = "activation"                                                                                    \
+    }
 struct eq_model_params network_params(const struct network_options *options);
 
 // A network on a device with the weights of a file, and a batch of images.
@@ -33,8 +39,8 @@ struct network_job {
     int n, h, w;
 };
 // Opens everything; false: the message was printed. network_job_close() in both cases.
-bool network_job_open(const struct network_options *options, const char *selector, const char *weights, const char *input, bool has_labels,
-                      struct network_job *job);
+bool network_job_open(const struct network_options *options, const char *selector, const char *weights, const char *input,
+                      bool has_labels, struct network_job *job);
 void network_job_close(struct network_job *job);
 
 #endif

@@ -5,12 +5,14 @@
 #include "network.h"
 #include "output.h"
 
-static int run_network(const struct network_options *options, const char *device, const char *weights, const char *input, const char *output)
+static int run_network(const struct network_options *options, const char *device, const char *weights, const char *input,
+                       const char *output)
 {
     struct network_job job;
     int exit_code = EXIT_FAILED;
     if (network_job_open(options, device, weights, input, false, &job)) {
-        struct eq_tensor_entry logits = { .name = "logits", .num_dims = 2, .dims = { job.n, options->classes }, .data = job.logits };
+        struct eq_tensor_entry logits = { .name = "logits", .num_dims = 2, .dims = { job.n, options->classes },
+                                          .data = job.logits };
         if (eq_network_infer(job.network, job.n, job.h, job.w, job.images, job.logits) == EQ_OK &&
             eq_tensors_save(output, &logits, 1, NULL, 0) == EQ_OK)
             exit_code = EXIT_SUCCESS;
@@ -30,13 +32,17 @@ static int run_run(int argc, char **argv)
         NETWORK_OPTION_CLASSES(&network),
         NETWORK_OPTION_SMALL(&network),
         NETWORK_OPTION_ACT(&network),
-        { .name = "weights", .kind = ARG_STRING, .value = &weights, .metavar = "FILE", .is_required = true, .help = "safetensors file with PyTorch's names" },
-        { .name = "input", .kind = ARG_STRING, .value = &input, .metavar = "FILE", .is_required = true, .help = "safetensors file with input [N, 3, H, W]" },
-        { .name = "output", .kind = ARG_STRING, .value = &output, .metavar = "FILE", .is_required = true, .help = "safetensors file to write: logits [N, K]" },
+        { .name = "weights", .kind = ARG_STRING, .value = &weights, .metavar = "FILE", .is_required = true,
+          .help = "safetensors file with PyTorch's names" },
+        { .name = "input", .kind = ARG_STRING, .value = &input, .metavar = "FILE", .is_required = true,
+          .help = "safetensors file with input [N, 3, H, W]" },
+        { .name = "output", .kind = ARG_STRING, .value = &output, .metavar = "FILE", .is_required = true,
+          .help = "safetensors file to write: logits [N, K]" },
         ARG_OPTION_DEVICE(&device),
         { 0 },
     };
-    const struct arg_spec spec = { .command = "run", .summary = "Runs a network on tensors, in evaluation mode.", .options = options };
+    const struct arg_spec spec = { .command = "run", .summary = "Runs a network on tensors, in evaluation mode.",
+                                   .options = options };
     struct arg_result args;
     if (args_parse(&spec, argc, argv, &args) != ARGS_RUN)
         return args.exit_code;

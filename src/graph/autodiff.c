@@ -1,7 +1,7 @@
 // Reverse-mode differentiation: walks the calls backwards and lets each op append the calls of its gradient.
 //
-// A value with several readers collects its gradient. An op that can add to what is there already takes it (in place, no extra pass);
-// otherwise an addition is appended.
+// A value with several readers collects its gradient. An op that can add to what is there already takes it (in place, no extra
+// pass); otherwise an addition is appended.
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,7 +15,8 @@ struct walk {
     int call;     // being differentiated
 };
 
-static eq_status tape_call(struct eq_tape *tape, const struct eq_op *op, const void *attributes, const int *inputs, int num_inputs, int *outputs)
+static eq_status tape_call(struct eq_tape *tape, const struct eq_op *op, const void *attributes, const int *inputs,
+                           int num_inputs, int *outputs)
 {
     struct walk *walk = tape->graph;
     EQ_TRY(eq_ir_call(walk->ir, op, attributes, inputs, num_inputs, walk->ir->calls[walk->call].label, outputs));

@@ -41,7 +41,8 @@ void eq_graph_destroy(struct eq_graph **graph)
 
 static eq_status check_value(const struct eq_graph *graph, eq_value value)
 {
-    EQ_REQUIRE(value >= 0 && value < graph->num_values, EQ_ERR_ARGUMENT, "value %d is not one of the graph's %d", value, graph->num_values);
+    EQ_REQUIRE(value >= 0 && value < graph->num_values, EQ_ERR_ARGUMENT, "value %d is not one of the graph's %d", value,
+               graph->num_values);
     return EQ_OK;
 }
 
@@ -49,8 +50,8 @@ static eq_status check_activation(const struct eq_graph *graph, eq_value x, cons
 {
     EQ_TRY(check_value(graph, x));
     const struct eq_front_value *value = &graph->values[x];
-    EQ_REQUIRE(!value->is_rows && value->dtype == EQ_F32 && value->kind != EQ_VALUE_PARAMETER && value->kind != EQ_VALUE_STATE, EQ_ERR_SHAPE,
-               "%s: value %d is not an activation [n, c, h, w]", what, x);
+    EQ_REQUIRE(!value->is_rows && value->dtype == EQ_F32 && value->kind != EQ_VALUE_PARAMETER && value->kind != EQ_VALUE_STATE,
+               EQ_ERR_SHAPE, "%s: value %d is not an activation [n, c, h, w]", what, x);
     return EQ_OK;
 }
 
@@ -59,7 +60,8 @@ static eq_status add_value(struct eq_graph *graph, const struct eq_front_value *
     struct eq_tensor tensor = eq_tensor_plain(value->dtype, value->shape[0], value->shape[1], value->shape[2], value->shape[3]);
     EQ_TRY(eq_tensor_check(&tensor));
     for (int i = 0; name && i < graph->num_values; i++)
-        EQ_REQUIRE(!graph->values[i].name || strcmp(graph->values[i].name, name) != 0, EQ_ERR_ARGUMENT, "two values are called '%s'", name);
+        EQ_REQUIRE(!graph->values[i].name || strcmp(graph->values[i].name, name) != 0, EQ_ERR_ARGUMENT,
+                   "two values are called '%s'", name);
     if (graph->num_values == graph->value_capacity) {
         int capacity = graph->value_capacity ? 2 * graph->value_capacity : 256;
         struct eq_front_value *values = realloc(graph->values, (size_t)capacity * sizeof *values);
@@ -83,19 +85,19 @@ static eq_status add_activation(struct eq_graph *graph, bool is_rows, int n, int
 }
 
 // A parameter or state called prefix.suffix with the dimensions dims[0 .. rank).
-static eq_status add_tensor(struct eq_graph *graph, enum eq_value_kind kind, const char *prefix, const char *suffix, int rank, const int *dims,
-                            int *out)
+static eq_status add_tensor(struct eq_graph *graph, enum eq_value_kind kind, const char *prefix, const char *suffix, int rank,
+                            const int *dims, int *out)
 {
     char name[256];
-    EQ_REQUIRE((size_t)snprintf(name, sizeof name, "%s.%s", prefix, suffix) < sizeof name, EQ_ERR_ARGUMENT, "the name %s.%s is too long",
-               prefix, suffix);
+    EQ_REQUIRE((size_t)snprintf(name, sizeof name, "%s.%s", prefix, suffix) < sizeof name, EQ_ERR_ARGUMENT,
+               "the name %s.%s is too long", prefix, suffix);
     struct eq_front_value value = { .kind = kind, .dtype = EQ_F32, .rank = rank, .shape = { 1, 1, 1, 1 } };
     memcpy(value.shape, dims, (size_t)rank * sizeof *dims);
     return add_value(graph, &value, name, out);
 }
 
-static eq_status add_node(struct eq_graph *graph, const struct eq_front_node *node, const void *attributes, size_t attribute_bytes,
-                          const char *label)
+static eq_status add_node(struct eq_graph *graph, const struct eq_front_node *node, const void *attributes,
+                          size_t attribute_bytes, const char *label)
 {
     if (graph->num_nodes == graph->node_capacity) {
         int capacity = graph->node_capacity ? 2 * graph->node_capacity : 256;
@@ -155,20 +157,23 @@ static eq_status conv2d(struct eq_graph *graph, eq_value x, const char *name, co
     int shape[4], sh = p->stride_h ? p->stride_h : 1, sw = p->stride_w ? p->stride_w : 1, weight;
     EQ_TRY(eq_graph_shape(graph, x, shape));
     EQ_REQUIRE(p->out_channels > 0 && p->kernel_h > 0 && p->kernel_w > 0 && sh > 0 && sw > 0 && p->pad_h >= 0 && p->pad_w >= 0,
-               EQ_ERR_ARGUMENT, "%s: %d output channels, kernel %d x %d, stride %d x %d, padding %d x %d", name, p->out_channels, p->kernel_h,
-               p->kernel_w, sh, sw, p->pad_h, p->pad_w);
+               EQ_ERR_ARGUMENT, "%s: %d output channels, kernel %d x %d, stride %d x %d, padding %d x %d", name,
+               p->out_channels, p->kernel_h, p->kernel_w, sh, sw, p->pad_h, p->pad_w);
     EQ_REQUIRE(shape[2] + 2 * p->pad_h >= p->kernel_h && shape[3] + 2 * p->pad_w >= p->kernel_w, EQ_ERR_SHAPE,
-               "%s: an image of %d x %d with padding %d x %d is smaller than the kernel of %d x %d", name, shape[2], shape[3], p->pad_h,
-               p->pad_w, p->kernel_h, p->kernel_w);
-    EQ_TRY(add_tensor(graph, EQ_VALUE_PARAMETER, name, "weight", 4, (int[]){ p->out_channels, shape[1], p->kernel_h, p->kernel_w }, &weight));
+               "%s: an image of %d x %d with padding %d x %d is smaller than the kernel of %d x %d", name, shape[2], shape[3],
+               p->pad_h, p->pad_w, p->kernel_h, p->kernel_w);
+    EQ_TRY(add_tensor(graph, EQ_VALUE_PARAMETER, name, "weight", 4,
+                      (int[]){ p->out_channels, shape[1], p->kernel_h, p->kernel_w }, &weight));
     EQ_TRY(add_activation(graph, false, shape[0], p->out_channels, (shape[2] + 2 * p->pad_h - p->kernel_h) / sh + 1,
                           (shape[3] + 2 * p->pad_w - p->kernel_w) / sw + 1, y));
     struct eq_conv2d_attributes attributes = { sh, sw, p->pad_h, p->pad_w };
-    struct eq_front_node node = { .kind = EQ_FRONT_OP, .op = &eq_op_conv2d, .inputs = { x, weight }, .num_inputs = 2, .output = *y };
+    struct eq_front_node node = { .kind = EQ_FRONT_OP, .op = &eq_op_conv2d, .inputs = { x, weight }, .num_inputs = 2,
+                                  .output = *y };
     return add_node(graph, &node, &attributes, sizeof attributes, name);
 }
 
-eq_status eq_graph_conv2d(struct eq_graph *graph, eq_value x, const char *name, const struct eq_conv2d_params *params, eq_value *y)
+eq_status eq_graph_conv2d(struct eq_graph *graph, eq_value x, const char *name, const struct eq_conv2d_params *params,
+                          eq_value *y)
 {
     int before = graph->num_values;
     return undo(graph, before, conv2d(graph, x, name, params, y));
@@ -183,7 +188,8 @@ static struct eq_front_node unit_node(enum eq_front_kind kind, eq_value x)
     return node;
 }
 
-static eq_status batch_norm(struct eq_graph *graph, eq_value x, const char *name, const struct eq_batch_norm_params *params, eq_value *y)
+static eq_status batch_norm(struct eq_graph *graph, eq_value x, const char *name, const struct eq_batch_norm_params *params,
+                            eq_value *y)
 {
     EQ_TRY(check_activation(graph, x, name));
     int shape[4];
@@ -191,7 +197,8 @@ static eq_status batch_norm(struct eq_graph *graph, eq_value x, const char *name
     struct eq_unit_attributes attributes = { .method = EQ_UNIT_BN, .bn_eps = params && params->eps ? params->eps : DEFAULT_EPS,
                                              .momentum = params && params->momentum ? params->momentum : DEFAULT_MOMENTUM };
     EQ_REQUIRE(attributes.bn_eps > 0 && attributes.momentum > 0 && attributes.momentum <= 1, EQ_ERR_ARGUMENT,
-               "%s: eps %g, momentum %g; eps must be above 0, momentum in (0, 1]", name, attributes.bn_eps, attributes.momentum);
+               "%s: eps %g, momentum %g; eps must be above 0, momentum in (0, 1]", name, attributes.bn_eps,
+               attributes.momentum);
     struct eq_front_node node = unit_node(EQ_FRONT_NORM, x);
     EQ_TRY(add_tensor(graph, EQ_VALUE_PARAMETER, name, "weight", 1, &shape[1], &node.inputs[EQ_UNIT_GAMMA]));
     EQ_TRY(add_tensor(graph, EQ_VALUE_PARAMETER, name, "bias", 1, &shape[1], &node.inputs[EQ_UNIT_BETA]));
@@ -202,7 +209,8 @@ static eq_status batch_norm(struct eq_graph *graph, eq_value x, const char *name
     return add_node(graph, &node, &attributes, sizeof attributes, name);
 }
 
-eq_status eq_graph_batch_norm(struct eq_graph *graph, eq_value x, const char *name, const struct eq_batch_norm_params *params, eq_value *y)
+eq_status eq_graph_batch_norm(struct eq_graph *graph, eq_value x, const char *name, const struct eq_batch_norm_params *params,
+                              eq_value *y)
 {
     int before = graph->num_values;
     return undo(graph, before, batch_norm(graph, x, name, params, y));
@@ -227,14 +235,15 @@ static eq_status check_gated(const struct eq_graph *graph, eq_value x, const cha
 }
 
 // Tensors of the decorrelation branch, then of the reweighting branch.
-static eq_status add_equilibrium(struct eq_graph *graph, const char *name, enum eq_branch branch, int c, const struct eq_unit_attributes *a,
-                                 struct eq_front_node *node)
+static eq_status add_equilibrium(struct eq_graph *graph, const char *name, enum eq_branch branch, int c,
+                                 const struct eq_unit_attributes *a, struct eq_front_node *node)
 {
     int g = a->group, h = a->hidden;
     if (branch == EQ_BRANCH_BOTH)
         EQ_TRY(add_tensor(graph, EQ_VALUE_PARAMETER, name, "x_weight", 1, (int[]){ 1 }, &node->inputs[EQ_UNIT_X_WEIGHT]));
     if (branch != EQ_BRANCH_REWEIGHT) {
-        EQ_TRY(add_tensor(graph, EQ_VALUE_STATE, name, "running_mean", 3, (int[]){ c / g, g, 1 }, &node->inputs[EQ_UNIT_CE_MEAN]));
+        EQ_TRY(
+            add_tensor(graph, EQ_VALUE_STATE, name, "running_mean", 3, (int[]){ c / g, g, 1 }, &node->inputs[EQ_UNIT_CE_MEAN]));
         EQ_TRY(add_tensor(graph, EQ_VALUE_STATE, name, "running_wm", 3, (int[]){ c / g, g, g }, &node->inputs[EQ_UNIT_CE_WM]));
     }
     if (branch != EQ_BRANCH_DECORRELATE) {
@@ -248,17 +257,18 @@ static eq_status add_equilibrium(struct eq_graph *graph, const char *name, enum 
     return EQ_OK;
 }
 
-static eq_status equilibrium(struct eq_graph *graph, eq_value x, const char *name, const struct eq_equilibrium_params *p, eq_value *y)
+static eq_status equilibrium(struct eq_graph *graph, eq_value x, const char *name, const struct eq_equilibrium_params *p,
+                             eq_value *y)
 {
     static const struct eq_equilibrium_params defaults;
     p = p ? p : &defaults;
     EQ_TRY(check_gated(graph, x, name));
     int shape[4];
     EQ_TRY(eq_graph_shape(graph, x, shape));
-    EQ_REQUIRE(p->group >= 0 && p->iterations >= 0 && p->iterations <= 32 && p->eps >= 0 && p->momentum >= 0 && p->momentum <= 1 &&
-               p->branch >= EQ_BRANCH_BOTH && p->branch <= EQ_BRANCH_REWEIGHT, EQ_ERR_ARGUMENT,
-               "%s: group %d, %d iterations (0 to 32), eps %g, momentum %g, branch %d", name, p->group, p->iterations, p->eps, p->momentum,
-               (int)p->branch);
+    EQ_REQUIRE(p->group >= 0 && p->iterations >= 0 && p->iterations <= 32 && p->eps >= 0 && p->momentum >= 0 &&
+                   p->momentum <= 1 && p->branch >= EQ_BRANCH_BOTH && p->branch <= EQ_BRANCH_REWEIGHT,
+               EQ_ERR_ARGUMENT, "%s: group %d, %d iterations (0 to 32), eps %g, momentum %g, branch %d", name, p->group,
+               p->iterations, p->eps, p->momentum, (int)p->branch);
     EQ_REQUIRE(p->branch == EQ_BRANCH_DECORRELATE || shape[2] * shape[3] > 1, EQ_ERR_SHAPE,
                "%s: the image is %d x %d here; an instance's variance needs at least 2 pixels", name, shape[2], shape[3]);
     static const enum eq_unit_method methods[] = { EQ_UNIT_CE, EQ_UNIT_BD, EQ_UNIT_IR };
@@ -274,14 +284,15 @@ static eq_status equilibrium(struct eq_graph *graph, eq_value x, const char *nam
     return add_node(graph, &node, &attributes, sizeof attributes, name);
 }
 
-eq_status eq_graph_channel_equilibrium(struct eq_graph *graph, eq_value x, const char *name, const struct eq_equilibrium_params *params,
-                                       eq_value *y)
+eq_status eq_graph_channel_equilibrium(struct eq_graph *graph, eq_value x, const char *name,
+                                       const struct eq_equilibrium_params *params, eq_value *y)
 {
     int before = graph->num_values;
     return undo(graph, before, equilibrium(graph, x, name, params, y));
 }
 
-static eq_status squeeze_excite(struct eq_graph *graph, eq_value x, const char *name, const struct eq_squeeze_excite_params *p, eq_value *y)
+static eq_status squeeze_excite(struct eq_graph *graph, eq_value x, const char *name, const struct eq_squeeze_excite_params *p,
+                                eq_value *y)
 {
     EQ_TRY(check_gated(graph, x, name));
     int shape[4], reduction = p && p->reduction ? p->reduction : 16;
@@ -299,14 +310,15 @@ static eq_status squeeze_excite(struct eq_graph *graph, eq_value x, const char *
     return add_node(graph, &node, &attributes, sizeof attributes, name);
 }
 
-eq_status eq_graph_squeeze_excite(struct eq_graph *graph, eq_value x, const char *name, const struct eq_squeeze_excite_params *params, eq_value *y)
+eq_status eq_graph_squeeze_excite(struct eq_graph *graph, eq_value x, const char *name,
+                                  const struct eq_squeeze_excite_params *params, eq_value *y)
 {
     int before = graph->num_values;
     return undo(graph, before, squeeze_excite(graph, x, name, params, y));
 }
 
-static eq_status elementwise(struct eq_graph *graph, const struct eq_front_node *node, const struct eq_unit_attributes *attributes,
-                             const char *label, eq_value *y)
+static eq_status elementwise(struct eq_graph *graph, const struct eq_front_node *node,
+                             const struct eq_unit_attributes *attributes, const char *label, eq_value *y)
 {
     const int *shape = graph->values[node->inputs[EQ_UNIT_Z]].shape;
     int before = graph->num_values;
@@ -321,8 +333,8 @@ eq_status eq_graph_add(struct eq_graph *graph, eq_value a, eq_value b, eq_value 
     EQ_TRY(check_activation(graph, a, "add"));
     EQ_TRY(check_activation(graph, b, "add"));
     const int *sa = graph->values[a].shape, *sb = graph->values[b].shape;
-    EQ_REQUIRE(memcmp(sa, sb, 4 * sizeof *sa) == 0, EQ_ERR_SHAPE, "add: [%d, %d, %d, %d] and [%d, %d, %d, %d]", sa[0], sa[1], sa[2], sa[3],
-               sb[0], sb[1], sb[2], sb[3]);
+    EQ_REQUIRE(memcmp(sa, sb, 4 * sizeof *sa) == 0, EQ_ERR_SHAPE, "add: [%d, %d, %d, %d] and [%d, %d, %d, %d]", sa[0], sa[1],
+               sa[2], sa[3], sb[0], sb[1], sb[2], sb[3]);
     struct eq_front_node node = unit_node(EQ_FRONT_ADD, a);
     node.inputs[EQ_UNIT_RESIDUAL] = b;
     return elementwise(graph, &node, &(struct eq_unit_attributes){ .method = EQ_UNIT_NONE }, "add", y);
@@ -337,8 +349,8 @@ eq_status eq_graph_activation(struct eq_graph *graph, eq_value x, enum eq_act ac
     return elementwise(graph, &node, &attributes, "activation", y);
 }
 
-static eq_status add_op(struct eq_graph *graph, const struct eq_op *op, const void *attributes, const int *inputs, int num_inputs, bool is_rows,
-                        const int shape[4], const char *label, eq_value *y)
+static eq_status add_op(struct eq_graph *graph, const struct eq_op *op, const void *attributes, const int *inputs,
+                        int num_inputs, bool is_rows, const int shape[4], const char *label, eq_value *y)
 {
     EQ_TRY(add_activation(graph, is_rows, shape[0], shape[1], shape[2], shape[3], y));
     struct eq_front_node node = { .kind = EQ_FRONT_OP, .op = op, .num_inputs = num_inputs, .output = *y };
@@ -354,9 +366,11 @@ eq_status eq_graph_max_pool(struct eq_graph *graph, eq_value x, const struct eq_
     EQ_REQUIRE(p->kernel > 0 && stride > 0 && p->pad >= 0 && 2 * p->pad <= p->kernel, EQ_ERR_ARGUMENT,
                "max pool: kernel %d, stride %d, padding %d; padding is at most half the kernel", p->kernel, stride, p->pad);
     EQ_REQUIRE(shape[2] + 2 * p->pad >= p->kernel && shape[3] + 2 * p->pad >= p->kernel, EQ_ERR_SHAPE,
-               "max pool: an image of %d x %d with padding %d is smaller than the window of %d", shape[2], shape[3], p->pad, p->kernel);
+               "max pool: an image of %d x %d with padding %d is smaller than the window of %d", shape[2], shape[3], p->pad,
+               p->kernel);
     struct eq_pool_max_attributes attributes = { p->kernel, p->kernel, stride, stride, p->pad, p->pad };
-    int out[4] = { shape[0], shape[1], (shape[2] + 2 * p->pad - p->kernel) / stride + 1, (shape[3] + 2 * p->pad - p->kernel) / stride + 1 };
+    int out[4] = { shape[0], shape[1], (shape[2] + 2 * p->pad - p->kernel) / stride + 1,
+                   (shape[3] + 2 * p->pad - p->kernel) / stride + 1 };
     return undo(graph, before, add_op(graph, &eq_op_pool_max, &attributes, &x, 1, false, out, "maxpool", y));
 }
 
@@ -371,7 +385,8 @@ static eq_status linear(struct eq_graph *graph, eq_value x, const char *name, in
 {
     EQ_TRY(check_value(graph, x));
     const struct eq_front_value *value = &graph->values[x];
-    EQ_REQUIRE(value->is_rows && value->dtype == EQ_F32, EQ_ERR_SHAPE, "%s: its input must be rows [n, c], from a mean pool for example", name);
+    EQ_REQUIRE(value->is_rows && value->dtype == EQ_F32, EQ_ERR_SHAPE,
+               "%s: its input must be rows [n, c], from a mean pool for example", name);
     EQ_REQUIRE(k > 0, EQ_ERR_ARGUMENT, "%s: %d outputs", name, k);
     int n = value->shape[0], c = value->shape[1], inputs[3] = { x };
     EQ_TRY(add_tensor(graph, EQ_VALUE_PARAMETER, name, "weight", 2, (int[]){ k, c }, &inputs[1]));
@@ -403,7 +418,8 @@ eq_status eq_graph_output(struct eq_graph *graph, eq_value value, const char *na
 {
     EQ_TRY(check_value(graph, value));
     for (int i = 0; i < graph->num_values; i++)
-        EQ_REQUIRE(!graph->values[i].name || strcmp(graph->values[i].name, name) != 0, EQ_ERR_ARGUMENT, "two values are called '%s'", name);
+        EQ_REQUIRE(!graph->values[i].name || strcmp(graph->values[i].name, name) != 0, EQ_ERR_ARGUMENT,
+                   "two values are called '%s'", name);
     char *copy = eq_strdup(name);
     if (!copy)
         return EQ_ERR_HOST_MEMORY;

@@ -19,8 +19,8 @@ struct eq_exec {
 };
 
 // Sizes of the arena's chunks; offsets go to items.
-static eq_status plan_arena(const struct eq_ir *ir, struct eq_plan_item **items, int **item_of_value, size_t chunk_bytes[MAX_CHUNKS],
-                            int *num_chunks)
+static eq_status plan_arena(const struct eq_ir *ir, struct eq_plan_item **items, int **item_of_value,
+                            size_t chunk_bytes[MAX_CHUNKS], int *num_chunks)
 {
     int num;
     EQ_TRY(eq_plan_items(ir, items, &num, item_of_value));
@@ -93,8 +93,9 @@ static eq_status bind_store(struct eq_exec *exec, const struct eq_store *store)
         const char *name = exec->ir->graph->values[exec->ir->values[of].front].name;
         const struct eq_store_entry *entry = eq_store_find(store, name);
         EQ_REQUIRE(entry, EQ_ERR_NOT_FOUND, "the store has no tensor called %s", name);
-        EQ_REQUIRE(eq_tensor_elems(&entry->tensor) == eq_tensor_elems(&value->tensor), EQ_ERR_SHAPE, "%s: %zu elements stored, the graph wants %zu",
-                   name, eq_tensor_elems(&entry->tensor), eq_tensor_elems(&value->tensor));
+        EQ_REQUIRE(eq_tensor_elems(&entry->tensor) == eq_tensor_elems(&value->tensor), EQ_ERR_SHAPE,
+                   "%s: %zu elements stored, the graph wants %zu", name, eq_tensor_elems(&entry->tensor),
+                   eq_tensor_elems(&value->tensor));
         exec->refs[v] = eq_store_ref(store, entry, value->grad_of >= 0 ? EQ_STORE_GRADIENT : EQ_STORE_VALUE);
     }
     return EQ_OK;
@@ -128,7 +129,8 @@ static eq_status make_staging(struct eq_exec *exec)
     return exec->staging ? EQ_OK : EQ_ERR_HOST_MEMORY;
 }
 
-static eq_status fill_exec(struct eq_exec *exec, struct eq_store *store, const struct eq_graph *graph, const struct eq_compile_params *params)
+static eq_status fill_exec(struct eq_exec *exec, struct eq_store *store, const struct eq_graph *graph,
+                           const struct eq_compile_params *params)
 {
     EQ_TRY(eq_ir_create(graph, &exec->device->target, params, &exec->ir));
     EQ_ALLOC(exec->refs, exec->ir->num_values);
@@ -184,7 +186,8 @@ void eq_exec_flops(const struct eq_exec *exec, double *flops, double *conv_flops
     for (int c = 0; c < exec->ir->num_calls; c++) {
         const struct eq_call *call = &exec->ir->calls[c].call;
         double cost = call->op->cost(call).flops;
-        bool is_conv = call->op == &eq_op_conv2d || call->op == &eq_op_conv2d_data_grad || call->op == &eq_op_conv2d_weight_grad;
+        bool is_conv =
+            call->op == &eq_op_conv2d || call->op == &eq_op_conv2d_data_grad || call->op == &eq_op_conv2d_weight_grad;
         *flops += cost;
         *conv_flops += is_conv ? cost : 0;
     }
@@ -200,7 +203,8 @@ eq_status eq_exec_find(const struct eq_exec *exec, eq_value value, struct eq_ref
     int lowered = value >= 0 && value < exec->ir->graph->num_values ? exec->ir->lowered[value] : -1;
     EQ_REQUIRE(lowered >= 0, EQ_ERR_NOT_FOUND, "value %d is not part of the compiled graph", value);
     const struct eq_ir_value *found = &exec->ir->values[lowered];
-    EQ_REQUIRE(found->kind == EQ_VALUE_INPUT || found->is_output, EQ_ERR_ARGUMENT, "value %d is neither an input nor an output", value);
+    EQ_REQUIRE(found->kind == EQ_VALUE_INPUT || found->is_output, EQ_ERR_ARGUMENT, "value %d is neither an input nor an output",
+               value);
     *ref = exec->refs[lowered];
     *tensor = found->tensor;
     return EQ_OK;

@@ -1,7 +1,7 @@
 // Lowering with fusion: batch norm, its gate, a residual and an activation become one two-pass unit.
 //
-// Nodes are visited in order. A norm opens a unit that stays pending, not yet a call, while the nodes that follow may join it; the unit
-// becomes a call when somebody else reads its value. A value with more than one reader cannot be absorbed.
+// Nodes are visited in order. A norm opens a unit that stays pending, not yet a call, while the nodes that follow may join it;
+// the unit becomes a call when somebody else reads its value. A value with more than one reader cannot be absorbed.
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,7 +19,8 @@ struct fusion {
     bool *is_pending;        // [front values]
 };
 
-// The reader that makes the graph's input wants it plain (block 1) when every reader is a convolution and there are few channels.
+// The reader that makes the graph's input wants it plain (block 1) when every reader is a convolution and there are few
+// channels.
 static bool read_by_conv_only(const struct eq_graph *graph, int front)
 {
     for (int i = 0; i < graph->num_nodes; i++)
@@ -71,7 +72,8 @@ static struct pending *carry_on(struct fusion *f, int from, int to)
 
 static bool can_absorb(const struct fusion *f, int front)
 {
-    return f->is_pending[front] && f->ir->graph->values[front].num_readers == 1 && f->pending[front].attributes.activation == EQ_ACT_NONE;
+    return f->is_pending[front] && f->ir->graph->values[front].num_readers == 1 &&
+           f->pending[front].attributes.activation == EQ_ACT_NONE;
 }
 
 static eq_status open_unit(struct fusion *f, const struct eq_front_node *node)
@@ -178,7 +180,8 @@ static eq_status lower_all(struct fusion *f)
 eq_status eq_ir_lower(struct eq_ir *ir)
 {
     size_t num = (size_t)ir->graph->num_values;
-    struct fusion f = { .ir = ir, .pending = eq_calloc(num, sizeof(struct pending)), .is_pending = eq_calloc(num, sizeof(bool)) };
+    struct fusion f = { .ir = ir, .pending = eq_calloc(num, sizeof(struct pending)),
+                        .is_pending = eq_calloc(num, sizeof(bool)) };
     eq_status status = f.pending && f.is_pending ? lower_all(&f) : EQ_ERR_HOST_MEMORY;
     free(f.pending);
     free(f.is_pending);

@@ -78,12 +78,13 @@ struct eq_compile_params {
     bool training;  // batch statistics
     eq_value loss;  // with gradients: front value of the loss; EQ_NO_VALUE: forward only
 };
-eq_status eq_ir_create(const struct eq_graph *graph, const struct eq_target *target, const struct eq_compile_params *params, struct eq_ir **ir);
+eq_status eq_ir_create(const struct eq_graph *graph, const struct eq_target *target, const struct eq_compile_params *params,
+                       struct eq_ir **ir);
 void eq_ir_destroy(struct eq_ir **ir);
 // Building blocks, for fuse.c and autodiff.c.
 eq_status eq_ir_value(struct eq_ir *ir, enum eq_value_kind kind, const struct eq_tensor *tensor, int front, int *value);
-eq_status eq_ir_call(struct eq_ir *ir, const struct eq_op *op, const void *attributes, const int *inputs, int num_inputs, const char *label,
-                     int *outputs);
+eq_status eq_ir_call(struct eq_ir *ir, const struct eq_op *op, const void *attributes, const int *inputs, int num_inputs,
+                     const char *label, int *outputs);
 eq_status eq_ir_lower(struct eq_ir *ir);                  // fuse.c
 eq_status eq_ir_differentiate(struct eq_ir *ir, int loss); // autodiff.c
 
@@ -95,14 +96,14 @@ struct eq_plan_item {
     int chunk;       // result
     size_t offset;   // result, bytes from the start of the chunk
 };
-// Places items so that no two whose steps overlap share memory: largest first, each at the lowest place that is free over its life.
-// Chunks are at most max_chunk_bytes; an item above that is EQ_ERR_DEVICE_MEMORY. chunk_bytes[] gets the size of each of *num_chunks
-// chunks (at most max_chunks). Offsets are multiples of `alignment`.
-eq_status eq_plan_place(struct eq_plan_item *items, int num, size_t alignment, size_t max_chunk_bytes, size_t *chunk_bytes, int max_chunks,
-                        int *num_chunks);
+// Places items so that no two whose steps overlap share memory: largest first, each at the lowest place that is free over its
+// life. Chunks are at most max_chunk_bytes; an item above that is EQ_ERR_DEVICE_MEMORY. chunk_bytes[] gets the size of each of
+// *num_chunks chunks (at most max_chunks). Offsets are multiples of `alignment`.
+eq_status eq_plan_place(struct eq_plan_item *items, int num, size_t alignment, size_t max_chunk_bytes, size_t *chunk_bytes,
+                        int max_chunks, int *num_chunks);
 
-// Lifetimes and sizes of an ir's temporaries; sharing of in-place operands is resolved. items[] and item_of_value[] (item or -1) are
-// malloc'ed.
+// Lifetimes and sizes of an ir's temporaries; sharing of in-place operands is resolved. items[] and item_of_value[] (item or
+// -1) are malloc'ed.
 eq_status eq_plan_items(const struct eq_ir *ir, struct eq_plan_item **items, int *num, int **item_of_value);
 
 // ---- store (store.c)
@@ -130,7 +131,8 @@ enum eq_store_part { EQ_STORE_VALUE, EQ_STORE_GRADIENT, EQ_STORE_VELOCITY, EQ_ST
 struct eq_ref eq_store_ref(const struct eq_store *store, const struct eq_store_entry *entry, enum eq_store_part part);
 // Host copies in the API's order (OIHW and so on), logical elements.
 eq_status eq_store_read(const struct eq_store *store, const struct eq_store_entry *entry, enum eq_store_part part, float *host);
-eq_status eq_store_write(struct eq_store *store, const struct eq_store_entry *entry, enum eq_store_part part, const float *host);
+eq_status eq_store_write(struct eq_store *store, const struct eq_store_entry *entry, enum eq_store_part part,
+                         const float *host);
 // Appends the SGD update of every parameter; hyper as for eq_sgd_emit(). With `from_sum` the gradient is the accumulated one.
 eq_status eq_store_emit_update(struct eq_store *store, struct eq_list *list, struct eq_ref hyper, bool from_sum);
 // Appends sum = (first ? 0 : sum) + scale * gradient for every parameter; makes the sums on first use.

@@ -14,7 +14,8 @@ eq_status eq_ir_value(struct eq_ir *ir, enum eq_value_kind kind, const struct eq
         ir->values = values;
         ir->value_capacity = capacity;
     }
-    ir->values[ir->num_values] = (struct eq_ir_value){ .kind = kind, .tensor = *tensor, .front = front, .producer = -1, .last_reader = -1,
+    ir->values[ir->num_values] = (struct eq_ir_value){ .kind = kind, .tensor = *tensor, .front = front, .producer = -1,
+                                                       .last_reader = -1,
                                                        .grad_of = -1 };
     *value = ir->num_values++;
     return EQ_OK;
@@ -47,8 +48,8 @@ static eq_status fill_call(struct eq_ir *ir, struct eq_ir_call *made, const int 
     return status == EQ_OK ? EQ_OK : eq_fail(status, "%s: %s", made->label, eq_last_error());
 }
 
-eq_status eq_ir_call(struct eq_ir *ir, const struct eq_op *op, const void *attributes, const int *inputs, int num_inputs, const char *label,
-                     int *outputs)
+eq_status eq_ir_call(struct eq_ir *ir, const struct eq_op *op, const void *attributes, const int *inputs, int num_inputs,
+                     const char *label, int *outputs)
 {
     EQ_TRY(reserve_call(ir));
     struct eq_ir_call *made = &ir->calls[ir->num_calls];
@@ -107,7 +108,8 @@ static eq_status build(struct eq_ir *ir, const struct eq_compile_params *params)
     return EQ_OK;
 }
 
-eq_status eq_ir_create(const struct eq_graph *graph, const struct eq_target *target, const struct eq_compile_params *params, struct eq_ir **ir)
+eq_status eq_ir_create(const struct eq_graph *graph, const struct eq_target *target, const struct eq_compile_params *params,
+                       struct eq_ir **ir)
 {
     EQ_ALLOC(*ir, 1);
     (*ir)->graph = graph;

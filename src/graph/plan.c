@@ -1,7 +1,7 @@
 // The memory plan: pure arithmetic on sizes and lifetimes.
 //
-// Greedy by size: largest first, each at the lowest offset that is free during its life. For networks this comes within a few per cent
-// of the largest sum of live tensors, which no plan can go below.
+// Greedy by size: largest first, each at the lowest offset that is free during its life. For networks this comes within a few
+// per cent of the largest sum of live tensors, which no plan can go below.
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,8 +18,8 @@ static int by_start(const void *a, const void *b)
 }
 
 // Lowest aligned offset in the chunk where `item` meets nobody that lives at the same time.
-static size_t lowest_place(const struct eq_plan_item *items, const int *order, int num_placed, int chunk, const struct eq_plan_item *item,
-                           size_t alignment, struct placed *busy)
+static size_t lowest_place(const struct eq_plan_item *items, const int *order, int num_placed, int chunk,
+                           const struct eq_plan_item *item, size_t alignment, struct placed *busy)
 {
     int num_busy = 0;
     for (int i = 0; i < num_placed; i++) {
@@ -50,15 +50,15 @@ static void sort_by_size(const struct eq_plan_item *items, int *order, int num)
     }
 }
 
-static eq_status place_all(struct eq_plan_item *items, int num, size_t alignment, size_t max_chunk_bytes, size_t *chunk_bytes, int max_chunks,
-                           int *num_chunks, int *order, struct placed *busy)
+static eq_status place_all(struct eq_plan_item *items, int num, size_t alignment, size_t max_chunk_bytes, size_t *chunk_bytes,
+                           int max_chunks, int *num_chunks, int *order, struct placed *busy)
 {
     sort_by_size(items, order, num);
     *num_chunks = 0;
     for (int i = 0; i < num; i++) {
         struct eq_plan_item *item = &items[order[i]];
-        EQ_REQUIRE(item->bytes <= max_chunk_bytes, EQ_ERR_DEVICE_MEMORY, "a tensor of %zu bytes; the device allows at most %zu in one buffer",
-                   item->bytes, max_chunk_bytes);
+        EQ_REQUIRE(item->bytes <= max_chunk_bytes, EQ_ERR_DEVICE_MEMORY,
+                   "a tensor of %zu bytes; the device allows at most %zu in one buffer", item->bytes, max_chunk_bytes);
         int chunk = 0;
         size_t at = 0;
         for (; chunk < *num_chunks; chunk++) {
@@ -67,7 +67,8 @@ static eq_status place_all(struct eq_plan_item *items, int num, size_t alignment
                 break;
         }
         if (chunk == *num_chunks) {
-            EQ_REQUIRE(chunk < max_chunks, EQ_ERR_DEVICE_MEMORY, "more than %d buffers of %zu bytes are needed", max_chunks, max_chunk_bytes);
+            EQ_REQUIRE(chunk < max_chunks, EQ_ERR_DEVICE_MEMORY, "more than %d buffers of %zu bytes are needed", max_chunks,
+                       max_chunk_bytes);
             chunk_bytes[(*num_chunks)++] = 0;
             at = 0;
         }
@@ -79,13 +80,14 @@ static eq_status place_all(struct eq_plan_item *items, int num, size_t alignment
     return EQ_OK;
 }
 
-eq_status eq_plan_place(struct eq_plan_item *items, int num, size_t alignment, size_t max_chunk_bytes, size_t *chunk_bytes, int max_chunks,
-                        int *num_chunks)
+eq_status eq_plan_place(struct eq_plan_item *items, int num, size_t alignment, size_t max_chunk_bytes, size_t *chunk_bytes,
+                        int max_chunks, int *num_chunks)
 {
     int *order = eq_malloc((size_t)num, sizeof *order);
     struct placed *busy = eq_malloc((size_t)num, sizeof *busy);
-    eq_status status = order && busy ? place_all(items, num, alignment, max_chunk_bytes, chunk_bytes, max_chunks, num_chunks, order, busy)
-                                     : EQ_ERR_HOST_MEMORY;
+    eq_status status = order && busy
+                           ? place_all(items, num, alignment, max_chunk_bytes, chunk_bytes, max_chunks, num_chunks, order, busy)
+                           : EQ_ERR_HOST_MEMORY;
     free(order);
     free(busy);
     return status;
@@ -118,7 +120,9 @@ static void add_items(const struct eq_ir *ir, struct eq_plan_item *items, int *n
             const struct eq_ir_value *value = &ir->values[call->out[o]];
             if (!is_temporary(value))
                 continue;
-            int from = taken_over(ir, c, o), last = value->is_output ? ir->num_calls : value->last_reader < c ? c : value->last_reader;
+            int from = taken_over(ir, c, o), last = value->is_output         ? ir->num_calls
+                                                    : value->last_reader < c ? c
+                                                                             : value->last_reader;
             int item = from >= 0 ? item_of_value[from] : (*num)++;
             if (from < 0)
                 items[item] = (struct eq_plan_item){ .bytes = eq_tensor_bytes(&value->tensor), .first = c };

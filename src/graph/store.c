@@ -1,5 +1,5 @@
-// Parameters and running statistics on a device. Weights, gradients and velocities have the same layout, so that one kernel per chunk
-// updates them all; states follow the same scheme in chunks of their own.
+// Parameters and running statistics on a device. Weights, gradients and velocities have the same layout, so that one kernel per
+// chunk updates them all; states follow the same scheme in chunks of their own.
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,7 +32,8 @@ void eq_store_sizes(const struct eq_ir *ir, size_t *parameter_bytes, size_t *sta
     *parameter_bytes = *state_bytes = 0;
     for (int v = 0; v < ir->num_values; v++)
         if (is_stored(&ir->values[v]))
-            *(ir->values[v].kind == EQ_VALUE_PARAMETER ? parameter_bytes : state_bytes) += 4 * aligned_elems(&ir->values[v].tensor);
+            *(ir->values[v].kind == EQ_VALUE_PARAMETER ? parameter_bytes : state_bytes) +=
+                4 * aligned_elems(&ir->values[v].tensor);
 }
 
 // Entries of one kind, in the order of the graph's values, packed into chunks.
@@ -49,11 +50,11 @@ static eq_status add_entries(struct eq_store *store, const struct eq_ir *ir, enu
                                           .tensor = ir->values[ir->lowered[front]].tensor };
         memcpy(entry->shape, value->shape, sizeof entry->shape);
         size_t elems = aligned_elems(&entry->tensor);
-        EQ_REQUIRE(elems <= max_elems, EQ_ERR_DEVICE_MEMORY, "%s: %zu bytes; the device allows at most %zu in one buffer", value->name,
-                   4 * elems, 4 * max_elems);
+        EQ_REQUIRE(elems <= max_elems, EQ_ERR_DEVICE_MEMORY, "%s: %zu bytes; the device allows at most %zu in one buffer",
+                   value->name, 4 * elems, 4 * max_elems);
         if (chunk < 0 || store->chunk_elems[chunk] + elems > max_elems) {
-            EQ_REQUIRE(store->num_chunks < MAX_CHUNKS, EQ_ERR_DEVICE_MEMORY, "parameters need more than %d buffers of %zu bytes", MAX_CHUNKS,
-                       4 * max_elems);
+            EQ_REQUIRE(store->num_chunks < MAX_CHUNKS, EQ_ERR_DEVICE_MEMORY,
+                       "parameters need more than %d buffers of %zu bytes", MAX_CHUNKS, 4 * max_elems);
             chunk = store->num_chunks++;
             store->chunk_is_state[chunk] = kind == EQ_VALUE_STATE;
         }

@@ -5,7 +5,8 @@
 
 #include "model/model.h"
 
-static eq_status fill_graph(const struct eq_model_params *params, int n, int h, int w, float smoothing, struct eq_model_graph *model)
+static eq_status fill_graph(const struct eq_model_params *params, int n, int h, int w, float smoothing,
+                            struct eq_model_graph *model)
 {
     EQ_TRY(eq_graph_create(&model->graph));
     EQ_TRY(eq_graph_input(model->graph, "input", n, 3, h, w, &model->images));
@@ -18,7 +19,8 @@ static eq_status fill_graph(const struct eq_model_params *params, int n, int h, 
     return eq_graph_output(model->graph, model->loss, "loss");
 }
 
-eq_status eq_model_graph_create(const struct eq_model_params *params, int n, int h, int w, float smoothing, struct eq_model_graph *model)
+eq_status eq_model_graph_create(const struct eq_model_params *params, int n, int h, int w, float smoothing,
+                                struct eq_model_graph *model)
 {
     *model = (struct eq_model_graph){ .labels = EQ_NO_VALUE, .loss = EQ_NO_VALUE };
     eq_status status = fill_graph(params, n, h, w, smoothing, model);
@@ -126,7 +128,8 @@ static void count_tensors(const struct eq_ir *ir, struct eq_model_info *info)
     }
 }
 
-static eq_status describe_inference(const struct eq_target *target, const struct eq_model_graph *model, struct eq_model_info *info)
+static eq_status describe_inference(const struct eq_target *target, const struct eq_model_graph *model,
+                                    struct eq_model_info *info)
 {
     struct eq_ir *ir;
     size_t parameter_bytes, state_bytes, arena_bytes, input_bytes;
@@ -144,7 +147,8 @@ static eq_status describe_inference(const struct eq_target *target, const struct
     return status;
 }
 
-static eq_status describe_training(const struct eq_target *target, const struct eq_model_graph *model, struct eq_model_info *info)
+static eq_status describe_training(const struct eq_target *target, const struct eq_model_graph *model,
+                                   struct eq_model_info *info)
 {
     struct eq_ir *ir;
     size_t parameter_bytes, state_bytes, arena_bytes, input_bytes;
@@ -158,7 +162,8 @@ static eq_status describe_training(const struct eq_target *target, const struct 
     return status;
 }
 
-eq_status eq_model_describe(const struct eq_device *device, const struct eq_model_params *params, int n, int h, int w, struct eq_model_info *info)
+eq_status eq_model_describe(const struct eq_device *device, const struct eq_model_params *params, int n, int h, int w,
+                            struct eq_model_info *info)
 {
     struct eq_target target = device ? device->target : eq_target_default();
     struct eq_model_graph model;

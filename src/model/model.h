@@ -11,7 +11,8 @@ struct eq_model_graph {
     eq_value images, logits, labels, loss; // labels and loss: EQ_NO_VALUE without a loss
 };
 // smoothing < 0: no loss.
-eq_status eq_model_graph_create(const struct eq_model_params *params, int n, int h, int w, float smoothing, struct eq_model_graph *model);
+eq_status eq_model_graph_create(const struct eq_model_params *params, int n, int h, int w, float smoothing,
+                                struct eq_model_graph *model);
 void eq_model_graph_destroy(struct eq_model_graph *model);
 
 // Initial values of the entry, in the API's order; a pure function of (name, shape, seed). See eq_network_initialise().

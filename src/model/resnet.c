@@ -1,8 +1,9 @@
 // The paper's ResNets, from the graph API alone.
 //
-// ImageNet form: 64 channels in the stem, stages of 64-128-256-512 planes; CE over all 64 channels after the stem's batch norm (ce1), one
-// in each block of layer1 to layer3 after the last batch norm, none in layer4. SE in every block. CIFAR form (three stages): 16 channels
-// in the stem, no ce1, CE or SE in every block. Shortcuts that change shape are 1x1 convolutions with batch norm.
+// ImageNet form: 64 channels in the stem, stages of 64-128-256-512 planes; CE over all 64 channels after the stem's batch norm
+// (ce1), one in each block of layer1 to layer3 after the last batch norm, none in layer4. SE in every block. CIFAR form (three
+// stages): 16 channels in the stem, no ce1, CE or SE in every block. Shortcuts that change shape are 1x1 convolutions with
+// batch norm.
 #include <string.h>
 
 #include "equil/model.h"
@@ -17,8 +18,9 @@ struct arch {
 };
 
 static const struct arch archs[] = {
-    { "resnet18", false, 4, { 2, 2, 2, 2 } },  { "resnet34", false, 4, { 3, 4, 6, 3 } }, { "resnet50", true, 4, { 3, 4, 6, 3 } },
-    { "resnet101", true, 4, { 3, 4, 23, 3 } }, { "resnet20", false, 3, { 3, 3, 3 } },    { "resnet56", false, 3, { 9, 9, 9 } },
+    { "resnet18", false, 4, { 2, 2, 2, 2 } }, { "resnet34", false, 4, { 3, 4, 6, 3 } },
+    { "resnet50", true, 4, { 3, 4, 6, 3 } },  { "resnet101", true, 4, { 3, 4, 23, 3 } },
+    { "resnet20", false, 3, { 3, 3, 3 } },    { "resnet56", false, 3, { 9, 9, 9 } },
 };
 
 static const struct {
@@ -49,11 +51,13 @@ eq_status eq_model_check(const struct eq_model_params *params)
     enum block block;
     EQ_REQUIRE(params->arch, EQ_ERR_ARGUMENT, "no network was named");
     EQ_REQUIRE(find_arch(params->arch, &arch, &block), EQ_ERR_NOT_FOUND,
-               "unknown network '%s'; there are resnet18, resnet34, resnet50, resnet101, resnet20 and resnet56, each also with ce-, bd-, ir- or se- "
-               "before it", params->arch);
+               "unknown network '%s'; there are resnet18, resnet34, resnet50, resnet101, resnet20 and resnet56, each also with "
+               "ce-, bd-, ir- or se- "
+               "before it",
+               params->arch);
     EQ_REQUIRE(params->classes >= 2, EQ_ERR_ARGUMENT, "%s: %d classes; it needs at least 2", params->arch, params->classes);
-    EQ_REQUIRE(params->act == 0 || params->act == EQ_RELU || params->act == EQ_ELU, EQ_ERR_ARGUMENT, "%s: unknown activation %d",
-               params->arch, (int)params->act);
+    EQ_REQUIRE(params->act == 0 || params->act == EQ_RELU || params->act == EQ_ELU, EQ_ERR_ARGUMENT,
+               "%s: unknown activation %d", params->arch, (int)params->act);
     return EQ_OK;
 }
 
@@ -82,10 +86,11 @@ static struct name join(const char *prefix, const char *suffix)
 }
 
 // conv + batch norm, numbered as PyTorch does: conv1 and bn1.
-static eq_status conv_norm(const struct builder *b, const char *prefix, const char *conv, const char *norm, eq_value *x, int channels, int kernel,
-                           int stride)
+static eq_status conv_norm(const struct builder *b, const char *prefix, const char *conv, const char *norm, eq_value *x,
+                           int channels, int kernel, int stride)
 {
-    struct eq_conv2d_params p = { .out_channels = channels, .kernel_h = kernel, .kernel_w = kernel, .stride_h = stride, .stride_w = stride,
+    struct eq_conv2d_params p = { .out_channels = channels, .kernel_h = kernel, .kernel_w = kernel, .stride_h = stride,
+                                  .stride_w = stride,
                                   .pad_h = kernel / 2, .pad_w = kernel / 2 };
     EQ_TRY(eq_graph_conv2d(b->graph, *x, join(prefix, conv).text, &p, x));
     return eq_graph_batch_norm(b->graph, *x, join(prefix, norm).text, NULL, x);
@@ -93,7 +98,9 @@ static eq_status conv_norm(const struct builder *b, const char *prefix, const ch
 
 static eq_status gate(const struct builder *b, const char *prefix, const char *name, int group, eq_value *x)
 {
-    static const enum eq_branch branches[] = { [BLOCK_CE] = EQ_BRANCH_BOTH, [BLOCK_BD] = EQ_BRANCH_DECORRELATE, [BLOCK_IR] = EQ_BRANCH_REWEIGHT };
+    static const enum eq_branch branches[] = {
+        [BLOCK_CE] = EQ_BRANCH_BOTH, [BLOCK_BD] = EQ_BRANCH_DECORRELATE, [BLOCK_IR] = EQ_BRANCH_REWEIGHT
+    };
     if (b->block == BLOCK_PLAIN)
         return EQ_OK;
     if (b->block == BLOCK_SE)
@@ -102,7 +109,8 @@ static eq_status gate(const struct builder *b, const char *prefix, const char *n
     return eq_graph_channel_equilibrium(b->graph, *x, join(prefix, name).text, &p, x);
 }
 
-static eq_status residual_block(const struct builder *b, const char *prefix, bool is_bottleneck, int planes, int stride, eq_value *x)
+static eq_status residual_block(const struct builder *b, const char *prefix, bool is_bottleneck, int planes, int stride,
+                                eq_value *x)
 {
     eq_value shortcut = *x, y = *x;
     int shape[4], out = is_bottleneck ? 4 * planes : planes;
@@ -127,7 +135,8 @@ static eq_status stem(struct builder *b, enum block block, bool is_small, bool i
     b->block = is_cifar || block == BLOCK_SE ? BLOCK_PLAIN : block;
     EQ_TRY(gate(b, "", "ce1", 64, x));
     EQ_TRY(eq_graph_activation(b->graph, *x, b->act, x));
-    return is_small ? EQ_OK : eq_graph_max_pool(b->graph, *x, &(struct eq_pool_params){ .kernel = 3, .stride = 2, .pad = 1 }, x);
+    return is_small ? EQ_OK : eq_graph_max_pool(b->graph, *x, &(struct eq_pool_params){ .kernel = 3, .stride = 2,
+                                                                                        .pad = 1 }, x);
 }
 
 eq_status eq_model_build(struct eq_graph *graph, const struct eq_model_params *params, eq_value x, eq_value *logits)
@@ -144,7 +153,8 @@ eq_status eq_model_build(struct eq_graph *graph, const struct eq_model_params *p
         for (int i = 0; i < arch->depth[stage]; i++) {
             char prefix[32];
             snprintf(prefix, sizeof prefix, "layer%d.%d", stage + 1, i);
-            EQ_TRY(residual_block(&b, prefix, arch->is_bottleneck, (is_cifar ? 16 : 64) << stage, i == 0 && stage > 0 ? 2 : 1, &x));
+            EQ_TRY(residual_block(&b, prefix, arch->is_bottleneck, (is_cifar ? 16 : 64) << stage, i == 0 && stage > 0 ? 2 : 1,
+                                  &x));
         }
     }
     EQ_TRY(eq_graph_mean_pool(graph, x, &x));

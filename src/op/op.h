@@ -1,7 +1,8 @@
 // What an op is, for the graph: one static `struct eq_op` per op (and per gradient), defined in src/op/<name>.c.
 //
-// The graph stores calls: an op, its attributes, input and output values. Shapes, workspace and saved tensors are fixed by shape();
-// emit() appends the op's steps to a command list; gradient() appends the calls that compute the gradients of the inputs.
+// The graph stores calls: an op, its attributes, input and output values. Shapes, workspace and saved tensors are fixed by
+// shape(); emit() appends the op's steps to a command list; gradient() appends the calls that compute the gradients of the
+// inputs.
 #ifndef EQ_OP_OP_H
 #define EQ_OP_OP_H
 
@@ -50,15 +51,15 @@ struct eq_tape {
 struct eq_op {
     const char *name;
     size_t attribute_bytes;
-    // Checks inputs and fills num_outputs and output[]. Pure. Outputs that nobody reads are workspace: their memory is the op's own
-    // only during its steps. Output halo is 0 here; the graph raises it before emit() to what readers need.
+    // Checks inputs and fills num_outputs and output[]. Pure. Outputs that nobody reads are workspace: their memory is the op's
+    // own only during its steps. Output halo is 0 here; the graph raises it before emit() to what readers need.
     eq_status (*shape)(struct eq_call *call);
     // Halo that input i must have (NULL: none for all).
     int (*halo)(const struct eq_call *call, int input);
     // Input whose memory output o may share, elementwise and same size (-1: none; NULL: none for all).
     int (*in_place)(const struct eq_call *call, int output);
-    // Appends the steps. in[i] / out[i] point at element 0 of the stored tensor (halo and padding included). An output with a halo
-    // gets its halo zeros written here, padding channels too.
+    // Appends the steps. in[i] / out[i] point at element 0 of the stored tensor (halo and padding included). An output with a
+    // halo gets its halo zeros written here, padding channels too.
     eq_status (*emit)(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out);
     // NULL: nothing to differentiate.
     eq_status (*gradient)(const struct eq_call *call, struct eq_tape *tape);
@@ -76,8 +77,8 @@ struct eq_options eq_options_format(const char *format, ...) __attribute__((form
 
 // The ops. Attributes and operands of each are documented here; `?` marks an optional input.
 
-// conv2d: inputs x [n,ic,ih,iw] (blocked, or plain NCHW = block 1 for images), w [oc,ic,kh,kw]; output z [n,oc,oh,ow], workspace.
-// No bias: normalisation follows. oh = (ih + 2 pad_h - kh) / stride_h + 1.
+// conv2d: inputs x [n,ic,ih,iw] (blocked, or plain NCHW = block 1 for images), w [oc,ic,kh,kw]; output z [n,oc,oh,ow],
+// workspace. No bias: normalisation follows. oh = (ih + 2 pad_h - kh) / stride_h + 1.
 struct eq_conv2d_attributes {
     int stride_h, stride_w, pad_h, pad_w;
 };
@@ -123,8 +124,9 @@ extern const struct eq_op eq_op_pool_avg_grad;
 extern const struct eq_op eq_op_linear;
 // linear_grad: inputs x, w, dy; outputs dx [n,c], dw [k,c], db [k].
 extern const struct eq_op eq_op_linear_grad;
-// softmax_xent: inputs logits plain [n,k], labels i32 plain [n]; outputs loss [n] (per image), dlogits plain [n,k] = (softmax - target) / n.
-// target: 1 - smoothing on the label, smoothing / (k - 1) elsewhere (the paper's form). Label outside 0..k-1: loss NaN.
+// softmax_xent: inputs logits plain [n,k], labels i32 plain [n]; outputs loss [n] (per image), dlogits plain [n,k] = (softmax -
+// target) / n. target: 1 - smoothing on the label, smoothing / (k - 1) elsewhere (the paper's form). Label outside 0..k-1: loss
+// NaN.
 struct eq_softmax_xent_attributes {
     float smoothing;
 };
@@ -134,13 +136,16 @@ extern const struct eq_op eq_op_add;
 
 // Steps that are not graph calls.
 
-// sgd (PyTorch's rule): g = grad + weight_decay * w; v = momentum * v + g; w -= rate * v. hyper: f32 [3] rate, momentum, weight_decay.
+// sgd (PyTorch's rule): g = grad + weight_decay * w; v = momentum * v + g; w -= rate * v. hyper: f32 [3] rate, momentum,
+// weight_decay.
 eq_status eq_sgd_emit(struct eq_list *list, size_t elems, struct eq_ref weight, struct eq_ref grad, struct eq_ref velocity,
                       struct eq_ref hyper);
 // accumulate: sum = (first ? 0 : sum) + scale * grad
-eq_status eq_accumulate_emit(struct eq_list *list, size_t elems, struct eq_ref grad, struct eq_ref sum, float scale, bool first);
+eq_status eq_accumulate_emit(struct eq_list *list, size_t elems, struct eq_ref grad, struct eq_ref sum, float scale,
+                             bool first);
 // layout: plain NCHW -> blocked (padding and halo zeroed), and back.
 eq_status eq_layout_pack_emit(struct eq_list *list, const struct eq_tensor *blocked, struct eq_ref plain, struct eq_ref stored);
-eq_status eq_layout_unpack_emit(struct eq_list *list, const struct eq_tensor *blocked, struct eq_ref stored, struct eq_ref plain);
+eq_status eq_layout_unpack_emit(struct eq_list *list, const struct eq_tensor *blocked, struct eq_ref stored,
+                                struct eq_ref plain);
 
 #endif

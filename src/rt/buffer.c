@@ -19,7 +19,8 @@ eq_status eq_buffer_create(struct eq_device *device, size_t bytes, struct eq_buf
     *out = NULL;
     bytes = bytes ? bytes : 4;
     EQ_REQUIRE(bytes <= device->target.max_alloc_bytes, EQ_ERR_DEVICE_MEMORY,
-               "%s: a buffer of %zu bytes; the device allows at most %zu in one", device->name, bytes, device->target.max_alloc_bytes);
+               "%s: a buffer of %zu bytes; the device allows at most %zu in one", device->name, bytes,
+               device->target.max_alloc_bytes);
     EQ_REQUIRE(device->bytes_now + bytes <= device->target.memory_bytes, EQ_ERR_DEVICE_MEMORY,
                "%s: %zu bytes more than the %zu in use exceed its %zu bytes of memory", device->name, bytes, device->bytes_now,
                device->target.memory_bytes);
@@ -31,8 +32,8 @@ eq_status eq_buffer_create(struct eq_device *device, size_t bytes, struct eq_buf
     buffer->mem = clCreateBuffer(device->context, CL_MEM_READ_WRITE, bytes, NULL, &code);
     if (code != CL_SUCCESS) {
         free(buffer);
-        return eq_fail(EQ_ERR_DEVICE_MEMORY, "%s: a buffer of %zu bytes, with %zu in use: %s", device->name, bytes, device->bytes_now,
-                       eq_cl_error(code));
+        return eq_fail(EQ_ERR_DEVICE_MEMORY, "%s: a buffer of %zu bytes, with %zu in use: %s", device->name, bytes,
+                       device->bytes_now, eq_cl_error(code));
     }
     device->bytes_now += bytes;
     if (device->bytes_now > device->bytes_peak)
@@ -61,16 +62,18 @@ static eq_status check_span(struct eq_ref ref, size_t elems, size_t elem_bytes, 
 eq_status eq_ref_write(struct eq_ref ref, const void *host, size_t elems, size_t elem_bytes)
 {
     EQ_TRY(check_span(ref, elems, elem_bytes, "write"));
-    EQ_CL(clEnqueueWriteBuffer(ref.buffer->device->queue, ref.buffer->mem, CL_TRUE, ref.at * elem_bytes, elems * elem_bytes, host, 0,
-                               NULL, NULL), "writing to the device");
+    EQ_CL(clEnqueueWriteBuffer(ref.buffer->device->queue, ref.buffer->mem, CL_TRUE, ref.at * elem_bytes, elems * elem_bytes,
+                               host, 0, NULL, NULL),
+          "writing to the device");
     return EQ_OK;
 }
 
 eq_status eq_ref_read(struct eq_ref ref, void *host, size_t elems, size_t elem_bytes)
 {
     EQ_TRY(check_span(ref, elems, elem_bytes, "read"));
-    EQ_CL(clEnqueueReadBuffer(ref.buffer->device->queue, ref.buffer->mem, CL_TRUE, ref.at * elem_bytes, elems * elem_bytes, host, 0,
-                              NULL, NULL), "reading from the device");
+    EQ_CL(clEnqueueReadBuffer(ref.buffer->device->queue, ref.buffer->mem, CL_TRUE, ref.at * elem_bytes, elems * elem_bytes,
+                              host, 0, NULL, NULL),
+          "reading from the device");
     return EQ_OK;
 }
 
@@ -78,8 +81,9 @@ eq_status eq_ref_write_start(struct eq_ref ref, const void *host, size_t elems, 
 {
     EQ_TRY(check_span(ref, elems, elem_bytes, "write"));
     EQ_TRY(eq_ticket_wait(ticket));
-    EQ_CL(clEnqueueWriteBuffer(ref.buffer->device->queue, ref.buffer->mem, CL_FALSE, ref.at * elem_bytes, elems * elem_bytes, host, 0,
-                               NULL, &ticket->event), "writing to the device");
+    EQ_CL(clEnqueueWriteBuffer(ref.buffer->device->queue, ref.buffer->mem, CL_FALSE, ref.at * elem_bytes, elems * elem_bytes,
+                               host, 0, NULL, &ticket->event),
+          "writing to the device");
     return EQ_OK;
 }
 
@@ -87,8 +91,9 @@ eq_status eq_ref_read_start(struct eq_ref ref, void *host, size_t elems, size_t 
 {
     EQ_TRY(check_span(ref, elems, elem_bytes, "read"));
     EQ_TRY(eq_ticket_wait(ticket));
-    EQ_CL(clEnqueueReadBuffer(ref.buffer->device->queue, ref.buffer->mem, CL_FALSE, ref.at * elem_bytes, elems * elem_bytes, host, 0,
-                              NULL, &ticket->event), "reading from the device");
+    EQ_CL(clEnqueueReadBuffer(ref.buffer->device->queue, ref.buffer->mem, CL_FALSE, ref.at * elem_bytes, elems * elem_bytes,
+                              host, 0, NULL, &ticket->event),
+          "reading from the device");
     EQ_CL(clFlush(ref.buffer->device->queue), "flushing the queue");
     return EQ_OK;
 }
@@ -104,7 +109,8 @@ eq_status eq_ticket_wait(struct eq_ticket *ticket)
     return EQ_OK;
 }
 
-// Waits for a marker's event and not with clFinish(): rusticl's (Mesa 22) returns at once for work that clFlush() has handed over already.
+// Waits for a marker's event and not with clFinish(): rusticl's (Mesa 22) returns at once for work that clFlush() has handed
+// over already.
 eq_status eq_device_finish(struct eq_device *device)
 {
     cl_event event;

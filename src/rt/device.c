@@ -94,7 +94,10 @@ static void describe(const struct found *found, int index, struct eq_device_info
     device_text(id, CL_DEVICE_VERSION, info->version);
     device_text(id, CL_DRIVER_VERSION, info->driver);
     snprintf(info->kind, sizeof info->kind, "%s",
-             type & CL_DEVICE_TYPE_GPU ? "gpu" : type & CL_DEVICE_TYPE_CPU ? "cpu" : type & CL_DEVICE_TYPE_ACCELERATOR ? "accelerator" : "other");
+             type & CL_DEVICE_TYPE_GPU           ? "gpu"
+             : type & CL_DEVICE_TYPE_CPU         ? "cpu"
+             : type & CL_DEVICE_TYPE_ACCELERATOR ? "accelerator"
+                                                 : "other");
     info->compute_units = (int)DEVICE_VALUE(cl_uint, id, CL_DEVICE_MAX_COMPUTE_UNITS);
     info->clock_mhz = (int)DEVICE_VALUE(cl_uint, id, CL_DEVICE_MAX_CLOCK_FREQUENCY);
     info->memory_bytes = (size_t)DEVICE_VALUE(cl_ulong, id, CL_DEVICE_GLOBAL_MEM_SIZE);
@@ -157,9 +160,11 @@ static void choose(struct eq_device_info *infos, int num, const char *selector)
         if (i == best && selector)
             snprintf(infos[i].reason, sizeof infos[i].reason, "the first usable device that matches '%.100s'", selector);
         else if (i == best)
-            snprintf(infos[i].reason, sizeof infos[i].reason, "the first usable %s; no device was named", best_rank == 4 ? "GPU" : "device, and there is no GPU");
+            snprintf(infos[i].reason, sizeof infos[i].reason, "the first usable %s; no device was named",
+                     best_rank == 4 ? "GPU" : "device, and there is no GPU");
         else
-            snprintf(infos[i].reason, sizeof infos[i].reason, "%s", selector && !matches(&infos[i], selector) ? "does not match" : "comes after the chosen one");
+            snprintf(infos[i].reason, sizeof infos[i].reason, "%s",
+                     selector && !matches(&infos[i], selector) ? "does not match" : "comes after the chosen one");
     }
 }
 
@@ -189,7 +194,8 @@ void eq_device_list_free(struct eq_device_info **infos)
 
 struct eq_target eq_target_default(void)
 {
-    return (struct eq_target){ .family = EQ_FAMILY_VECTOR, .block = 16, .compute_units = 2, .max_group = 256, .local_bytes = 16384,
+    return (struct eq_target){ .family = EQ_FAMILY_VECTOR, .block = 16, .compute_units = 2, .max_group = 256,
+                               .local_bytes = 16384,
                                .max_alloc_bytes = (size_t)1 << 40, .memory_bytes = (size_t)1 << 40, .has_fma = true };
 }
 

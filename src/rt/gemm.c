@@ -11,11 +11,11 @@ static CLBlastTranspose transpose(bool is_transposed)
 // A batch runs product by product, so one workspace, the largest over the offsets that occur, serves all.
 eq_status eq_gemm_workspace(struct eq_device *device, const struct eq_gemm *g, size_t *bytes)
 {
-    CLBlastStatusCode code = CLBlastSGemmTempBufferSize(CLBlastLayoutRowMajor, transpose(g->transpose_a), transpose(g->transpose_b),
-                                                        (size_t)g->m, (size_t)g->n, (size_t)g->k, 1, (size_t)g->lda, 1, (size_t)g->ldb, 1,
-                                                        (size_t)g->ldc, &device->queue, bytes);
-    EQ_REQUIRE(code == CLBlastSuccess, EQ_ERR_DEVICE, "matrix product %d x %d x %d (lda %d, ldb %d, ldc %d): CLBlast error %d", g->m,
-               g->n, g->k, g->lda, g->ldb, g->ldc, (int)code);
+    CLBlastStatusCode code = CLBlastSGemmTempBufferSize(
+        CLBlastLayoutRowMajor, transpose(g->transpose_a), transpose(g->transpose_b), (size_t)g->m, (size_t)g->n, (size_t)g->k,
+        1, (size_t)g->lda, 1, (size_t)g->ldb, 1, (size_t)g->ldc, &device->queue, bytes);
+    EQ_REQUIRE(code == CLBlastSuccess, EQ_ERR_DEVICE, "matrix product %d x %d x %d (lda %d, ldb %d, ldc %d): CLBlast error %d",
+               g->m, g->n, g->k, g->lda, g->ldb, g->ldc, (int)code);
     return EQ_OK;
 }
 
@@ -26,10 +26,12 @@ eq_status eq_gemm_enqueue(struct eq_device *device, const struct eq_gemm *g, str
     for (int i = 0; i < batch; i++) {
         size_t at = (size_t)i;
         CLBlastStatusCode code = CLBlastSgemmWithTempBuffer(
-            CLBlastLayoutRowMajor, transpose(g->transpose_a), transpose(g->transpose_b), (size_t)g->m, (size_t)g->n, (size_t)g->k, g->alpha,
-            a.buffer->mem, a.at + at * g->stride_a, (size_t)g->lda, b.buffer->mem, b.at + at * g->stride_b, (size_t)g->ldb, g->beta,
-            c.buffer->mem, c.at + at * g->stride_c, (size_t)g->ldc, &device->queue, NULL, workspace ? workspace->mem : NULL);
-        EQ_REQUIRE(code == CLBlastSuccess, EQ_ERR_DEVICE, "matrix product %d x %d x %d: CLBlast error %d", g->m, g->n, g->k, (int)code);
+            CLBlastLayoutRowMajor, transpose(g->transpose_a), transpose(g->transpose_b), (size_t)g->m, (size_t)g->n,
+            (size_t)g->k, g->alpha, a.buffer->mem, a.at + at * g->stride_a, (size_t)g->lda, b.buffer->mem,
+            b.at + at * g->stride_b, (size_t)g->ldb, g->beta, c.buffer->mem, c.at + at * g->stride_c, (size_t)g->ldc,
+            &device->queue, NULL, workspace ? workspace->mem : NULL);
+        EQ_REQUIRE(code == CLBlastSuccess, EQ_ERR_DEVICE, "matrix product %d x %d x %d: CLBlast error %d", g->m, g->n, g->k,
+                   (int)code);
     }
     return EQ_OK;
 }

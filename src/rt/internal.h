@@ -19,7 +19,7 @@ void eq_programs_destroy(struct eq_programs **programs);
 
 // Bytes that CLBlast needs beside the operands for one product.
 eq_status eq_gemm_workspace(struct eq_device *device, const struct eq_gemm *gemm, size_t *bytes);
-eq_status eq_gemm_enqueue(struct eq_device *device, const struct eq_gemm *gemm, struct eq_ref a, struct eq_ref b, struct eq_ref c,
-                          struct eq_buffer *workspace);
+eq_status eq_gemm_enqueue(struct eq_device *device, const struct eq_gemm *gemm, struct eq_ref a, struct eq_ref b,
+                          struct eq_ref c, struct eq_buffer *workspace);
 
 #endif

@@ -115,7 +115,8 @@ static eq_status set_args(cl_kernel kernel, const char *name, const struct eq_ar
     for (int i = 0; i < num_args; i++)
         given += args[i].kind == EQ_ARG_REF ? 2 : 1;
     EQ_CL(clGetKernelInfo(kernel, CL_KERNEL_NUM_ARGS, sizeof wanted, &wanted, NULL), name);
-    EQ_REQUIRE(given == wanted, EQ_ERR_ARGUMENT, "kernel %s takes %u arguments (a buffer counts as 2), %u were given", name, wanted, given);
+    EQ_REQUIRE(given == wanted, EQ_ERR_ARGUMENT, "kernel %s takes %u arguments (a buffer counts as 2), %u were given", name,
+               wanted, given);
     for (int i = 0; i < num_args; i++) {
         if (args[i].kind == EQ_ARG_REF) {
             cl_mem mem = args[i].ref.buffer ? args[i].ref.buffer->mem : NULL;
@@ -135,17 +136,19 @@ static eq_status check_range(const struct eq_list *list, cl_kernel kernel, const
 {
     const struct eq_range *range = &launch->range;
     size_t limit = 0, items = 1;
-    EQ_CL(clGetKernelWorkGroupInfo(kernel, list->device->id, CL_KERNEL_WORK_GROUP_SIZE, sizeof limit, &limit, NULL), launch->kernel);
+    EQ_CL(clGetKernelWorkGroupInfo(kernel, list->device->id, CL_KERNEL_WORK_GROUP_SIZE, sizeof limit, &limit, NULL),
+          launch->kernel);
     // rusticl (Mesa 22) answers 32, its subgroup, for every kernel and runs as many as the device allows.
     if (strcmp(list->device->platform_name, "rusticl") == 0)
         limit = list->device->target.max_group;
     for (int d = 0; d < range->dims; d++) {
         EQ_REQUIRE(range->local[d] > 0 && range->global[d] > 0 && range->global[d] % range->local[d] == 0, EQ_ERR_ARGUMENT,
-                   "kernel %s: global size %zu, local size %zu in dimension %d", launch->kernel, range->global[d], range->local[d], d);
+                   "kernel %s: global size %zu, local size %zu in dimension %d", launch->kernel, range->global[d],
+                   range->local[d], d);
         items *= range->local[d];
     }
-    EQ_REQUIRE(items <= limit, EQ_ERR_UNSUPPORTED, "kernel %s wants work-groups of %zu work-items; %s allows %zu", launch->kernel, items,
-               list->device->name, limit);
+    EQ_REQUIRE(items <= limit, EQ_ERR_UNSUPPORTED, "kernel %s wants work-groups of %zu work-items; %s allows %zu",
+               launch->kernel, items, list->device->name, limit);
     return EQ_OK;
 }
 
@@ -179,7 +182,8 @@ eq_status eq_list_copy(struct eq_list *list, struct eq_ref src, struct eq_ref ds
 eq_status eq_list_gemm(struct eq_list *list, const struct eq_gemm *gemm, struct eq_ref a, struct eq_ref b, struct eq_ref c)
 {
     size_t bytes = 0;
-    EQ_REQUIRE(gemm->m > 0 && gemm->n > 0 && gemm->k > 0, EQ_ERR_SHAPE, "a matrix product of %d x %d x %d", gemm->m, gemm->n, gemm->k);
+    EQ_REQUIRE(gemm->m > 0 && gemm->n > 0 && gemm->k > 0, EQ_ERR_SHAPE, "a matrix product of %d x %d x %d", gemm->m, gemm->n,
+               gemm->k);
     EQ_TRY(eq_gemm_workspace(list->device, gemm, &bytes));
     if (bytes && (!list->workspace || list->workspace->bytes < bytes)) {
         eq_buffer_destroy(&list->workspace);
@@ -197,13 +201,15 @@ static eq_status run_step(struct eq_list *list, const struct step *step)
     cl_int code = CL_SUCCESS;
     switch (step->kind) {
     case STEP_KERNEL:
-        code = clEnqueueNDRangeKernel(queue, step->kernel, (cl_uint)step->range.dims, NULL, step->range.global, step->range.local, 0, NULL, NULL);
+        code = clEnqueueNDRangeKernel(queue, step->kernel, (cl_uint)step->range.dims, NULL, step->range.global,
+                                      step->range.local, 0, NULL, NULL);
         break;
     case STEP_FILL:
         code = clEnqueueFillBuffer(queue, step->a.buffer->mem, &step->value, 4, 4 * step->a.at, 4 * step->elems, 0, NULL, NULL);
         break;
     case STEP_COPY:
-        code = clEnqueueCopyBuffer(queue, step->a.buffer->mem, step->b.buffer->mem, 4 * step->a.at, 4 * step->b.at, 4 * step->elems, 0, NULL, NULL);
+        code = clEnqueueCopyBuffer(queue, step->a.buffer->mem, step->b.buffer->mem, 4 * step->a.at, 4 * step->b.at,
+                                   4 * step->elems, 0, NULL, NULL);
         break;
     case STEP_GEMM:
         return eq_gemm_enqueue(list->device, &step->gemm, step->a, step->b, step->c, list->workspace);
@@ -229,7 +235,8 @@ eq_status eq_list_profile(struct eq_list *list, struct eq_profile_row *rows)
         int64_t start = eq_clock_ns();
         EQ_TRY(run_step(list, step));
         EQ_TRY(eq_device_finish(list->device));
-        rows[i] = (struct eq_profile_row){ .label = step->label, .kernel = step->name, .time_ns = eq_clock_ns() - start, .cost = step->cost };
+        rows[i] = (struct eq_profile_row){ .label = step->label, .kernel = step->name, .time_ns = eq_clock_ns() - start,
+                                           .cost = step->cost };
     }
     return EQ_OK;
 }

@@ -29,8 +29,10 @@ static eq_status measure_mad(struct eq_device *device, struct eq_buffer *buffer,
     struct eq_list *list;
     EQ_TRY(eq_list_create(device, &list));
     int64_t time = 0;
-    struct eq_launch launch = { .source = "peak", .options = options, .kernel = "peak_mad", .range = eq_range_1d(items, local) };
-    eq_status status = eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(eq_ref_at(buffer, 0)), EQ_I32(turns), EQ_F32(0.999f), EQ_F32(1e-5f)));
+    struct eq_launch launch = { .source = "peak", .options = options, .kernel = "peak_mad",
+                                .range = eq_range_1d(items, local) };
+    eq_status status =
+        eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(eq_ref_at(buffer, 0)), EQ_I32(turns), EQ_F32(0.999f), EQ_F32(1e-5f)));
     if (status == EQ_OK)
         status = best_time(list, &time);
     eq_list_destroy(&list);
@@ -49,14 +51,16 @@ static eq_status measure_copy(struct eq_device *device, struct eq_buffer *buffer
     struct eq_list *list;
     EQ_TRY(eq_list_create(device, &list));
     int64_t time = 0;
-    struct eq_launch launch = { .source = "peak", .options = options, .kernel = "peak_copy", .range = eq_range_1d(items, is_vector ? 1 : 64) };
+    struct eq_launch launch = { .source = "peak", .options = options, .kernel = "peak_copy",
+                                .range = eq_range_1d(items, is_vector ? 1 : 64) };
     eq_status status = eq_list_fill(list, eq_ref_at(buffer, 0), 1.0f, 2 * half);
     if (status == EQ_OK)
         status = eq_list_run(list); // every page touched before timing
     eq_list_destroy(&list);
     EQ_TRY(status);
     EQ_TRY(eq_list_create(device, &list));
-    status = eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(eq_ref_at(buffer, 0)), EQ_REF(eq_ref_at(buffer, half)), EQ_I32(half / (size_t)width)));
+    status = eq_list_kernel(
+        list, &launch, EQ_ARGS(EQ_REF(eq_ref_at(buffer, 0)), EQ_REF(eq_ref_at(buffer, half)), EQ_I32(half / (size_t)width)));
     if (status == EQ_OK)
         status = best_time(list, &time);
     eq_list_destroy(&list);

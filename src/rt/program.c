@@ -1,9 +1,9 @@
 // Programs: embedded text + options -> cl_program, kept per device and, as a binary, in a folder.
 //
-// Cache file: "EQKC" | u32 format | u64 key bytes | key | u64 binary bytes | u64 FNV-1a of the binary | binary. The key is text with all
-// that the binary depends on: format, hash of the source, options, platform, device and driver. It is stored whole and compared, so a
-// collision of file names is only a miss; so is anything wrong with the file. Two processes may write one entry: each writes its
-// own temporary file and renames it, the last one wins.
+// Cache file: "EQKC" | u32 format | u64 key bytes | key | u64 binary bytes | u64 FNV-1a of the binary | binary. The key is text
+// with all that the binary depends on: format, hash of the source, options, platform, device and driver. It is stored whole and
+// compared, so a collision of file names is only a miss; so is anything wrong with the file. Two processes may write one entry:
+// each writes its own temporary file and renames it, the last one wins.
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,8 +53,9 @@ static void make_key(const struct eq_device *device, const char *const texts[2],
             hash[i] = eq_fnv1a(texts[t], strlen(texts[t]), hash[i]);
     eq_str_append(key, "format %d\nequil %s\nsource %016llx%016llx %zu\noptions %s\n", CACHE_FORMAT, EQ_VERSION,
                   (unsigned long long)hash[0], (unsigned long long)hash[1], strlen(texts[1]), options);
-    eq_str_append(key, "platform %s | %s\ndevice %s | %s | %s\ndriver %s\nbits %d\n", device->platform_name, device->platform_version,
-                  device->name, device->vendor, device->version, device->driver, (int)(8 * sizeof(void *)));
+    eq_str_append(key, "platform %s | %s\ndevice %s | %s | %s\ndriver %s\nbits %d\n", device->platform_name,
+                  device->platform_version, device->name, device->vendor, device->version, device->driver,
+                  (int)(8 * sizeof(void *)));
 }
 
 // NULL when there is no folder, or no cache wanted.
@@ -83,7 +84,8 @@ static bool take(const char **at, const char *end, void *out, size_t bytes)
 }
 
 // Points at the binary inside a cache file; false for anything but a whole entry of this key.
-static bool parse_entry(const char *data, size_t bytes, const struct eq_str *key, const unsigned char **binary, size_t *binary_bytes)
+static bool parse_entry(const char *data, size_t bytes, const struct eq_str *key, const unsigned char **binary,
+                        size_t *binary_bytes)
 {
     const char *at = data, *end = data + bytes;
     char magic[4];
@@ -142,7 +144,8 @@ static void store_binary(const char *path, const struct eq_str *key, cl_program 
         *strrchr(folder, '/') = '\0';
     bool is_stored = folder && eq_dir_make(folder) == EQ_OK && eq_writer_open(&writer, path) == EQ_OK &&
                      eq_writer_write(&writer, "EQKC", 4) == EQ_OK && eq_writer_write(&writer, &format, 4) == EQ_OK &&
-                     eq_writer_write(&writer, &key_bytes, 8) == EQ_OK && eq_writer_write(&writer, key->text, key->length) == EQ_OK &&
+                     eq_writer_write(&writer, &key_bytes, 8) == EQ_OK &&
+                     eq_writer_write(&writer, key->text, key->length) == EQ_OK &&
                      eq_writer_write(&writer, &bytes, 8) == EQ_OK && eq_writer_write(&writer, &hash, 8) == EQ_OK &&
                      eq_writer_write(&writer, binary, size) == EQ_OK && eq_writer_commit(&writer) == EQ_OK;
     if (!is_stored)
@@ -151,7 +154,8 @@ static void store_binary(const char *path, const struct eq_str *key, cl_program 
     free(binary);
 }
 
-static eq_status build_source(struct eq_device *device, const char *source, const char *const texts[2], const char *options, cl_program *out)
+static eq_status build_source(struct eq_device *device, const char *source, const char *const texts[2], const char *options,
+                              cl_program *out)
 {
     cl_int code;
     cl_program program = clCreateProgramWithSource(device->context, 2, (const char **)texts, NULL, &code);
@@ -167,7 +171,8 @@ static eq_status build_source(struct eq_device *device, const char *source, cons
     return eq_fail(EQ_ERR_BUILD, "%s: %s.cl with options '%s': %s\n%s", device->name, source, options, eq_cl_error(code), log);
 }
 
-// PoCL keeps the machine code of each kernel in a cache of its own; what it gives as a program's binary costs a second compilation.
+// PoCL keeps the machine code of each kernel in a cache of its own; what it gives as a program's binary costs a second
+// compilation.
 static bool driver_caches(const struct eq_device *device)
 {
     return strstr(device->platform_version, "PoCL") || strstr(device->platform_version, "pocl");
@@ -219,11 +224,13 @@ static eq_status find_program(struct eq_device *device, const char *source, cons
     return EQ_OK;
 }
 
-eq_status eq_kernel_create(struct eq_device *device, const char *source, const char *options, const char *kernel, cl_kernel *out)
+eq_status eq_kernel_create(struct eq_device *device, const char *source, const char *options, const char *kernel,
+                           cl_kernel *out)
 {
     const char *extra = eq_option(EQ_OPTION_BUILD);
     struct eq_str text = { 0 };
-    eq_str_append(&text, "-cl-std=CL1.2 -DEQ_FMA=%d %s%s%s", device->target.has_fma, options ? options : "", extra ? " " : "", extra ? extra : "");
+    eq_str_append(&text, "-cl-std=CL1.2 -DEQ_FMA=%d %s%s%s", device->target.has_fma, options ? options : "", extra ? " " : "",
+                  extra ? extra : "");
     if (text.failed)
         return EQ_ERR_HOST_MEMORY;
     cl_program program;

@@ -19,8 +19,8 @@
 
 enum eq_kind { EQ_KIND_CPU, EQ_KIND_GPU, EQ_KIND_OTHER };
 
-// Which kernels a device gets: explicit vectors with one work-item a register tile (CPUs), or work-items side by side over pixels
-// and channels with tiles in local memory (GPUs).
+// Which kernels a device gets: explicit vectors with one work-item a register tile (CPUs), or work-items side by side over
+// pixels and channels with tiles in local memory (GPUs).
 enum eq_family { EQ_FAMILY_VECTOR, EQ_FAMILY_SIMT };
 
 // What plans and shapes depend on. Pure data, so that a plan can be made, and tested, without a device.
@@ -84,9 +84,10 @@ eq_status eq_device_finish(struct eq_device *device);
 
 // ---- programs (program.c): kernel text embedded in the library, compiled with options, cached on disk and in the device
 
-// The kernel `kernel` of the embedded file cl/<source>.cl built with `options` ("-DA=1 -DB=2"). common.clh stands before the text.
-// Every program gets -DEQ_FMA=0|1. The cl_kernel is new: the caller releases it.
-eq_status eq_kernel_create(struct eq_device *device, const char *source, const char *options, const char *kernel, cl_kernel *out);
+// The kernel `kernel` of the embedded file cl/<source>.cl built with `options` ("-DA=1 -DB=2"). common.clh stands before the
+// text. Every program gets -DEQ_FMA=0|1. The cl_kernel is new: the caller releases it.
+eq_status eq_kernel_create(struct eq_device *device, const char *source, const char *options, const char *kernel,
+                           cl_kernel *out);
 
 // ---- command lists (list.c)
 
@@ -112,7 +113,8 @@ struct eq_arg {
 #define EQ_REF(r) ((struct eq_arg){ .kind = EQ_ARG_REF, .ref = (r) })
 #define EQ_I32(v) ((struct eq_arg){ .kind = EQ_ARG_I32, .i32 = (int32_t)(v) })
 #define EQ_F32(v) ((struct eq_arg){ .kind = EQ_ARG_F32, .f32 = (float)(v) })
-#define EQ_ARGS(...) (const struct eq_arg[]){ __VA_ARGS__ }, (int)(sizeof((struct eq_arg[]){ __VA_ARGS__ }) / sizeof(struct eq_arg))
+#define EQ_ARGS(...) \
+    (const struct eq_arg[]){ __VA_ARGS__ }, (int)(sizeof((struct eq_arg[]){ __VA_ARGS__ }) / sizeof(struct eq_arg))
 
 struct eq_cost {
     double flops, bytes; // of the step: arithmetic as in the op's definition, memory traffic at least needed
@@ -132,7 +134,8 @@ void eq_list_destroy(struct eq_list **list);
 struct eq_device *eq_list_device(const struct eq_list *list);
 const struct eq_target *eq_list_target(const struct eq_list *list);
 
-// Text that stands before the kernel's name in profiles and errors of the steps appended from now on: the node, such as "layer1.0.conv2".
+// Text that stands before the kernel's name in profiles and errors of the steps appended from now on: the node, such as
+// "layer1.0.conv2".
 eq_status eq_list_label(struct eq_list *list, const char *label);
 // Appends a kernel: builds it, checks the number of arguments and the work-group size against it, sets the arguments. Use as
 //     EQ_TRY(eq_list_kernel(list, &(struct eq_launch){ ... }, EQ_ARGS(EQ_REF(x), EQ_I32(n))));
@@ -141,8 +144,8 @@ eq_status eq_list_kernel(struct eq_list *list, const struct eq_launch *launch, c
 eq_status eq_list_fill(struct eq_list *list, struct eq_ref dst, float value, size_t elems);
 // Appends dst[0 .. elems) = src (4-byte elements).
 eq_status eq_list_copy(struct eq_list *list, struct eq_ref src, struct eq_ref dst, size_t elems);
-// Appends C = alpha * op(A) op(B) + beta * C through CLBlast, row-major: op(A) [m, k], op(B) [k, n], C [m, n]; lda, ldb, ldc are the
-// stored rows' lengths. `batch` > 1 repeats it with strides (elements) between the matrices.
+// Appends C = alpha * op(A) op(B) + beta * C through CLBlast, row-major: op(A) [m, k], op(B) [k, n], C [m, n]; lda, ldb, ldc
+// are the stored rows' lengths. `batch` > 1 repeats it with strides (elements) between the matrices.
 struct eq_gemm {
     int m, n, k;
     bool transpose_a, transpose_b;

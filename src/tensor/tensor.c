@@ -27,7 +27,8 @@ struct eq_tensor eq_tensor_vector(int elems)
 
 struct eq_tensor eq_tensor_blocked(int n, int c, int h, int w, int block, int halo)
 {
-    return (struct eq_tensor){ .dtype = EQ_F32, .form = EQ_FORM_BLOCKED, .n = n, .c = c, .h = h, .w = w, .block = block, .halo = halo };
+    return (struct eq_tensor){ .dtype = EQ_F32, .form = EQ_FORM_BLOCKED, .n = n, .c = c, .h = h, .w = w, .block = block,
+                               .halo = halo };
 }
 
 struct eq_tensor eq_tensor_weight(int oc, int ic, int kh, int kw, int block, int block_in)
@@ -78,7 +79,8 @@ size_t eq_tensor_elems(const struct eq_tensor *t)
     case EQ_FORM_BLOCKED: return (size_t)t->n * eq_tensor_image(t);
     case EQ_FORM_WEIGHT: break;
     }
-    return ceil_div(t->n, t->block) * (size_t)t->block * ceil_div(t->c, t->block_in) * (size_t)t->block_in * (size_t)t->h * (size_t)t->w;
+    return ceil_div(t->n, t->block) * (size_t)t->block * ceil_div(t->c, t->block_in) * (size_t)t->block_in * (size_t)t->h *
+           (size_t)t->w;
 }
 
 size_t eq_tensor_bytes(const struct eq_tensor *t)
@@ -89,8 +91,8 @@ size_t eq_tensor_bytes(const struct eq_tensor *t)
 eq_status eq_tensor_check(const struct eq_tensor *t)
 {
     char text[64];
-    EQ_REQUIRE(t->n > 0 && t->c > 0 && t->h > 0 && t->w > 0, EQ_ERR_SHAPE, "a tensor of shape %s: every extent must be positive",
-               eq_tensor_shape_text(t, text));
+    EQ_REQUIRE(t->n > 0 && t->c > 0 && t->h > 0 && t->w > 0, EQ_ERR_SHAPE,
+               "a tensor of shape %s: every extent must be positive", eq_tensor_shape_text(t, text));
     // 2^40 bytes; doubles, because the product itself may not fit 64 bits. 16 and 3 bound what padding and halo add.
     double bytes = (double)t->n * (t->c + 16.0) * (t->h + 2.0 * t->halo) * (t->w + 2.0 * t->halo) * 8.0;
     EQ_REQUIRE(bytes < 0x1p40, EQ_ERR_SHAPE, "a tensor of shape %s takes %.3g GiB: more than any device has",
@@ -111,8 +113,8 @@ static size_t stored_at(const struct eq_tensor *t, int n, int c, int y, int x)
         return (((size_t)n * (size_t)t->c + (size_t)c) * (size_t)t->h + (size_t)y) * (size_t)t->w + (size_t)x;
     size_t b = (size_t)t->block;
     if (t->form == EQ_FORM_BLOCKED)
-        return eq_tensor_origin(t) + (size_t)n * eq_tensor_image(t) + (size_t)c / b * eq_tensor_plane(t) + (size_t)y * eq_tensor_row(t) +
-               (size_t)x * b + (size_t)c % b;
+        return eq_tensor_origin(t) + (size_t)n * eq_tensor_image(t) + (size_t)c / b * eq_tensor_plane(t) +
+               (size_t)y * eq_tensor_row(t) + (size_t)x * b + (size_t)c % b;
     size_t b_in = (size_t)t->block_in, block = (size_t)n / b * ceil_div(t->c, t->block_in) + (size_t)c / b_in;
     return (((block * (size_t)t->h + (size_t)y) * (size_t)t->w + (size_t)x) * b_in + (size_t)c % b_in) * b + (size_t)n % b;
 }

@@ -96,7 +96,8 @@ static eq_status verify(struct session *s, int64_t start, double *first_seconds)
     }
     for (size_t i = 0; status == EQ_OK && i < num; i++)
         if (!isfinite(logits[0][i]))
-            status = eq_fail(EQ_ERR_NUMERIC, "logit %zu of %zu is %g: the device computes wrongly", i, num, (double)logits[0][i]);
+            status =
+                eq_fail(EQ_ERR_NUMERIC, "logit %zu of %zu is %g: the device computes wrongly", i, num, (double)logits[0][i]);
     if (status == EQ_OK && memcmp(logits[0], logits[1], num * sizeof(float)) != 0)
         status = eq_fail(EQ_ERR_NUMERIC, "two runs on the same input differ: the device computes wrongly");
     free(logits[0]);
@@ -181,7 +182,8 @@ static eq_status bench(struct session *s, int n, int size, double seconds, struc
     return eq_device_peak(s->network->device, &result->peak_flops, &result->peak_bytes);
 }
 
-eq_status eq_network_bench(struct eq_network *network, int n, int size, bool training, double seconds, struct eq_bench_result *result)
+eq_status eq_network_bench(struct eq_network *network, int n, int size, bool training, double seconds,
+                           struct eq_bench_result *result)
 {
     struct session session = { .network = network, .training = training };
     *result = (struct eq_bench_result){ 0 };

@@ -16,7 +16,8 @@ static eq_status make_store(struct eq_network *network)
     struct eq_ir *ir;
     int side = eq_model_is_small(&network->params) ? 32 : 224;
     EQ_TRY(eq_model_graph_create(&network->params, 1, side, side, -1, &network->shape));
-    EQ_TRY(eq_ir_create(network->shape.graph, &network->device->target, &(struct eq_compile_params){ .loss = EQ_NO_VALUE }, &ir));
+    EQ_TRY(
+        eq_ir_create(network->shape.graph, &network->device->target, &(struct eq_compile_params){ .loss = EQ_NO_VALUE }, &ir));
     eq_status status = eq_store_create(network->device, ir, &network->store);
     eq_ir_destroy(&ir);
     return status;
@@ -97,7 +98,8 @@ static bool same_shape(const struct eq_store_entry *entry, const struct eq_tenso
     return true;
 }
 
-static eq_status wrong_shape(const struct eq_tensors *file, const struct eq_store_entry *entry, const struct eq_tensor_entry *found)
+static eq_status wrong_shape(const struct eq_tensors *file, const struct eq_store_entry *entry,
+                             const struct eq_tensor_entry *found)
 {
     struct eq_str text = { 0 };
     for (int d = 0; d < found->num_dims; d++)
@@ -105,14 +107,15 @@ static eq_status wrong_shape(const struct eq_tensors *file, const struct eq_stor
     eq_str_append(&text, "]; the network has [");
     for (int d = 0; d < entry->rank; d++)
         eq_str_append(&text, "%s%d", d ? ", " : "", entry->shape[d]);
-    eq_status status = eq_fail(EQ_ERR_SHAPE, "%s: %s has shape [%s]", eq_tensors_path(file), entry->name, text.text ? text.text : "");
+    eq_status status =
+        eq_fail(EQ_ERR_SHAPE, "%s: %s has shape [%s]", eq_tensors_path(file), entry->name, text.text ? text.text : "");
     eq_str_free(&text);
     return status;
 }
 
 // Host values of one tensor: from the file, or initial ones where that is allowed.
-static eq_status load_entry(const struct eq_network *network, const struct eq_tensors *file, const struct eq_store_entry *entry, bool new_head,
-                            uint64_t seed, float *values)
+static eq_status load_entry(const struct eq_network *network, const struct eq_tensors *file, const struct eq_store_entry *entry,
+                            bool new_head, uint64_t seed, float *values)
 {
     const struct eq_tensor_entry *found = eq_tensors_find(file, entry->name);
     bool is_optional = entry->kind == EQ_VALUE_STATE || (new_head && eq_str_starts(entry->name, "fc."));
@@ -125,7 +128,8 @@ static eq_status load_entry(const struct eq_network *network, const struct eq_te
     return EQ_OK;
 }
 
-static eq_status load_entries(struct eq_network *network, const struct eq_tensors *file, bool new_head, uint64_t seed, float **values)
+static eq_status load_entries(struct eq_network *network, const struct eq_tensors *file, bool new_head, uint64_t seed,
+                              float **values)
 {
     int num = eq_store_num_entries(network->store);
     for (int i = 0; i < num; i++) {
@@ -152,8 +156,8 @@ static void log_unknown(const struct eq_network *network, const struct eq_tensor
         num_unknown++;
     }
     if (num_unknown)
-        eq_log(EQ_LOG_WARNING, "%s: %zu tensors that %s does not have are ignored, %s first", eq_tensors_path(file), num_unknown,
-               network->arch, first);
+        eq_log(EQ_LOG_WARNING, "%s: %zu tensors that %s does not have are ignored, %s first", eq_tensors_path(file),
+               num_unknown, network->arch, first);
 }
 
 static eq_status load_batches(struct eq_network *network, const struct eq_tensors *file)
@@ -231,14 +235,15 @@ eq_status eq_network_read_gradient(const struct eq_network *network, const char 
 {
     const struct eq_store_entry *entry;
     EQ_TRY(find_entry(network, name, &entry));
-    EQ_REQUIRE(entry->kind == EQ_VALUE_PARAMETER && network->has_training, EQ_ERR_ARGUMENT, "%s has no gradient: it is %s", name,
-               network->has_training ? "a running statistic" : "not computed yet");
+    EQ_REQUIRE(entry->kind == EQ_VALUE_PARAMETER && network->has_training, EQ_ERR_ARGUMENT, "%s has no gradient: it is %s",
+               name, network->has_training ? "a running statistic" : "not computed yet");
     return eq_store_read(network->store, entry, EQ_STORE_GRADIENT, values);
 }
 
 // ---- writing files
 
-void *eq_tensor_list_add(struct eq_tensor_list *list, const char *name, enum eq_data_type type, int num_dims, const int64_t *dims)
+void *eq_tensor_list_add(struct eq_tensor_list *list, const char *name, enum eq_data_type type, int num_dims,
+                         const int64_t *dims)
 {
     if (list->num == list->capacity) {
         size_t capacity = list->capacity ? 2 * list->capacity : 256;
@@ -278,8 +283,8 @@ void eq_tensor_list_free(struct eq_tensor_list *list)
     *list = (struct eq_tensor_list){ 0 };
 }
 
-static eq_status collect_entry(const struct eq_network *network, const struct eq_store_entry *entry, enum eq_store_part part, const char *prefix,
-                               struct eq_tensor_list *list)
+static eq_status collect_entry(const struct eq_network *network, const struct eq_store_entry *entry, enum eq_store_part part,
+                               const char *prefix, struct eq_tensor_list *list)
 {
     char name[300];
     int64_t dims[4];
@@ -292,7 +297,8 @@ static eq_status collect_entry(const struct eq_network *network, const struct eq
     EQ_TRY(eq_store_read(network->store, entry, part, values));
     if (part != EQ_STORE_VALUE || !eq_str_ends(entry->name, ".running_var"))
         return EQ_OK;
-    snprintf(name, sizeof name, "%s%.*snum_batches_tracked", prefix, (int)(strlen(entry->name) - strlen("running_var")), entry->name);
+    snprintf(name, sizeof name, "%s%.*snum_batches_tracked", prefix, (int)(strlen(entry->name) - strlen("running_var")),
+             entry->name);
     int64_t *batches = eq_tensor_list_add(list, name, EQ_DATA_I64, 0, NULL);
     if (!batches)
         return EQ_ERR_HOST_MEMORY;
@@ -300,7 +306,8 @@ static eq_status collect_entry(const struct eq_network *network, const struct eq
     return EQ_OK;
 }
 
-eq_status eq_network_collect(const struct eq_network *network, enum eq_store_part part, const char *prefix, struct eq_tensor_list *list)
+eq_status eq_network_collect(const struct eq_network *network, enum eq_store_part part, const char *prefix,
+                             struct eq_tensor_list *list)
 {
     for (int i = 0; i < eq_store_num_entries(network->store); i++) {
         const struct eq_store_entry *entry = eq_store_entry(network->store, i);
@@ -310,7 +317,8 @@ eq_status eq_network_collect(const struct eq_network *network, enum eq_store_par
     return EQ_OK;
 }
 
-eq_status eq_network_save(const struct eq_network *network, const char *path, const struct eq_tensors_text *texts, size_t num_texts)
+eq_status eq_network_save(const struct eq_network *network, const char *path, const struct eq_tensors_text *texts,
+                          size_t num_texts)
 {
     struct eq_tensor_list list = { 0 };
     eq_status status = eq_network_collect(network, EQ_STORE_VALUE, "", &list);
@@ -322,7 +330,8 @@ eq_status eq_network_save(const struct eq_network *network, const char *path, co
 
 // ---- compiled forms
 
-static eq_status compile(struct eq_network *network, struct eq_compiled *compiled, int n, int h, int w, bool training, float smoothing)
+static eq_status compile(struct eq_network *network, struct eq_compiled *compiled, int n, int h, int w, bool training,
+                         float smoothing)
 {
     if (compiled->exec && compiled->n == n && compiled->h == h && compiled->w == w && compiled->smoothing == smoothing)
         return EQ_OK;
@@ -368,8 +377,8 @@ eq_status eq_network_check_scales(struct eq_network *network)
         if (!eq_str_ends(entry->name, "running_scale"))
             continue;
         EQ_TRY(eq_store_read(network->store, entry, EQ_STORE_VALUE, &scale));
-        EQ_REQUIRE(isfinite(scale) && scale > 0, EQ_ERR_NUMERIC, "%s is %g: evaluation needs the statistics of a trained network", entry->name,
-                   (double)scale);
+        EQ_REQUIRE(isfinite(scale) && scale > 0, EQ_ERR_NUMERIC,
+                   "%s is %g: evaluation needs the statistics of a trained network", entry->name, (double)scale);
     }
     network->is_checked = true;
     return EQ_OK;
@@ -400,7 +409,8 @@ static eq_status write_labels(struct eq_network *network, const int64_t *labels)
     eq_status status = EQ_OK;
     for (int i = 0; i < compiled->n && status == EQ_OK; i++) {
         if (labels[i] < 0 || labels[i] >= network->params.classes)
-            status = eq_fail(EQ_ERR_ARGUMENT, "label %lld of image %d; there are %d classes", (long long)labels[i], i, network->params.classes);
+            status = eq_fail(EQ_ERR_ARGUMENT, "label %lld of image %d; there are %d classes", (long long)labels[i], i,
+                             network->params.classes);
         narrow[i] = (int32_t)labels[i];
     }
     if (status == EQ_OK)
@@ -423,8 +433,8 @@ static eq_status read_mean_loss(const struct eq_compiled *compiled, float *loss)
     return status;
 }
 
-eq_status eq_network_gradients(struct eq_network *network, int n, int h, int w, const float *images, const int64_t *labels, float smoothing,
-                               float *loss, float *logits)
+eq_status eq_network_gradients(struct eq_network *network, int n, int h, int w, const float *images, const int64_t *labels,
+                               float smoothing, float *loss, float *logits)
 {
     EQ_REQUIRE(smoothing >= 0 && smoothing < 1, EQ_ERR_ARGUMENT, "label smoothing %g: it must be in [0, 1)", (double)smoothing);
     EQ_TRY(eq_network_compile_gradients(network, n, h, w, smoothing));

@@ -40,9 +40,11 @@ struct eq_tensor_list {
     size_t num, capacity;
 };
 // Appends a copy of the data (NULL data: zeroed), and returns the place of that copy, or NULL.
-void *eq_tensor_list_add(struct eq_tensor_list *list, const char *name, enum eq_data_type type, int num_dims, const int64_t *dims);
+void *eq_tensor_list_add(struct eq_tensor_list *list, const char *name, enum eq_data_type type, int num_dims,
+                         const int64_t *dims);
 void eq_tensor_list_free(struct eq_tensor_list *list);
 // Appends every tensor of a part, names with `prefix` before them.
-eq_status eq_network_collect(const struct eq_network *network, enum eq_store_part part, const char *prefix, struct eq_tensor_list *list);
+eq_status eq_network_collect(const struct eq_network *network, enum eq_store_part part, const char *prefix,
+                             struct eq_tensor_list *list);
 
 #endif

@@ -178,7 +178,8 @@ int main(void)
 {
     if (!mkdtemp(folder))
         return EXIT_FAILURE;
-    const TTest *const tests[] = { error_text, error_text_per_thread, random_numbers, permutation, atomic_write, file_errors, growing_text };
+    const TTest *const tests[] = { error_text,   error_text_per_thread, random_numbers, permutation,
+                                   atomic_write, file_errors,           growing_text };
     Suite *suite = suite_create("base");
     TCase *tcase = tcase_create("base");
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)

@@ -24,10 +24,12 @@ static const char *in_folder(const char *name)
 }
 
 // Runs `command` with the usual options and a network, capturing stderr; extra words end with NULL.
-static int run(const struct command *command, const char *weights, const char *input, const char *output, const char *const *extra)
+static int run(const struct command *command, const char *weights, const char *input, const char *output,
+               const char *const *extra)
 {
-    const char *argv[32] = { command->name, "--arch", "ce-resnet20", "--classes", "4", "--weights", in_folder(weights), "--input",
-                             in_folder(input), "--output", in_folder(output) };
+    const char *argv[32] = { command->name,    "--arch",           "ce-resnet20", "--classes",      "4",
+                             "--weights",      in_folder(weights), "--input",     in_folder(input), "--output",
+                             in_folder(output) };
     int argc = 11;
     for (; extra && *extra; extra++)
         argv[argc++] = *extra;
@@ -45,7 +47,8 @@ static int run(const struct command *command, const char *weights, const char *i
     return exit_code;
 }
 
-static void check_refused(const struct command *command, const char *weights, const char *input, const char *const *extra, const char *part)
+static void check_refused(const struct command *command, const char *weights, const char *input, const char *const *extra,
+                          const char *part)
 {
     unlink(in_folder("refused"));
     int exit_code = run(command, weights, input, "refused", extra);
@@ -152,7 +155,9 @@ START_TEST(grad_writes_everything)
     struct eq_tensors *file;
     float loss;
     int num_grad = 0, num_after = 0;
-    ck_assert_msg(run(&command_grad, "untrained", "input", "grad", (const char *const[]){ "--label-smoothing", "0", NULL }) == EXIT_SUCCESS, "%s", text);
+    ck_assert_msg(run(&command_grad, "untrained", "input", "grad", (const char *const[]){ "--label-smoothing", "0", NULL }) ==
+                      EXIT_SUCCESS,
+                  "%s", text);
     ck_assert_int_eq(eq_tensors_open(in_folder("grad"), &file), EQ_OK);
     ck_assert_int_eq(eq_tensors_read_f32(file, "loss", &loss, 1), EQ_OK);
     ck_assert_msg(loss > 0.1 && loss < 10, "loss %g", loss); // log(4) = 1.4 for a network that knows nothing
@@ -160,12 +165,14 @@ START_TEST(grad_writes_everything)
         num_grad += strncmp(eq_tensors_at(file, i)->name, "grad.", 5) == 0;
         num_after += strncmp(eq_tensors_at(file, i)->name, "after.", 6) == 0;
     }
-    // Stem 3; nine blocks of 2 convolutions, 4 norm and 5 CE parameters; two shortcuts of 3; classifier 2. Statistics: 2; 4 + 3 a block; 4.
+    // Stem 3; nine blocks of 2 convolutions, 4 norm and 5 CE parameters; two shortcuts of 3; classifier 2. Statistics: 2; 4 + 3
+    // a block; 4.
     ck_assert_int_eq(num_grad, 3 + 9 * 11 + 2 * 3 + 2);
     ck_assert_int_eq(num_after, 2 + 9 * 7 + 2 * 2);
     ck_assert_ptr_nonnull(eq_tensors_find(file, "logits"));
     const struct eq_tensor_entry *entry = eq_tensors_find(file, "grad.layer2.0.conv1.weight");
-    ck_assert(entry && entry->num_dims == 4 && entry->dims[0] == 32 && entry->dims[1] == 16 && entry->dims[2] == 3 && entry->dims[3] == 3);
+    ck_assert(entry && entry->num_dims == 4 && entry->dims[0] == 32 && entry->dims[1] == 16 && entry->dims[2] == 3 &&
+              entry->dims[3] == 3);
     entry = eq_tensors_find(file, "after.layer1.0.ce.running_wm");
     ck_assert(entry && entry->num_dims == 3 && entry->dims[0] == 1 && entry->dims[1] == 16 && entry->dims[2] == 16);
     eq_tensors_close(&file);
@@ -187,9 +194,12 @@ START_TEST(refused)
     write_damaged("missing", "layer3.0.conv2.weight", false);
     check_refused(&command_run, "missing", "input", NULL, "layer3.0.conv2.weight is missing");
     write_damaged("misshapen", "layer3.0.conv2.weight", true);
-    check_refused(&command_grad, "misshapen", "input", NULL, "layer3.0.conv2.weight has shape [36864]; the network has [64, 64, 3, 3]");
-    check_refused(&command_run, "weights", "input", (const char *const[]){ "--classes", "5", NULL }, "fc.weight has shape [4, 64]; the network has [5, 64]");
-    check_refused(&command_run, "weights", "input", (const char *const[]){ "--arch", "resnet19", NULL }, "unknown network 'resnet19'");
+    check_refused(&command_grad, "misshapen", "input", NULL,
+                  "layer3.0.conv2.weight has shape [36864]; the network has [64, 64, 3, 3]");
+    check_refused(&command_run, "weights", "input", (const char *const[]){ "--classes", "5", NULL },
+                  "fc.weight has shape [4, 64]; the network has [5, 64]");
+    check_refused(&command_run, "weights", "input", (const char *const[]){ "--arch", "resnet19", NULL },
+                  "unknown network 'resnet19'");
     check_refused(&command_run, "nothing", "input", NULL, "nothing");
     check_refused(&command_run, "weights", "weights", NULL, "no tensor called input");
     write_input("onechannel", BATCH, 1, SIZE, 0);
@@ -200,7 +210,8 @@ START_TEST(refused)
     check_refused(&command_grad, "weights", "badlabels", NULL, "label 4 of image 1; there are 4 classes");
     write_input("three", 3, 3, SIZE, 0);
     check_refused(&command_grad, "weights", "three", NULL, "labels");
-    check_refused(&command_run, "weights", "input", (const char *const[]){ "--device", "no such device", NULL }, "no such device");
+    check_refused(&command_run, "weights", "input", (const char *const[]){ "--device", "no such device", NULL },
+                  "no such device");
 }
 END_TEST
 
@@ -215,7 +226,8 @@ int main(void)
 {
     if (!mkdtemp(folder))
         return EXIT_FAILURE;
-    const TTest *const tests[] = { run_writes_logits, grad_writes_everything, statistics_may_be_missing, refused, output_cannot_be_written };
+    const TTest *const tests[] = { run_writes_logits, grad_writes_everything, statistics_may_be_missing, refused,
+                                   output_cannot_be_written };
     Suite *suite = suite_create("tensors");
     TCase *tcase = tcase_create("files");
     tcase_set_timeout(tcase, 0);

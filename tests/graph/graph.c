@@ -6,7 +6,14 @@
 #include "graph/graph.h"
 #include "support.h"
 
-#define CONV(oc, k, s) (&(struct eq_conv2d_params){ .out_channels = (oc), .kernel_h = (k), .kernel_w = (k), .stride_h = (s), .stride_w = (s), .pad_h = (k) / 2, .pad_w = (k) / 2 })
+#define CONV(oc, k, s)                                 \
+    (&(struct eq_conv2d_params){ .out_channels = (oc), \
+                                 .kernel_h = (k),      \
+                                 .kernel_w = (k),      \
+                                 .stride_h = (s),      \
+                                 .stride_w = (s),      \
+                                 .pad_h = (k) / 2,     \
+                                 .pad_w = (k) / 2 })
 
 struct net {
     struct eq_graph *graph;
@@ -69,10 +76,12 @@ static double mean_loss(struct eq_exec *exec, const struct net *net, int n)
 }
 
 // Derivative of the loss along the gradient of one parameter: it must be the gradient's norm.
-static void check_direction(struct eq_exec *exec, struct eq_store *store, const struct eq_store_entry *entry, const struct net *net, int n)
+static void check_direction(struct eq_exec *exec, struct eq_store *store, const struct eq_store_entry *entry,
+                            const struct net *net, int n)
 {
     size_t elems = entry_elems(entry);
-    float *values = malloc(elems * sizeof *values), *gradient = malloc(elems * sizeof *gradient), *moved = malloc(elems * sizeof *moved);
+    float *values = malloc(elems * sizeof *values), *gradient = malloc(elems * sizeof *gradient),
+          *moved = malloc(elems * sizeof *moved);
     double norm = 0, loss[2];
     mean_loss(exec, net, n);
     EQ_TEST_OK(eq_store_read(store, entry, EQ_STORE_VALUE, values));
@@ -91,7 +100,8 @@ static void check_direction(struct eq_exec *exec, struct eq_store *store, const 
     EQ_TEST_OK(eq_store_write(store, entry, EQ_STORE_VALUE, values));
     double slope = (loss[0] - loss[1]) / (2 * step);
     // 2 %: the max pool's kinks and the cubic term; absolute 2e-5: rounding of the losses, 1e-7 / step, with a margin.
-    ck_assert_msg(fabs(slope - norm) < 0.02 * norm + 2e-5, "%s: the loss has slope %g along the gradient of norm %g", entry->name, slope, norm);
+    ck_assert_msg(fabs(slope - norm) < 0.02 * norm + 2e-5, "%s: the loss has slope %g along the gradient of norm %g",
+                  entry->name, slope, norm);
     free(values);
     free(gradient);
     free(moved);
@@ -165,7 +175,8 @@ START_TEST(refused)
     ck_assert_int_eq(eq_graph_input(g, "x", 2, 8, 4, 4, &y), EQ_ERR_ARGUMENT);
     ck_assert_ptr_nonnull(strstr(eq_last_error(), "'x'"));
     ck_assert_int_eq(eq_graph_conv2d(g, x, "conv", CONV(4, 7, 1), &y), EQ_OK);
-    ck_assert_int_eq(eq_graph_conv2d(g, x, "wide", &(struct eq_conv2d_params){ .out_channels = 4, .kernel_h = 5, .kernel_w = 5 }, &y), EQ_ERR_SHAPE);
+    ck_assert_int_eq(eq_graph_conv2d(g, x, "wide", &(struct eq_conv2d_params){ .out_channels = 4, .kernel_h = 5,
+                                                                               .kernel_w = 5 }, &y), EQ_ERR_SHAPE);
     ck_assert_ptr_nonnull(strstr(eq_last_error(), "4 x 4"));
     // The refused call left nothing behind: its name is free.
     EQ_TEST_OK(eq_graph_conv2d(g, x, "wide", CONV(8, 1, 4), &y));

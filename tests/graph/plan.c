@@ -17,9 +17,10 @@ static void check_disjoint(const struct eq_plan_item *items, int num)
     for (int i = 0; i < num; i++)
         for (int j = 0; j < i; j++)
             if (lives_with(&items[i], &items[j]) && items[i].chunk == items[j].chunk)
-                ck_assert_msg(items[i].offset + items[i].bytes <= items[j].offset || items[j].offset + items[j].bytes <= items[i].offset,
-                              "items %d and %d share memory: %zu + %zu, %zu + %zu", i, j, items[i].offset, items[i].bytes, items[j].offset,
-                              items[j].bytes);
+                ck_assert_msg(items[i].offset + items[i].bytes <= items[j].offset ||
+                                  items[j].offset + items[j].bytes <= items[i].offset,
+                              "items %d and %d share memory: %zu + %zu, %zu + %zu", i, j, items[i].offset, items[i].bytes,
+                              items[j].offset, items[j].bytes);
 }
 
 START_TEST(chain)
@@ -41,7 +42,9 @@ END_TEST
 START_TEST(gap)
 {
     // The large one lies at the bottom; the small ones fill the gap that the middle one leaves when it dies.
-    struct eq_plan_item items[] = { { 4096, 0, 9, 0, 0 }, { 2048, 0, 3, 0, 0 }, { 1024, 0, 9, 0, 0 }, { 512, 4, 9, 0, 0 }, { 1536, 4, 6, 0, 0 } };
+    struct eq_plan_item items[] = {
+        { 4096, 0, 9, 0, 0 }, { 2048, 0, 3, 0, 0 }, { 1024, 0, 9, 0, 0 }, { 512, 4, 9, 0, 0 }, { 1536, 4, 6, 0, 0 }
+    };
     size_t chunk_bytes[MAX_CHUNKS];
     int num_chunks;
     ck_assert_int_eq(eq_plan_place(items, 5, 256, 1 << 20, chunk_bytes, MAX_CHUNKS, &num_chunks), EQ_OK);
@@ -81,7 +84,8 @@ START_TEST(random_lifetimes)
         for (int i = 0; i < NUM; i++) {
             uint64_t key = eq_random_key(seed, 0, (uint64_t)i, "plan");
             int first = (int)(eq_random_unit(key, 0) * STEPS), last = first + (int)(eq_random_unit(key, 1) * 8);
-            items[i] = (struct eq_plan_item){ .bytes = 1 + (size_t)(eq_random_unit(key, 2) * 1e5), .first = first, .last = last < STEPS ? last : STEPS - 1 };
+            items[i] = (struct eq_plan_item){ .bytes = 1 + (size_t)(eq_random_unit(key, 2) * 1e5), .first = first,
+                                              .last = last < STEPS ? last : STEPS - 1 };
             for (int s = items[i].first; s <= items[i].last; s++)
                 live[s] += items[i].bytes;
         }
@@ -91,7 +95,8 @@ START_TEST(random_lifetimes)
             most = live[s] > most ? live[s] : most;
         ck_assert_uint_ge(chunk_bytes[0], most);
         // No plan can be below the largest sum of live items; greedy by size stays near it on lifetimes like these.
-        ck_assert_msg(chunk_bytes[0] < most + most / 4, "seed %d: %zu bytes planned, %zu live", (int)seed, chunk_bytes[0], most);
+        ck_assert_msg(chunk_bytes[0] < most + most / 4, "seed %d: %zu bytes planned, %zu live", (int)seed, chunk_bytes[0],
+                      most);
     }
 }
 END_TEST

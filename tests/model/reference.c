@@ -1,9 +1,10 @@
 // Whole networks against the reference script's files: logits, loss gradients, running statistics, evaluation.
 //
-// Tolerances (relative, 2-norm): logits and statistics 1e-4. Gradients on the elu cases 1e-4 in the median and 1e-3 at worst over the
-// parameters, from the norms and probes in the file; x_weight 1e-2, because its sum cancels. With ReLU float32 flips a few masks, which moves
-// gradients by up to 2e-2: there only 1e-1 is asked for. The loss of the first step is 1e-4; later ones amplify rounding and are bounded by 2e-2.
-// The files' grad.NAME are not used: the script stores them without a copy, so they hold the gradients of its last SGD step.
+// Tolerances (relative, 2-norm): logits and statistics 1e-4. Gradients on the elu cases 1e-4 in the median and 1e-3 at worst
+// over the parameters, from the norms and probes in the file; x_weight 1e-2, because its sum cancels. With ReLU float32 flips a
+// few masks, which moves gradients by up to 2e-2: there only 1e-1 is asked for. The loss of the first step is 1e-4; later ones
+// amplify rounding and are bounded by 2e-2. The files' grad.NAME are not used: the script stores them without a copy, so they
+// hold the gradients of its last SGD step.
 #include <check.h>
 #include <dirent.h>
 #include <math.h>
@@ -56,7 +57,8 @@ static void open_reference(const char *path, struct reference *r)
     ck_assert_int_le(r->batch, 64);
     ck_assert_msg(eq_tensors_read_i64(r->file, "labels", r->labels, (size_t)r->batch) == EQ_OK, "%s", eq_last_error());
     ck_assert_msg(eq_tensors_read_f32(r->file, "lr", &r->lr, 1) == EQ_OK, "%s", eq_last_error());
-    struct eq_model_params params = { .arch = arch, .classes = r->classes, .small = r->is_small, .act = r->is_elu ? EQ_ELU : EQ_RELU };
+    struct eq_model_params params = { .arch = arch, .classes = r->classes, .small = r->is_small,
+                                      .act = r->is_elu ? EQ_ELU : EQ_RELU };
     ck_assert_msg(eq_network_create(device, &params, &r->network) == EQ_OK, "%s", eq_last_error());
     size_t n = (size_t)r->batch * 3 * (size_t)r->size * (size_t)r->size;
     double *uniform = malloc(n * sizeof *uniform);
@@ -155,8 +157,8 @@ static void check_gradients(const struct reference *r)
         ck_assert_msg(eq_network_read_gradient(r->network, tensor.name, gradient) == EQ_OK, "%s", eq_last_error());
         double error = gradient_error(r, &tensor, gradient);
         bool is_x_weight = eq_str_ends(tensor.name, "x_weight");
-        ck_assert_msg(!isnan(error) && error < (r->is_elu ? is_x_weight ? 1e-2 : 1e-3 : 1e-1), "gradient of %s in %s: relative error %.2e",
-                      tensor.name, eq_tensors_path(r->file), error);
+        ck_assert_msg(!isnan(error) && error < (r->is_elu ? is_x_weight ? 1e-2 : 1e-3 : 1e-1),
+                      "gradient of %s in %s: relative error %.2e", tensor.name, eq_tensors_path(r->file), error);
         if (is_x_weight)
             x_weight = fmax(x_weight, error);
         else
@@ -164,7 +166,8 @@ static void check_gradients(const struct reference *r)
         free(gradient);
     }
     qsort(errors, (size_t)num, sizeof *errors, by_value);
-    printf("#   gradients      median %.1e, worst %.1e of %d; x_weight %.1e\n", errors[num / 2], errors[num - 1], num, x_weight);
+    printf("#   gradients      median %.1e, worst %.1e of %d; x_weight %.1e\n", errors[num / 2], errors[num - 1], num,
+           x_weight);
     if (r->is_elu)
         ck_assert_msg(errors[num / 2] < 1e-4, "gradients of %s: median error %.2e", eq_tensors_path(r->file), errors[num / 2]);
     free(errors);
@@ -195,7 +198,8 @@ static void check_states(const struct reference *r)
 
 static void evaluate(struct reference *r)
 {
-    ck_assert_msg(eq_network_infer(r->network, r->batch, r->size, r->size, r->images, r->logits) == EQ_OK, "%s", eq_last_error());
+    ck_assert_msg(eq_network_infer(r->network, r->batch, r->size, r->size, r->images, r->logits) == EQ_OK, "%s",
+                  eq_last_error());
     check_logits(r, "logits_eval");
 }
 
@@ -210,8 +214,8 @@ static void settle_by_passes(struct reference *r)
     eq_network_touched(r->network, r->settle - 1);
 }
 
-// The same without the passes: weights and batch stay, so every pass would bring the same new value x. After one pass from the initial r0 a
-// statistic is r1 = 0.9 r0 + 0.1 x, and after k more passes x + 0.9^k (r1 - x).
+// The same without the passes: weights and batch stay, so every pass would bring the same new value x. After one pass from the
+// initial r0 a statistic is r1 = 0.9 r0 + 0.1 x, and after k more passes x + 0.9^k (r1 - x).
 static void settle_by_formula(struct reference *r)
 {
     double decay = pow(0.9, r->settle - 1);
@@ -244,11 +248,13 @@ static void check_losses(struct reference *r, size_t max_steps)
     ck_assert_int_eq(eq_list_create(device, &update), EQ_OK);
     ck_assert_msg(eq_store_emit_update(r->network->store, update, eq_ref_at(buffer, 0), false) == EQ_OK, "%s", eq_last_error());
     for (size_t i = 0; i < num && i < max_steps; i++) {
-        ck_assert_msg(eq_network_gradients(r->network, r->batch, r->size, r->size, r->images, r->labels, 0.1f, &loss, NULL) == EQ_OK, "%s",
-                      eq_last_error());
+        ck_assert_msg(eq_network_gradients(r->network, r->batch, r->size, r->size, r->images, r->labels, 0.1f, &loss, NULL) ==
+                          EQ_OK,
+                      "%s", eq_last_error());
         double error = fabs(loss - want[i]) / want[i];
         printf("#   loss of step %zu: %.6f, want %.6f\n", i, loss, want[i]);
-        ck_assert_msg(error < (i == 0 ? 1e-4 : 2e-2), "loss of step %zu in %s: %g, want %g", i, eq_tensors_path(r->file), loss, want[i]);
+        ck_assert_msg(error < (i == 0 ? 1e-4 : 2e-2), "loss of step %zu in %s: %g, want %g", i, eq_tensors_path(r->file), loss,
+                      want[i]);
         ck_assert_int_eq(eq_list_run(update), EQ_OK);
     }
     eq_list_destroy(&update);
@@ -265,7 +271,8 @@ static void check_file(const char *path, enum eq_family family, bool in_full)
     printf("# %s, %s kernels\n", path, family == EQ_FAMILY_VECTOR ? "vector" : "SIMT");
     open_reference(path, &r);
     fill_network(&r);
-    ck_assert_msg(eq_network_gradients(r.network, r.batch, r.size, r.size, r.images, r.labels, 0.1f, &loss, r.logits) == EQ_OK, "%s", eq_last_error());
+    ck_assert_msg(eq_network_gradients(r.network, r.batch, r.size, r.size, r.images, r.labels, 0.1f, &loss, r.logits) == EQ_OK,
+                  "%s", eq_last_error());
     check_logits(&r, "logits_train");
     check_gradients(&r);
     check_states(&r);

@@ -100,7 +100,8 @@ static void check_gemm(int m, int n, int k, bool ta, bool tb, int batch)
     EQ_TEST_OK(eq_ref_write(rb, x, b * sb, 4));
     EQ_TEST_OK(eq_ref_write(rc, c, b * sc, 4));
     EQ_TEST_OK(eq_list_create(eq_test_device, &list));
-    struct eq_gemm gemm = { .m = m, .n = n, .k = k, .transpose_a = ta, .transpose_b = tb, .alpha = 0.5f, .beta = 2, .lda = ta ? m : k,
+    struct eq_gemm gemm = { .m = m, .n = n, .k = k, .transpose_a = ta, .transpose_b = tb, .alpha = 0.5f, .beta = 2,
+                            .lda = ta ? m : k,
                             .ldb = tb ? k : n, .ldc = n, .batch = batch, .stride_a = sa, .stride_b = sb, .stride_c = sc };
     EQ_TEST_OK(eq_list_gemm(list, &gemm, ra, rb, rc));
     EQ_TEST_OK(eq_list_run(list));
@@ -110,7 +111,8 @@ static void check_gemm(int m, int n, int k, bool ta, bool tb, int batch)
             for (int j = 0; j < n; j++) {
                 double sum = 0;
                 for (int l = 0; l < k; l++)
-                    sum += (double)a[t * sa + (size_t)(ta ? l * m + i : i * k + l)] * x[t * sb + (size_t)(tb ? j * k + l : l * n + j)];
+                    sum += (double)a[t * sa + (size_t)(ta ? l * m + i : i * k + l)] *
+                           x[t * sb + (size_t)(tb ? j * k + l : l * n + j)];
                 want[t * sc + (size_t)(i * n + j)] = 0.5 * sum + 2.0 * c[t * sc + (size_t)(i * n + j)];
             }
     // k products in float32, in whatever order.
@@ -200,7 +202,8 @@ START_TEST(peaks)
     if (eq_test_is_tiny())
         return;
     EQ_TEST_OK(eq_device_peak(eq_test_device, &flops, &bytes));
-    // Any device that runs this test does more than 0.1 GFLOP/s and less than 10 PFLOP/s; outside, the clock or the wait is wrong.
+    // Any device that runs this test does more than 0.1 GFLOP/s and less than 10 PFLOP/s; outside, the clock or the wait is
+    // wrong.
     ck_assert_msg(flops > 1e8 && flops < 1e16, "%g flops per second", flops);
     ck_assert_msg(bytes > 1e7 && bytes < 1e14, "%g bytes per second", bytes);
 }

@@ -15,7 +15,8 @@ START_TEST(round_trip)
 {
     const struct eq_tensor *t = &forms[_i];
     size_t logical = eq_tensor_logical(t), elems = eq_tensor_elems(t), num_zero = 0;
-    float *plain = malloc(logical * sizeof *plain), *back = malloc(logical * sizeof *back), *stored = malloc(elems * sizeof *stored);
+    float *plain = malloc(logical * sizeof *plain), *back = malloc(logical * sizeof *back),
+          *stored = malloc(elems * sizeof *stored);
     for (size_t i = 0; i < logical; i++)
         plain[i] = (float)(i + 1);
     memset(stored, 0xff, elems * sizeof *stored);
