@@ -1,6 +1,7 @@
 // Pictures into network input: resize by tables, colour, normalisation.
 //   batch    i32 words                   read     the number of jobs, the jobs, their tables, the pictures' bytes
-//   out      f32 [num, 3, size, size]    write    channel c of a job's picture: value * scale[c] + shift[c], value in 0 .. 255
+//   out      f32 [num, 3, size, size]    write    channel c of a job's picture: value * scale[c] + shift[c], value in 0 .. 255;
+//                                                 0, the mean, where the window leaves the picture (an axis without taps)
 // src/op/image.c puts the words together. A job has a table per axis: for each of the `size` columns (rows) the first source
 // column (row), the number of taps, their weights as integers of which 1 << BITS is one. Sums are exact integers, rounded to 8
 // bits after the horizontal and after the vertical pass. One work-item per pixel of the result. The horizontal sums of a source
@@ -49,8 +50,9 @@ __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void image_fwd(EQ_IN(in
         blue += line[2 + i] * (b >> BITS);
     }
     const int plane = size * size;
+    const bool is_inside = num_x > 0 && num_y > 0;
     out += (ulong)job[JOB_IMAGE] * 3 * plane + y * size + x;
-    out[0] = EQ_MAD((float)(red >> BITS), as_float(job[JOB_SCALE]), as_float(job[JOB_SHIFT]));
-    out[plane] = EQ_MAD((float)(green >> BITS), as_float(job[JOB_SCALE + 1]), as_float(job[JOB_SHIFT + 1]));
-    out[2 * plane] = EQ_MAD((float)(blue >> BITS), as_float(job[JOB_SCALE + 2]), as_float(job[JOB_SHIFT + 2]));
+    out[0] = is_inside ? EQ_MAD((float)(red >> BITS), as_float(job[JOB_SCALE]), as_float(job[JOB_SHIFT])) : 0.0f;
+    out[plane] = is_inside ? EQ_MAD((float)(green >> BITS), as_float(job[JOB_SCALE + 1]), as_float(job[JOB_SHIFT + 1])) : 0.0f;
+    out[2 * plane] = is_inside ? EQ_MAD((float)(blue >> BITS), as_float(job[JOB_SCALE + 2]), as_float(job[JOB_SHIFT + 2])) : 0.0f;
 }

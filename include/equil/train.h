@@ -32,7 +32,7 @@ enum eq_train_schedule {
 enum eq_train_augment {
     EQ_TRAIN_AUGMENT_DEFAULT, // light for small networks, full for the others
     EQ_TRAIN_AUGMENT_NONE,    // as in evaluation
-    EQ_TRAIN_AUGMENT_LIGHT,   // a crop moved by up to 4 pixels over a black border, and a flip
+    EQ_TRAIN_AUGMENT_LIGHT,   // a crop moved by up to 4 pixels over a border of the mean, and a flip
     EQ_TRAIN_AUGMENT_FULL,    // a crop of random area and aspect, a flip, and a change of colour
 };
 

@@ -2,7 +2,7 @@
 //
 // The resize is Pillow's bilinear bit by bit: a triangle as wide as the scale, horizontally, then vertically, weights of 22
 // bits, each pass rounded to 8 bits. The weights are made on the host in double, a table per axis and picture; flip, the crop's
-// place and the black outside of the picture are in the tables too, so the kernel knows none of them.
+// place and what is outside of the picture are in the tables too, so the kernel knows none of them.
 //
 //     struct eq_image_job jobs[n];
 //     eq_image_job_centre(&jobs[i], height, width, 256, 224);     // or one of the random ones; then jobs[i].pixels = ...
@@ -13,7 +13,7 @@
 #include "op/op.h"
 
 // One picture. Its box, cut out first, is resized; of that, the window of size x size pixels that starts at (crop_y, crop_x) is
-// the result. What the window has outside of the resized box is black.
+// the result. What the window has outside of the resized box is 0 after normalisation: the mean, as He et al. (2016) pad CIFAR.
 struct eq_image_job {
     const uint8_t *pixels; // [height, width, 3]; read before eq_image_batch_run() returns
     int height, width;
@@ -30,8 +30,8 @@ void eq_image_job_centre(struct eq_image_job *job, int height, int width, int re
 // A box of 8 to 100 % of the area and an aspect of 3/4 to 4/3, resized to size x size, and a flip half the time: torchvision's
 // RandomResizedCrop and RandomHorizontalFlip, by the random stream `key`.
 void eq_image_job_random(struct eq_image_job *job, int height, int width, int size, uint64_t key);
-// Shorter side to `size` (most often it is already), then a window moved by up to `pad` pixels over a black frame, and a flip
-// half the time.
+// Shorter side to `size` (most often it is already), then a window moved by up to `pad` pixels over a frame of the mean,
+// and a flip half the time.
 void eq_image_job_padded(struct eq_image_job *job, int height, int width, int size, int pad, uint64_t key);
 // The paper's change of colour: q = (eigenvalues * alpha) @ V with alpha ~ 0.1 N(0, 1), as its published code has it. V is the
 // usual matrix of eigenvectors with each row reversed, multiplied from the other side: not quite PCA lighting, but what the
