@@ -54,5 +54,6 @@ __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void image_fwd(EQ_IN(in
     out += (ulong)job[JOB_IMAGE] * 3 * plane + y * size + x;
     out[0] = is_inside ? EQ_MAD((float)(red >> BITS), as_float(job[JOB_SCALE]), as_float(job[JOB_SHIFT])) : 0.0f;
     out[plane] = is_inside ? EQ_MAD((float)(green >> BITS), as_float(job[JOB_SCALE + 1]), as_float(job[JOB_SHIFT + 1])) : 0.0f;
-    out[2 * plane] = is_inside ? EQ_MAD((float)(blue >> BITS), as_float(job[JOB_SCALE + 2]), as_float(job[JOB_SHIFT + 2])) : 0.0f;
+    out[2 * plane] =
+        is_inside ? EQ_MAD((float)(blue >> BITS), as_float(job[JOB_SCALE + 2]), as_float(job[JOB_SHIFT + 2])) : 0.0f;
 }

@@ -193,7 +193,8 @@ START_TEST(test_normalised)
         for (int y = 0; y < SIZE; y++)
             for (int x = 0; x < SIZE; x++) {
                 const bool is_inside = y > 0 && x < 2; // outside is the mean, 0
-                const double value = is_inside ? pixels[((y - 1) * 2 + x) * 3 + c] / 255.0 + (double)job.colour[c] : (double)mean[c];
+                const double value =
+                    is_inside ? pixels[((y - 1) * 2 + x) * 3 + c] / 255.0 + (double)job.colour[c] : (double)mean[c];
                 const double want = (value - (double)mean[c]) / (double)deviation[c];
                 ck_assert_double_eq_tol((double)got[(c * SIZE + y) * SIZE + x], want, 1e-6); // 4 roundings of values up to 3
             }
