@@ -182,7 +182,7 @@ static void fill_defaults(struct eq_train_params *p)
     set_int(&p->accumulate, 1);
     set_int(&p->size, is_small ? 32 : 224);
     set_number(&p->rate, is_small ? 0.1 : 0.1 * p->batch * p->accumulate / 256);
-    set_number(&p->warmup, is_small ? 0 : fmin(5, p->epochs / 4.0));
+    set_number(&p->warmup, fmin(is_small ? 1 : 5, p->epochs / 4.0));
     set_number(&p->momentum, 0.9);
     set_number(&p->weight_decay, 1e-4);
     set_number(&p->label_smoothing, is_small ? 0 : 0.1);

@@ -29,7 +29,7 @@ START_TEST(test_small_defaults)
     ck_assert_int_eq(p->augment, EQ_TRAIN_AUGMENT_LIGHT);
     ck_assert_int_eq(p->act, EQ_RELU);
     ck_assert_double_eq(p->rate, 0.1);
-    ck_assert_double_eq(p->warmup, 0);
+    ck_assert_double_eq(p->warmup, 1);
     ck_assert_double_eq(p->momentum, 0.9);
     ck_assert_double_eq(p->weight_decay, 1e-4);
     ck_assert_double_eq(p->label_smoothing, 0);
