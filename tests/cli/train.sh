@@ -143,6 +143,13 @@ expect "a recipe in full" 0 "done:" $train --epochs 1 --schedule step --warmup 1
     --out "$folder/recipe"
 expect "starting from weights" 0 "done:" $train --epochs 1 --weights "$folder/whole/model.safetensors" --out "$folder/from"
 
+mkdir "$folder/two"
+cp -r "$folder/data/red" "$folder/data/blue" "$folder/two"
+expect "weights of other classes" 1 "fc.weight" train --arch ce-resnet20 --data "$folder/two" --weights "$folder/whole/model.safetensors" \
+    --out "$folder/x"
+expect "weights of other classes with a new head" 0 "of 2 classes" train --arch ce-resnet20 --data "$folder/two" --batch 4 --epochs 1 \
+    --weights "$folder/whole/model.safetensors" --new-head --out "$folder/head"
+
 # ---- mistakes
 
 expect "an unknown network" 1 'resnet50' train --arch resnet7 --data shapes --out "$folder/x"
@@ -157,7 +164,7 @@ expect "one class" 1 "only one class" train --arch resnet20 --data "$folder/one"
 expect "an output folder that cannot be made" 1 "/dev/null/out" train --arch resnet20 --data "$folder/data" --out /dev/null/out
 expect "an output folder that cannot be written" 1 "/proc" train --arch resnet20 --data "$folder/data" --out /proc
 expect "a new head without weights" 1 "new-head" train --arch resnet20 --data "$folder/data" --new-head --out "$folder/x"
-expect "weights of other classes" 1 "fc.weight" train --arch ce-resnet20 --data shapes --weights "$folder/whole/model.safetensors" --out "$folder/x"
+expect "images too small for a CE" 1 "the image is 1 x 1 here" train --arch ce-resnet18 --size 16 --data "$folder/data" --out "$folder/x"
 expect "a warm-up longer than the run" 1 "warm-up" $train --epochs 1 --warmup 2 --out "$folder/x"
 check "failures before the start leave nothing behind" sh -c "! ls '$folder/x' 2>/dev/null | grep ."
 
