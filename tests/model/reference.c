@@ -2,8 +2,9 @@
 //
 // Tolerances (relative, 2-norm): logits and statistics 1e-4. Gradients on the elu cases 1e-4 in the median and 1e-3 at worst
 // over the parameters, from the norms and probes in the file; x_weight 1e-2, because its sum cancels. With ReLU float32 flips a
-// few masks, which moves gradients by up to 2e-2: there only 1e-1 is asked for. The loss of the first step is 1e-4; later ones
-// amplify rounding and are bounded by 2e-2. The files' grad.NAME are not used: the script stores them without a copy, so they
+// few masks, which moves gradients by up to 2e-2: there only 1e-1 is asked for, and ten times that of x_weight, as on the elu
+// cases. The loss of the first step is 1e-4; later ones amplify rounding and are bounded by 2e-2. The files' grad.NAME are not
+// used: the script stores them without a copy, so they
 // hold the gradients of its last SGD step.
 #include <check.h>
 #include <dirent.h>
@@ -157,7 +158,7 @@ static void check_gradients(const struct reference *r)
         ck_assert_msg(eq_network_read_gradient(r->network, tensor.name, gradient) == EQ_OK, "%s", eq_last_error());
         double error = gradient_error(r, &tensor, gradient);
         bool is_x_weight = eq_str_ends(tensor.name, "x_weight");
-        ck_assert_msg(!isnan(error) && error < (r->is_elu ? is_x_weight ? 1e-2 : 1e-3 : 1e-1),
+        ck_assert_msg(!isnan(error) && error < (r->is_elu ? 1e-3 : 1e-1) * (is_x_weight ? 10 : 1),
                       "gradient of %s in %s: relative error %.2e", tensor.name, eq_tensors_path(r->file), error);
         if (is_x_weight)
             x_weight = fmax(x_weight, error);
