@@ -36,8 +36,9 @@ static void ignore_signals(void)
 static void print_progress(void *user, const struct eq_train_progress *p)
 {
     (void)user;
-    char left[32], skipped[48] = "";
-    format_seconds(left, p->seconds_left);
+    char left[32], speed[64] = "", skipped[48] = "";
+    if (p->images_per_second > 0) // not known in the first step
+        snprintf(speed, sizeof speed, "  %.1f images/s  %s left", p->images_per_second, format_seconds(left, p->seconds_left));
     if (p->skipped)
         snprintf(skipped, sizeof skipped, "  %zu broken", p->skipped);
     if (p->is_epoch_end)
@@ -48,9 +49,8 @@ static void print_progress(void *user, const struct eq_train_progress *p)
         progress_line(false, "epoch %d/%d  validation %lld/%lld", p->epoch + 1, p->num_epochs, (long long)p->step,
                       (long long)p->num_steps);
     else
-        progress_line(false, "epoch %d/%d  step %lld/%lld  loss %.4f  top-1 %.2f %%  %.1f images/s  %s left%s", p->epoch + 1,
-                      p->num_epochs, (long long)p->step, (long long)p->num_steps, p->loss, 100 * p->top1, p->images_per_second,
-                      left, skipped);
+        progress_line(false, "epoch %d/%d  step %lld/%lld  loss %.4f  top-1 %.2f %%%s%s", p->epoch + 1, p->num_epochs,
+                      (long long)p->step, (long long)p->num_steps, p->loss, 100 * p->top1, speed, skipped);
 }
 
 static void print_summary(const struct eq_device *device, const struct eq_train_summary *summary)
