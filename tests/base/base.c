@@ -144,7 +144,7 @@ START_TEST(file_errors)
     ck_assert_ptr_nonnull(strstr(eq_last_error(), path));
     ck_assert_int_eq(eq_writer_open(&writer, path), EQ_ERR_IO);
     ck_assert_int_eq(eq_file_read(folder, 10, &data, &bytes), EQ_ERR_IO);
-    ck_assert_int_eq(eq_file_read("/proc/self/cmdline", 10, &data, &bytes), EQ_OK); // size 0 there: reads nothing, no crash
+    ck_assert_int_eq(eq_file_read("/proc/uptime", 10, &data, &bytes), EQ_OK); // says size 0: reads nothing, no crash
     free(data);
     free(path);
     path = eq_path_join(folder, "long");
