@@ -160,16 +160,16 @@ static void log_unknown(const struct eq_network *network, const struct eq_tensor
                num_unknown, network->arch, first);
 }
 
-static eq_status load_batches(struct eq_network *network, const struct eq_tensors *file)
+static eq_status read_batches(const struct eq_tensors *file, int64_t *most)
 {
-    network->batches = 0;
+    *most = 0;
     for (size_t i = 0; i < eq_tensors_num(file); i++) {
         const struct eq_tensor_entry *entry = eq_tensors_at(file, i);
         int64_t batches = 0;
         if (!eq_str_ends(entry->name, "num_batches_tracked") || entry->elems != 1)
             continue;
         EQ_TRY(eq_tensors_read_i64(file, entry->name, &batches, 1));
-        network->batches = batches > network->batches ? batches : network->batches;
+        *most = batches > *most ? batches : *most;
     }
     return EQ_OK;
 }
@@ -179,17 +179,20 @@ eq_status eq_network_load(struct eq_network *network, const char *path, bool new
     struct eq_tensors *file = NULL;
     int num = eq_store_num_entries(network->store);
     EQ_TRY(eq_tensors_open(path, &file));
+    int64_t batches = 0;
     float **values = eq_calloc((size_t)num, sizeof *values);
-    eq_status status = values ? load_entries(network, file, new_head, seed, values) : EQ_ERR_HOST_MEMORY;
+    eq_status status = values ? read_batches(file, &batches) : EQ_ERR_HOST_MEMORY;
+    if (status == EQ_OK)
+        status = load_entries(network, file, new_head, seed, values);
     for (int i = 0; values && i < num; i++)
         free(values[i]);
     free(values);
-    if (status == EQ_OK)
-        status = load_batches(network, file);
-    if (status == EQ_OK)
+    if (status == EQ_OK) {
+        network->batches = batches;
+        network->is_checked = false;
         log_unknown(network, file);
+    }
     eq_tensors_close(&file);
-    network->is_checked = false;
     return status;
 }
 
