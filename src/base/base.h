@@ -55,6 +55,7 @@ enum eq_option {
     EQ_OPTION_CACHE_DIR, // EQUIL_CACHE_DIR   folder of compiled kernels; default $XDG_CACHE_HOME/equil or ~/.cache/equil
     EQ_OPTION_CACHE,     // EQUIL_CACHE       0 switches the cache of compiled kernels off
     EQ_OPTION_CONV,      // EQUIL_CONV        vector or simt: the kernel family; default by the device's kind
+    EQ_OPTION_WINOGRAD,  // EQUIL_WINOGRAD    0: no convolution goes through Winograd's transform
     EQ_OPTION_THREADS,   // EQUIL_THREADS     threads that decode images; default the number of processors
     EQ_OPTION_BUILD,     // EQUIL_BUILD_OPTIONS  added to the options of every OpenCL program
     EQ_NUM_OPTIONS

@@ -12,11 +12,13 @@ struct eq_conv2d_view {
 };
 struct eq_conv2d_view eq_conv2d_view(const struct eq_tensor *tensor, struct eq_ref ref);
 
-// z = correlation of x with a filter, plus `add`: a convolution, or a parity class of a data gradient. The view of z may have a
+// z = act(correlation of x with a filter, plus `bias`, plus `add`): a convolution, or a parity class of a data gradient. The view of z may have a
 // step and a row of several pixels; its h and w count the pixels made here.
 struct eq_conv2d_job {
     struct eq_conv2d_view x, z, add;
     bool has_add;
+    struct eq_ref bias; // f32 [z.blocks * z.block], or EQ_REF_NONE
+    enum eq_activation activation;
     struct eq_ref filter; // [z.blocks, x.blocks, kh, kw, x.block, z.block]
     int kh, kw;           // 0 taps make zeros (plus `add`)
     int stride_h, stride_w;

@@ -48,6 +48,14 @@ struct eq_tape {
     eq_status (*give)(struct eq_tape *tape, int input, int value);
 };
 
+// One choice of a call, for the tuner: candidates that satisfy the constraints, each num_values numbers, the default first.
+struct eq_tunable {
+    char key[EQ_TUNE_MAX_KEY];
+    const char *names[EQ_TUNE_MAX_VALUES]; // of the values: "rows", "columns"
+    int num_values, num_candidates;
+    int (*candidates)[EQ_TUNE_MAX_VALUES]; // malloc'ed: the caller frees
+};
+
 struct eq_op {
     const char *name;
     size_t attribute_bytes;
@@ -65,6 +73,9 @@ struct eq_op {
     eq_status (*gradient)(const struct eq_call *call, struct eq_tape *tape);
     // Arithmetic and least memory traffic of the call, for `info` and `bench`.
     struct eq_cost (*cost)(const struct eq_call *call);
+    // The call's choices, at most `max`, into tunables[]; NULL: none. A choice may open others (an algorithm has its own tiles):
+    // the tuner asks again after each decision, with call->target->tuning holding the decisions so far.
+    eq_status (*tunables)(const struct eq_call *call, struct eq_tunable *tunables, int max, int *num);
 };
 
 // Shared helpers (op.c)
@@ -96,6 +107,22 @@ struct eq_conv2d_weight_grad_attributes {
     int kh, kw;
 };
 extern const struct eq_op eq_op_conv2d_weight_grad;
+// conv2d_prepare: a filter as conv2d_fused reads it, with a batch norm folded in where there is one; made once while the weights
+// stay. inputs w, then gamma?, beta?, running mean?, running variance? [oc] (all or none); outputs filter (vector, laid out as
+// the algorithm wants it), bias (vector, oc rounded up to blocks; zeros without a norm).
+// conv2d_fused: act(conv(x) + bias + residual), for evaluation. inputs x, filter, bias, residual? (as z); output z, workspace.
+struct eq_conv2d_fused_attributes {
+    struct eq_conv2d_attributes conv;
+    int oc, kh, kw;
+    enum eq_activation activation;
+};
+struct eq_conv2d_prepare_attributes {
+    struct eq_conv2d_fused_attributes fused;
+    struct eq_tensor x; // the convolution's input: its form and extents decide the algorithm
+    float eps;          // of the batch norm
+};
+extern const struct eq_op eq_op_conv2d_prepare;
+extern const struct eq_op eq_op_conv2d_fused;
 // The stored form of a convolution's filter for an input with that blocking.
 struct eq_tensor eq_conv2d_weight(const struct eq_target *target, const struct eq_tensor *x, int oc, int kh, int kw);
 

@@ -196,7 +196,8 @@ struct eq_target eq_target_default(void)
 {
     return (struct eq_target){ .family = EQ_FAMILY_VECTOR, .block = 16, .compute_units = 2, .max_group = 256,
                                .local_bytes = 16384,
-                               .max_alloc_bytes = (size_t)1 << 40, .memory_bytes = (size_t)1 << 40, .has_fma = true };
+                               .max_alloc_bytes = (size_t)1 << 40, .memory_bytes = (size_t)1 << 40, .has_fma = true,
+                               .use_winograd = true };
 }
 
 static eq_status make_target(const struct eq_device_info *info, cl_device_id id, enum eq_kind kind, struct eq_target *target)
@@ -204,6 +205,9 @@ static eq_status make_target(const struct eq_device_info *info, cl_device_id id,
     const char *family = eq_option(EQ_OPTION_CONV);
     EQ_REQUIRE(!family || strcmp(family, "vector") == 0 || strcmp(family, "simt") == 0, EQ_ERR_ARGUMENT,
                "%s is '%s': it must be vector or simt", eq_option_variable(EQ_OPTION_CONV), family);
+    const char *winograd = eq_option(EQ_OPTION_WINOGRAD);
+    EQ_REQUIRE(!winograd || strcmp(winograd, "0") == 0 || strcmp(winograd, "1") == 0, EQ_ERR_ARGUMENT,
+               "%s is '%s': it must be 0 or 1", eq_option_variable(EQ_OPTION_WINOGRAD), winograd);
     bool is_vector = family ? strcmp(family, "vector") == 0 : kind == EQ_KIND_CPU;
     *target = (struct eq_target){
         .family = is_vector ? EQ_FAMILY_VECTOR : EQ_FAMILY_SIMT,
@@ -215,6 +219,7 @@ static eq_status make_target(const struct eq_device_info *info, cl_device_id id,
         .memory_bytes = info->memory_bytes,
         .has_fma = info->has_fma,
         .has_real_local = DEVICE_VALUE(cl_device_local_mem_type, id, CL_DEVICE_LOCAL_MEM_TYPE) == CL_LOCAL,
+        .use_winograd = !winograd || strcmp(winograd, "1") == 0,
     };
     return EQ_OK;
 }

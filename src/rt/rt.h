@@ -13,6 +13,7 @@
 
 #include "base/base.h"
 #include "equil/device.h"
+#include "rt/tune.h"
 #include "tensor/tensor.h"
 
 // ---- device (device.c)
@@ -34,6 +35,8 @@ struct eq_target {
     size_t memory_bytes;       // global memory
     bool has_fma;              // CL_FP_FMA: kernels get -DEQ_FMA=1
     bool has_real_local;       // local memory is not emulated in global memory
+    bool use_winograd;         // 3x3 convolutions may go through Winograd's transform (EQUIL_WINOGRAD=0: none does)
+    const struct eq_tuning *tuning; // NULL: every op's own defaults
 };
 // What Equil assumes where no device is named (`info` without a device): a CPU with 512-bit vectors.
 struct eq_target eq_target_default(void);
