@@ -73,6 +73,9 @@ eq_status eq_conv2d_check(const char *name, const struct eq_target *target, cons
     EQ_REQUIRE(a->pad_h >= 0 && a->pad_w >= 0, EQ_ERR_ARGUMENT, "%s: padding is %d x %d, must not be negative", name, a->pad_h,
                a->pad_w);
     EQ_TRY(check_filter(name, target, x, w));
+    EQ_REQUIRE(a->algorithm <= EQ_CONV2D_DIRECT || eq_conv2d_winograd_fits(target, a, w->h, w->w, w->block_in),
+               EQ_ERR_UNSUPPORTED, "%s: Winograd's algorithm takes 3 x 3 filters at stride 1 on a CPU, not %d x %d at %d x %d", name,
+               w->h, w->w, a->stride_h, a->stride_w);
     const int64_t height = (int64_t)x->h + 2 * (int64_t)a->pad_h, width = (int64_t)x->w + 2 * (int64_t)a->pad_w;
     EQ_REQUIRE(w->h <= height && w->w <= width, EQ_ERR_SHAPE, "%s: the filter is %d x %d, the padded image only %lld x %lld",
                name, w->h, w->w, (long long)height, (long long)width);
@@ -100,13 +103,33 @@ struct eq_tensor eq_conv2d_weight(const struct eq_target *target, const struct e
     return eq_tensor_weight(oc, x->c, kh, kw, target->block, x->form == EQ_FORM_PLAIN ? 1 : x->block);
 }
 
+static struct eq_conv2d_shape shape_of(const struct eq_call *call)
+{
+    const struct eq_tensor *z = &call->output[0];
+    return (struct eq_conv2d_shape){ z->n, call->input[0].c, z->c, z->h, z->w };
+}
+
+static enum eq_conv2d_algorithm algorithm_of(const struct eq_call *call)
+{
+    const struct eq_tensor *w = &call->input[1];
+    const struct eq_conv2d_shape s = shape_of(call);
+    return eq_conv2d_choose(call->target, call->attributes, w->h, w->w, w->block_in, &s);
+}
+
 static eq_status shape(struct eq_call *call)
 {
     int oh, ow;
     EQ_TRY(eq_conv2d_check("conv2d", call->target, call->attributes, &call->input[0], &call->input[1], &oh, &ow));
     call->num_outputs = 2;
     call->output[0] = eq_tensor_blocked(call->input[0].n, call->input[1].n, oh, ow, call->target->block, 0);
-    call->output[1] = eq_tensor_vector(1);
+    size_t workspace = 1;
+    const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
+    if (algorithm != EQ_CONV2D_DIRECT) {
+        const struct eq_conv2d_shape s = shape_of(call);
+        workspace = eq_conv2d_winograd_filter_elems(call->target, algorithm, &s) +
+                    eq_conv2d_winograd_scratch_elems(call->target, algorithm, &s);
+    }
+    call->output[1] = eq_tensor_vector((int)workspace);
     return eq_tensor_check(&call->output[0]);
 }
 
@@ -126,19 +149,27 @@ static struct eq_cost cost(const struct eq_call *call)
 static eq_status emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out)
 {
     const struct eq_conv2d_attributes *a = call->attributes;
+    const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
+    struct eq_conv2d_job job = {
+        .x = eq_conv2d_view(&call->input[0], in[0]),
+        .z = eq_conv2d_view(&call->output[0], out[0]),
+        .filter = in[1],
+        .kh = call->input[1].h,
+        .kw = call->input[1].w,
+        .stride_h = a->stride_h,
+        .stride_w = a->stride_w,
+        .first_y = -a->pad_h,
+        .first_x = -a->pad_w,
+        .cost = cost(call),
+    };
     EQ_TRY(eq_conv2d_border_emit(list, &call->output[0], out[0]));
-    return eq_conv2d_job_emit(list, &(struct eq_conv2d_job){
-                                        .x = eq_conv2d_view(&call->input[0], in[0]),
-                                        .z = eq_conv2d_view(&call->output[0], out[0]),
-                                        .filter = in[1],
-                                        .kh = call->input[1].h,
-                                        .kw = call->input[1].w,
-                                        .stride_h = a->stride_h,
-                                        .stride_w = a->stride_w,
-                                        .first_y = -a->pad_h,
-                                        .first_x = -a->pad_w,
-                                        .cost = cost(call),
-                                    });
+    if (algorithm == EQ_CONV2D_DIRECT)
+        return eq_conv2d_job_emit(list, &job);
+    const struct eq_conv2d_shape s = shape_of(call);
+    EQ_TRY(eq_conv2d_winograd_filter_emit(list, algorithm, &s, in[1], EQ_REF_NONE, out[1]));
+    job.filter = out[1];
+    return eq_conv2d_winograd_emit(list, algorithm, &s, &job,
+                                   eq_ref_plus(out[1], eq_conv2d_winograd_filter_elems(call->target, algorithm, &s)));
 }
 
 static eq_status gradient(const struct eq_call *call, struct eq_tape *tape)

@@ -29,6 +29,30 @@ eq_status eq_conv2d_vector_emit(struct eq_list *list, const struct eq_conv2d_job
 eq_status eq_conv2d_simt_emit(struct eq_list *list, const struct eq_conv2d_job *job);
 eq_status eq_conv2d_job_emit(struct eq_list *list, const struct eq_conv2d_job *job); // by the target's family
 
+// Winograd's convolution (conv2d_winograd.c). Extents are those of z = conv(x): a data gradient is the convolution of dz with the
+// transposed filter.
+struct eq_conv2d_shape {
+    int n, ic, oc, oh, ow;
+};
+// Whether Winograd's algorithm can do it.
+bool eq_conv2d_winograd_fits(const struct eq_target *target, const struct eq_conv2d_attributes *attributes, int kh, int kw,
+                             int x_block);
+// The algorithm of a convolution that eq_conv2d_check() accepted: never AUTO. `shape`: see above; x_block: channels in a block of the input.
+enum eq_conv2d_algorithm eq_conv2d_choose(const struct eq_target *target, const struct eq_conv2d_attributes *attributes, int kh,
+                                          int kw, int x_block, const struct eq_conv2d_shape *shape);
+// Elements of the transformed filter and of the scratch memory.
+size_t eq_conv2d_winograd_filter_elems(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,
+                                       const struct eq_conv2d_shape *shape);
+size_t eq_conv2d_winograd_scratch_elems(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,
+                                        const struct eq_conv2d_shape *shape);
+// u = transform of a filter w [oc, ic, 3, 3] in its stored form, times scale [oc rounded up to blocks] (EQ_REF_NONE: 1).
+eq_status eq_conv2d_winograd_filter_emit(struct eq_list *list, enum eq_conv2d_algorithm algorithm,
+                                         const struct eq_conv2d_shape *shape, struct eq_ref w, struct eq_ref scale,
+                                         struct eq_ref u);
+// The job with u as its filter.
+eq_status eq_conv2d_winograd_emit(struct eq_list *list, enum eq_conv2d_algorithm algorithm,
+                                  const struct eq_conv2d_shape *shape, const struct eq_conv2d_job *job, struct eq_ref scratch);
+
 // Zeroes the halo of a tensor; nothing to do where there is none.
 eq_status eq_conv2d_border_emit(struct eq_list *list, const struct eq_tensor *tensor, struct eq_ref ref);
 

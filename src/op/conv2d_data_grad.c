@@ -40,6 +40,21 @@ static struct eq_tensor input_shape(const struct eq_call *call)
     return eq_tensor_blocked(call->input[DZ].n, call->input[W].c, a->ih, a->iw, call->input[W].block_in, 0);
 }
 
+// As the convolution of dz that makes dx.
+static struct eq_conv2d_shape shape_of(const struct eq_call *call)
+{
+    const struct eq_tensor x = input_shape(call);
+    return (struct eq_conv2d_shape){ x.n, call->input[DZ].c, x.c, x.h, x.w };
+}
+
+static enum eq_conv2d_algorithm algorithm_of(const struct eq_call *call)
+{
+    const struct eq_conv2d_data_grad_attributes *a = call->attributes;
+    const struct eq_conv2d_shape s = shape_of(call);
+    const struct eq_tensor *w = &call->input[W];
+    return eq_conv2d_choose(call->target, &a->conv, w->h, w->w, w->block_in, &s);
+}
+
 static eq_status shape(struct eq_call *call)
 {
     const struct eq_conv2d_data_grad_attributes *a = call->attributes;
@@ -55,10 +70,16 @@ static eq_status shape(struct eq_call *call)
         EQ_ERR_SHAPE,
         "conv2d_data_grad: the gradient to add to is [%d, %d, %d, %d] in blocks of %d, not [%d, %d, %d, %d] in blocks of %d",
         add->n, add->c, add->h, add->w, add->block, x.n, x.c, x.h, x.w, x.block);
-    const size_t filter = is_plain(call) ? 1 : eq_tensor_elems(w);
+    size_t workspace = is_plain(call) ? 1 : eq_tensor_elems(w);
+    const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
+    if (algorithm != EQ_CONV2D_DIRECT) {
+        const struct eq_conv2d_shape s = shape_of(call);
+        workspace += eq_conv2d_winograd_filter_elems(call->target, algorithm, &s) +
+                     eq_conv2d_winograd_scratch_elems(call->target, algorithm, &s);
+    }
     call->num_outputs = 2;
     call->output[0] = x;
-    call->output[1] = eq_tensor_vector((int)filter);
+    call->output[1] = eq_tensor_vector((int)workspace);
     return EQ_OK;
 }
 
@@ -181,7 +202,14 @@ static eq_status emit_class(struct eq_list *list, const struct eq_call *call, co
         (struct eq_cost){ 2.0 * pixels * taps * w->n * w->c,
                           4.0 * pixels * w->c * (job.has_add ? 2 : 1) +
                               (has_taps ? 4.0 * ((double)eq_tensor_logical(&call->input[DZ]) + taps * w->n * w->c) : 0.0) };
-    return eq_conv2d_job_emit(list, &job);
+    const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
+    if (algorithm == EQ_CONV2D_DIRECT)
+        return eq_conv2d_job_emit(list, &job);
+    const struct eq_conv2d_shape s = shape_of(call);
+    job.filter = eq_ref_plus(out[1], eq_tensor_elems(w));
+    EQ_TRY(eq_conv2d_winograd_filter_emit(list, algorithm, &s, out[1], EQ_REF_NONE, job.filter));
+    return eq_conv2d_winograd_emit(list, algorithm, &s, &job,
+                                   eq_ref_plus(job.filter, eq_conv2d_winograd_filter_elems(call->target, algorithm, &s)));
 }
 
 static eq_status emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out)

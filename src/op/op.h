@@ -90,8 +90,12 @@ struct eq_options eq_options_format(const char *format, ...) __attribute__((form
 
 // conv2d: inputs x [n,ic,ih,iw] (blocked, or plain NCHW = block 1 for images), w [oc,ic,kh,kw]; output z [n,oc,oh,ow],
 // workspace. No bias: normalisation follows. oh = (ih + 2 pad_h - kh) / stride_h + 1.
+// How: AUTO takes the fastest that applies by a model of the device; the others are for tests, benchmarks and the tuner. Winograd
+// F(2x2) and F(4x4) need 3 x 3 filters, stride 1 and an input in blocks; elsewhere they are EQ_ERR_UNSUPPORTED.
+enum eq_conv2d_algorithm { EQ_CONV2D_AUTO, EQ_CONV2D_DIRECT, EQ_CONV2D_WINOGRAD_2, EQ_CONV2D_WINOGRAD_4 };
 struct eq_conv2d_attributes {
     int stride_h, stride_w, pad_h, pad_w;
+    enum eq_conv2d_algorithm algorithm;
 };
 extern const struct eq_op eq_op_conv2d;
 // conv2d_data_grad: inputs dz, w, add? (a gradient of x to be added to; may be updated in place); output dx, workspace.

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "conv2d_cases.h"
+#include "op/conv2d.h"
 #include "support.h"
 
 enum { NUM_CASES = sizeof conv2d_cases / sizeof *conv2d_cases };
@@ -24,10 +25,10 @@ struct data {
     float *x, *w, *dz, *add;
 };
 
-static struct data make_data(struct conv2d_case c)
+static struct data make_data(struct conv2d_case c, enum eq_conv2d_algorithm algorithm)
 {
     const struct eq_target *target = &eq_test_device->target;
-    struct data d = { .c = c, .attributes = { c.sh, c.sw, c.ph, c.pw } };
+    struct data d = { .c = c, .attributes = { c.sh, c.sw, c.ph, c.pw, .algorithm = algorithm } };
     d.oh = (c.ih + 2 * c.ph - c.kh) / c.sh + 1;
     d.ow = (c.iw + 2 * c.pw - c.kw) / c.sw + 1;
     d.xt = eq_tensor_blocked(c.n, c.ic, c.ih, c.iw, c.is_plain ? 1 : target->block, 0);
@@ -114,11 +115,16 @@ static struct sum ref_weight_grad(const struct data *d, int o, int i, int p, int
 
 // Compares output 0. Tolerance: a sum of k rounded products errs by about sqrt(k) * 2^-24 of the largest partial sum, which is
 // about the root of the sum of squared products for random signs, and the result itself with a mean; times 8 for the order of
-// summation; never above 1e-5.
+// summation; never above 1e-5. Winograd's transforms add values with factors up to 4 (and 8), and take them off again: F(2x2)
+// errs about as much as a direct sum, F(4x4) five times, of the largest values under the tile rather than of this sum's.
+static const double tolerance_factor[] = { [EQ_CONV2D_DIRECT] = 8, [EQ_CONV2D_WINOGRAD_2] = 16, [EQ_CONV2D_WINOGRAD_4] = 96 };
+static const double tolerance_most[] = { [EQ_CONV2D_DIRECT] = 1e-5, [EQ_CONV2D_WINOGRAD_2] = 2e-5, [EQ_CONV2D_WINOGRAD_4] = 1e-4 };
+
 static void compare(const struct eq_test_call *call, const struct data *d, const float *add,
                     struct sum (*reference)(const struct data *, int, int, int, int))
 {
     const struct eq_tensor *t = &call->shaped.output[0];
+    const enum eq_conv2d_algorithm algorithm = d->attributes.algorithm;
     double *want = eq_malloc(eq_tensor_logical(t), sizeof *want),
            *tolerance = eq_malloc(eq_tensor_logical(t), sizeof *tolerance);
     size_t e = 0;
@@ -127,7 +133,8 @@ static void compare(const struct eq_test_call *call, const struct data *d, const
             for (int y = 0; y < t->h; y++)
                 for (int x = 0; x < t->w; x++, e++) {
                     const struct sum s = reference(d, n, k, y, x);
-                    const double extra = add ? add[e] : 0.0, relative = fmin(1e-5, 8 * sqrt(s.terms + 1.0) * 0x1p-24);
+                    const double extra = add ? add[e] : 0.0, relative =
+                        fmin(tolerance_most[algorithm], tolerance_factor[algorithm] * sqrt(s.terms + 1.0) * 0x1p-24);
                     want[e] = s.value + extra;
                     tolerance[e] = relative * (sqrt(s.squares) + fabs(s.value) + fabs(extra));
                 }
@@ -205,13 +212,18 @@ START_TEST(test_values)
     // the tiny cases have every kernel: they do for the other block sizes
     for (int v = 0; v < eq_test_num_variants(c.is_tiny); v++) {
         eq_test_variant(v);
-        struct data d = make_data(c);
-        check_forward(&d);
-        check_data_grad(&d, ADD_NONE);
-        check_data_grad(&d, ADD_APART);
-        check_data_grad(&d, ADD_IN_PLACE);
-        check_weight_grad(&d);
-        free_data(&d);
+        for (enum eq_conv2d_algorithm a = EQ_CONV2D_DIRECT; a <= EQ_CONV2D_WINOGRAD_4; a++) {
+            struct data d = make_data(c, a);
+            if (a == EQ_CONV2D_DIRECT ||
+                eq_conv2d_winograd_fits(&eq_test_device->target, &d.attributes, c.kh, c.kw, d.xt.block)) {
+                check_forward(&d);
+                check_data_grad(&d, ADD_NONE);
+                check_data_grad(&d, ADD_APART);
+                check_data_grad(&d, ADD_IN_PLACE);
+                check_weight_grad(&d);
+            }
+            free_data(&d);
+        }
     }
 }
 END_TEST
@@ -223,7 +235,7 @@ START_TEST(test_weight_grad_parts)
     for (int v = 0; v < eq_test_num_variants(false) && !eq_test_is_tiny(); v++) {
         eq_test_variant(v);
         eq_test_device->target.compute_units = 64;
-        struct data d = make_data(normalised(c));
+        struct data d = make_data(normalised(c), EQ_CONV2D_DIRECT);
         ck_assert_uint_ge(check_weight_grad(&d), 5 * 16 * 16);
         free_data(&d);
     }
@@ -266,6 +278,8 @@ START_TEST(test_refused)
         { { 1, 1, -1, 1 }, 32, 3, 3, EQ_ERR_ARGUMENT, { "-1 x 1", "padding" } },
         { { 1, 1, 1, 1 }, 32, 12, 3, EQ_ERR_SHAPE, { "12 x 3", "11 x 9" } },
         { { 1, 1, 0, 0 }, 32, 3, 8, EQ_ERR_SHAPE, { "3 x 8", "9 x 7" } },
+        { { 2, 1, 1, 1, .algorithm = EQ_CONV2D_WINOGRAD_4 }, 32, 3, 3, EQ_ERR_UNSUPPORTED, { "2 x 1", "Winograd" } },
+        { { 1, 1, 1, 1, .algorithm = EQ_CONV2D_WINOGRAD_2 }, 32, 1, 3, EQ_ERR_UNSUPPORTED, { "1 x 3", "Winograd" } },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct eq_call call = { .op = &eq_op_conv2d,

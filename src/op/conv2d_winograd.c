@@ -1,0 +1,176 @@
+// Winograd's convolution: which algorithm, how tiles are cut into chunks, and the launches. See cl/conv2d_winograd.cl.
+#include <assert.h>
+
+#include "op/conv2d.h"
+
+// Chunks: transformed input of about CHUNK_BYTES, within the second-level cache, but enough tiles that each transformed filter
+// read from memory is used often. Products: about GROUP_BYTES at a time.
+enum { CHUNK_BYTES = 640 << 10, MIN_CHUNK = 32, MAX_CHUNK = 64, GROUP_BYTES = 256 << 10, MAX_TILE_COLUMNS = 14, MAX_TILE_BLOCKS = 4 };
+
+struct plan {
+    int tile, points, x_blocks, oc_blocks, num_tiles;
+    int columns, blocks;     // register tile: tiles x blocks of outputs
+    int chunk, group, items; // tiles; blocks of outputs; work-items
+    size_t scratch_elems;    // of a work-item
+};
+
+static int ceil_div(int a, int b)
+{
+    return (a + b - 1) / b;
+}
+
+static int tile_of(enum eq_conv2d_algorithm algorithm)
+{
+    return algorithm == EQ_CONV2D_WINOGRAD_2 ? 2 : 4;
+}
+
+// As in conv2d_vector.c: two multiply-adds and two loads a cycle.
+static double product_cycles(int columns, int blocks)
+{
+    const int sums = columns * blocks;
+    const double multiply = sums > 8 ? sums / 2.0 : 4.0, load = (columns + blocks) / 2.0;
+    return (multiply > load ? multiply : load) + 0.2 + 0.1 * blocks;
+}
+
+static void choose_register_tile(struct plan *plan, int block)
+{
+    const int max_sums = block == 16 ? 28 : 12;
+    double best_time = 0;
+    for (int blocks = 1; blocks <= plan->oc_blocks && blocks <= MAX_TILE_BLOCKS; blocks++)
+        for (int columns = 1; columns <= MAX_TILE_COLUMNS && columns * blocks <= max_sums; columns++) {
+            const double time =
+                product_cycles(columns, blocks) * ceil_div(plan->oc_blocks, blocks) * ceil_div(plan->chunk, columns);
+            if (best_time > 0 && time >= best_time)
+                continue;
+            best_time = time;
+            plan->columns = columns;
+            plan->blocks = blocks;
+        }
+}
+
+static struct plan make_plan(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,
+                             const struct eq_conv2d_shape *shape)
+{
+    const int block = target->block, tile = tile_of(algorithm), units = target->compute_units > 0 ? target->compute_units : 1;
+    struct plan plan = { .tile = tile, .points = (tile + 2) * (tile + 2) };
+    plan.x_blocks = ceil_div(shape->ic, block);
+    plan.oc_blocks = ceil_div(shape->oc, block);
+    plan.num_tiles = shape->n * ceil_div(shape->oh, tile) * ceil_div(shape->ow, tile);
+    const int tile_bytes = 4 * plan.points * block;
+    int most = CHUNK_BYTES / (tile_bytes * plan.x_blocks);
+    most = most < MIN_CHUNK ? MIN_CHUNK : most > MAX_CHUNK ? MAX_CHUNK : most;
+    int chunks = ceil_div(ceil_div(plan.num_tiles, most), units) * units; // each compute unit has as many
+    plan.chunk = ceil_div(plan.num_tiles, chunks);
+    choose_register_tile(&plan, block);
+    plan.chunk = ceil_div(plan.chunk, plan.columns) * plan.columns;
+    chunks = ceil_div(plan.num_tiles, plan.chunk);
+    plan.items = chunks < 2 * units ? chunks : 2 * units;
+    plan.group = GROUP_BYTES / (tile_bytes * plan.chunk) / plan.blocks * plan.blocks;
+    plan.group = plan.group < plan.blocks ? plan.blocks : plan.group > plan.oc_blocks ? plan.oc_blocks : plan.group;
+    plan.scratch_elems = (size_t)plan.points * (size_t)plan.chunk * (size_t)block * (size_t)(plan.x_blocks + plan.group);
+    return plan;
+}
+
+// Cycles of a core for the whole convolution, as vectors of a block: products, then what passes through memory.
+static double winograd_cycles(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,
+                              const struct eq_conv2d_shape *shape)
+{
+    // measured: vector operations of a tile's transforms, and cycles of a vector of transformed filters read from memory
+    const double transform = algorithm == EQ_CONV2D_WINOGRAD_2 ? 70 : 180, filter_vector = 4;
+    const struct plan plan = make_plan(target, algorithm, shape);
+    const double pairs = (double)plan.x_blocks * plan.oc_blocks, chunks = ceil_div(plan.num_tiles, plan.chunk);
+    const double rounds = ceil_div((int)chunks, plan.items);
+    const double products = chunks * plan.points * pairs * target->block * ceil_div(plan.chunk, plan.columns) *
+                            product_cycles(plan.columns, plan.blocks) / plan.blocks;
+    const double transforms = plan.num_tiles * transform * (plan.x_blocks + plan.oc_blocks);
+    return products + transforms + rounds * plan.items * plan.points * pairs * target->block * filter_vector;
+}
+
+static double direct_cycles(const struct eq_target *target, const struct eq_conv2d_shape *shape)
+{
+    const double blocks = (double)ceil_div(shape->ic, target->block) * ceil_div(shape->oc, target->block);
+    return (double)shape->n * shape->oh * shape->ow * 9 * blocks * target->block / 2 / 0.9; // of the peak
+}
+
+bool eq_conv2d_winograd_fits(const struct eq_target *target, const struct eq_conv2d_attributes *attributes, int kh, int kw,
+                             int x_block)
+{
+    return kh == 3 && kw == 3 && attributes->stride_h == 1 && attributes->stride_w == 1 && attributes->pad_h <= 2 &&
+           attributes->pad_w <= 2 && x_block == target->block && target->family == EQ_FAMILY_VECTOR;
+}
+
+enum eq_conv2d_algorithm eq_conv2d_choose(const struct eq_target *target, const struct eq_conv2d_attributes *attributes, int kh,
+                                          int kw, int x_block, const struct eq_conv2d_shape *shape)
+{
+    if (attributes->algorithm != EQ_CONV2D_AUTO)
+        return attributes->algorithm;
+    if (!target->use_winograd || !eq_conv2d_winograd_fits(target, attributes, kh, kw, x_block))
+        return EQ_CONV2D_DIRECT;
+    const double direct = direct_cycles(target, shape), two = winograd_cycles(target, EQ_CONV2D_WINOGRAD_2, shape),
+                 four = winograd_cycles(target, EQ_CONV2D_WINOGRAD_4, shape);
+    if (direct <= two && direct <= four)
+        return EQ_CONV2D_DIRECT;
+    return two < four ? EQ_CONV2D_WINOGRAD_2 : EQ_CONV2D_WINOGRAD_4;
+}
+
+size_t eq_conv2d_winograd_filter_elems(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,
+                                       const struct eq_conv2d_shape *shape)
+{
+    const size_t side = (size_t)tile_of(algorithm) + 2, block = (size_t)target->block;
+    return side * side * (size_t)ceil_div(shape->ic, target->block) * (size_t)ceil_div(shape->oc, target->block) * block * block;
+}
+
+size_t eq_conv2d_winograd_scratch_elems(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,
+                                        const struct eq_conv2d_shape *shape)
+{
+    const struct plan plan = make_plan(target, algorithm, shape);
+    return plan.scratch_elems * (size_t)plan.items;
+}
+
+eq_status eq_conv2d_winograd_filter_emit(struct eq_list *list, enum eq_conv2d_algorithm algorithm,
+                                         const struct eq_conv2d_shape *shape, struct eq_ref w, struct eq_ref scale,
+                                         struct eq_ref u)
+{
+    const struct eq_target *target = eq_list_target(list);
+    const int x_blocks = ceil_div(shape->ic, target->block), oc_blocks = ceil_div(shape->oc, target->block);
+    const struct eq_options options = eq_options_format("-DBLOCK=%d -DTILE=%d", target->block, tile_of(algorithm));
+    const double values = (double)eq_conv2d_winograd_filter_elems(target, algorithm, shape);
+    const double taps = 9.0 * x_blocks * oc_blocks * target->block * target->block;
+    const struct eq_launch launch = {
+        .source = "conv2d_winograd",
+        .options = options.text,
+        .kernel = "conv2d_winograd_filter",
+        .range = eq_range_3d((const size_t[]){ (size_t)target->block, (size_t)x_blocks, (size_t)oc_blocks },
+                             (const size_t[]){ (size_t)target->block, 1, 1 }),
+        .cost = { 6.0 * values, 4.0 * (values + taps) },
+    };
+    return eq_list_kernel(list, &launch,
+                          EQ_ARGS(EQ_REF(w), EQ_REF(scale), EQ_REF(u), EQ_I32(x_blocks), EQ_I32(oc_blocks),
+                                  EQ_I32(scale.buffer != NULL)));
+}
+
+eq_status eq_conv2d_winograd_emit(struct eq_list *list, enum eq_conv2d_algorithm algorithm,
+                                  const struct eq_conv2d_shape *shape, const struct eq_conv2d_job *job, struct eq_ref scratch)
+{
+    const struct eq_conv2d_view *x = &job->x, *z = &job->z, *add = &job->add;
+    const struct plan plan = make_plan(eq_list_target(list), algorithm, shape);
+    assert(z->step == z->block && job->stride_h == 1 && job->stride_w == 1);
+    const struct eq_options options = eq_options_format("-DBLOCK=%d -DTILE=%d -DTW=%d -DOBT=%d -DACT=%d", z->block, plan.tile,
+                                                        plan.columns, plan.blocks, (int)job->activation);
+    const struct eq_launch launch = {
+        .source = "conv2d_winograd",
+        .options = options.text,
+        .kernel = "conv2d_winograd_vector",
+        .range = eq_range_1d((size_t)plan.items, 1),
+        .cost = job->cost,
+    };
+    return eq_list_kernel(list, &launch,
+                          EQ_ARGS(EQ_REF(x->origin), EQ_REF(job->filter), EQ_REF(job->bias),
+                                  EQ_REF(job->has_add ? add->origin : EQ_REF_NONE), EQ_REF(scratch), EQ_REF(z->origin),
+                                  EQ_I32(x->row), EQ_I32(x->plane), EQ_I32(x->blocks), EQ_I32(job->first_y),
+                                  EQ_I32(job->first_x), EQ_I32(-x->halo), EQ_I32(x->h + x->halo), EQ_I32(x->w + x->halo),
+                                  EQ_I32(z->blocks), EQ_I32(z->h), EQ_I32(z->w), EQ_I32(z->row), EQ_I32(z->plane),
+                                  EQ_I32(add->row), EQ_I32(add->plane), EQ_I32(job->bias.buffer != NULL),
+                                  EQ_I32(job->has_add), EQ_I32(plan.num_tiles), EQ_I32(plan.chunk), EQ_I32(plan.group),
+                                  EQ_I32(plan.scratch_elems)));
+}
