@@ -269,3 +269,176 @@ void conv2d_winograd_vector(EQ_IN(float, x), EQ_IN(float, u), __global const flo
         }
     }
 }
+
+// ---- gradient of the filter, for CPUs:  dw = G^T ( sum over tiles of (B^T x B) * (A dz A^T) ) G
+//   x   f32 [n, x_blocks, rows, columns, BLOCK]            read     first element: pixel (0, 0)
+//   dz  f32 [n, oc_blocks, oh, ow, BLOCK]                  read     first element: pixel (0, 0)
+//   v   f32 [POINTS, x_blocks, chunk, BLOCK]               scratch  transformed x of tiles first .. first + count
+//   d   f32 [POINTS, oc_blocks, chunk, BLOCK]              scratch  transformed dz
+//   du  f32 [POINTS, oc_blocks, x_blocks, BLOCK, BLOCK]    scratch  sums over tiles
+//   dw  f32 [oc_blocks, x_blocks, 3, 3, BLOCK, BLOCK]      write
+// Chunks of tiles follow each other in launches of conv2d_winograd_tiles and conv2d_winograd_sums, so sums run over tiles in
+// their order.
+#ifndef SPAN
+#define SPAN 4 // tiles of a work-item
+#endif
+#ifndef NI
+#define NI 8 // input channels in a register tile: divides BLOCK
+#endif
+
+// A: TILE values to SIDE
+static void transform_gradient(const vecf *in, int in_step, vecf *out, int out_step)
+{
+    const vecf a = in[0], b = in[in_step];
+#if TILE == 2
+    out[0] = a;
+    out[out_step] = a + b;
+    out[2 * out_step] = a - b;
+    out[3 * out_step] = -b;
+#else
+    const vecf c = in[2 * in_step], d = in[3 * in_step], even = a + c, odd = b + d;
+    const vecf far = EQ_MAD((vecf)(4.0f), c, a), far_odd = EQ_MAD((vecf)(8.0f), d, (vecf)(2.0f) * b);
+    out[0] = a;
+    out[out_step] = even + odd;
+    out[2 * out_step] = even - odd;
+    out[3 * out_step] = far + far_odd;
+    out[4 * out_step] = far - far_odd;
+    out[5 * out_step] = d;
+#endif
+}
+
+// G^T: SIDE values to 3
+static void transform_sums(const vecf *in, int in_step, vecf *out, int out_step)
+{
+    const vecf a = in[0], b = in[in_step], c = in[2 * in_step], d = in[3 * in_step];
+#if TILE == 2
+    const vecf even = (vecf)(0.5f) * (b + c);
+    out[0] = a + even;
+    out[out_step] = (vecf)(0.5f) * (b - c);
+    out[2 * out_step] = even + d;
+#else
+    const vecf e = in[4 * in_step], near = (vecf)(-1.0f / 6.0f) * (b + c), far = d + e;
+    out[0] = EQ_MAD((vecf)(0.25f), a, EQ_MAD((vecf)(1.0f / 24.0f), far, near));
+    out[out_step] = EQ_MAD((vecf)(1.0f / 6.0f), c - b, (vecf)(1.0f / 12.0f) * (d - e));
+    out[2 * out_step] = EQ_MAD((vecf)(1.0f / 6.0f), far, near) + in[5 * in_step];
+#endif
+}
+
+static void gradient_tile(__global const float *dz, const int row, const int y, const int px, const int oh, const int ow,
+                          __global float *d, const ulong point)
+{
+    vecf rows[SIDE * TILE];
+    #pragma unroll
+    for (int j = 0; j < TILE; j++) {
+        vecf column[TILE];
+        #pragma unroll
+        for (int i = 0; i < TILE; i++)
+            column[i] = y + i < oh && px + j < ow ? EQ_LOAD(dz + (y + i) * row + (px + j) * BLOCK) : (vecf)(0.0f);
+        transform_gradient(column, 1, rows + j, TILE);
+    }
+    #pragma unroll
+    for (int i = 0; i < SIDE; i++) {
+        vecf points[SIDE];
+        transform_gradient(rows + TILE * i, 1, points, 1);
+        #pragma unroll
+        for (int j = 0; j < SIDE; j++)
+            EQ_STORE(points[j], d + (SIDE * i + j) * point);
+    }
+}
+
+// Transforms SPAN tiles of a block of x (the first x_blocks of dimension 1) or of dz.
+__kernel __attribute__((reqd_work_group_size(1, 1, 1)))
+void conv2d_winograd_tiles(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, v), EQ_BUF(float, d), const int x_row,
+                           const int x_plane, const int x_blocks, const int first_y, const int first_x, const int low,
+                           const int high_y, const int high_x, const int oc_blocks, const int oh, const int ow,
+                           const int d_row, const int d_plane, const int first, const int count, const int chunk)
+{
+    EQ_IN_PTR(float, x);
+    EQ_IN_PTR(float, dz);
+    EQ_PTR(float, v);
+    EQ_PTR(float, d);
+    const int tiles_h = (oh + TILE - 1) / TILE, tiles_w = (ow + TILE - 1) / TILE, b = (int)get_global_id(1);
+    const int end = min(count, ((int)get_global_id(0) + 1) * SPAN);
+    for (int t = (int)get_global_id(0) * SPAN; t < end; t++) {
+        const int tile = first + t, row = tile / tiles_w, n = row / tiles_h;
+        const int y = (row - n * tiles_h) * TILE, px = (tile - row * tiles_w) * TILE;
+        if (b < x_blocks)
+            input_tile(x + ((ulong)n * x_blocks + b) * x_plane, x_row, y + first_y, px + first_x, low, high_y, high_x,
+                       v + ((ulong)b * chunk + t) * BLOCK, (ulong)x_blocks * chunk * BLOCK);
+        else
+            gradient_tile(dz + ((ulong)n * oc_blocks + b - x_blocks) * d_plane, d_row, y, px, oh, ow,
+                          d + ((ulong)(b - x_blocks) * chunk + t) * BLOCK, (ulong)oc_blocks * chunk * BLOCK);
+    }
+}
+
+// Sums of a point and a block of x, for all blocks of dz; added to those of the chunks before unless `is_first`.
+__kernel __attribute__((reqd_work_group_size(1, 1, 1)))
+void conv2d_winograd_sums(EQ_IN(float, v), EQ_IN(float, d), EQ_BUF(float, du), const int x_blocks, const int oc_blocks,
+                          const int count, const int chunk, const int is_first)
+{
+    EQ_IN_PTR(float, v);
+    EQ_IN_PTR(float, d);
+    EQ_PTR(float, du);
+    const int ib = (int)get_global_id(0), k = (int)get_global_id(1);
+    v += ((ulong)k * x_blocks + ib) * chunk * BLOCK;
+    d += (ulong)k * oc_blocks * chunk * BLOCK;
+    for (int want = 0; want < oc_blocks; want += OBT) {
+        const int b0 = min(want, oc_blocks - OBT);
+        for (int c0 = 0; c0 < BLOCK; c0 += NI) {
+            __global const float *vt = v + c0, *dt = d + (ulong)b0 * chunk * BLOCK;
+            vecf acc[OBT][NI];
+            #pragma unroll
+            for (int b = 0; b < OBT; b++)
+                #pragma unroll
+                for (int c = 0; c < NI; c++)
+                    acc[b][c] = (vecf)(0.0f);
+            for (int t = 0; t < count; t++, vt += BLOCK, dt += BLOCK) {
+                vecf grad[OBT];
+                #pragma unroll
+                for (int b = 0; b < OBT; b++)
+                    grad[b] = EQ_LOAD(dt + (ulong)b * chunk * BLOCK);
+                #pragma unroll
+                for (int c = 0; c < NI; c++) {
+                    const vecf value = (vecf)(vt[c]);
+                    #pragma unroll
+                    for (int b = 0; b < OBT; b++)
+                        acc[b][c] = EQ_MAD(value, grad[b], acc[b][c]);
+                }
+            }
+            #pragma unroll
+            for (int b = 0; b < OBT; b++)
+                #pragma unroll
+                for (int c = 0; c < NI; c++)
+                    if (b0 + b >= want) {
+                        __global float *to =
+                            du + (((ulong)k * oc_blocks + b0 + b) * x_blocks + ib) * (BLOCK * BLOCK) + (c0 + c) * BLOCK;
+                        EQ_STORE(is_first ? acc[b][c] : acc[b][c] + EQ_LOAD(to), to);
+                    }
+        }
+    }
+}
+
+// dw = G^T du G. One work-item per (input channel, block, block of outputs).
+__kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1)))
+void conv2d_winograd_filter_grad(EQ_IN(float, du), EQ_BUF(float, dw), const int x_blocks, const int oc_blocks)
+{
+    EQ_IN_PTR(float, du);
+    EQ_PTR(float, dw);
+    const int c = (int)get_global_id(0), ib = (int)get_global_id(1), ob = (int)get_global_id(2);
+    const ulong pair = (ulong)ob * x_blocks + ib, point = (ulong)oc_blocks * x_blocks * (BLOCK * BLOCK);
+    vecf middle[3 * SIDE], taps[9];
+    #pragma unroll
+    for (int j = 0; j < SIDE; j++) {
+        vecf column[SIDE];
+        #pragma unroll
+        for (int i = 0; i < SIDE; i++)
+            column[i] = EQ_LOAD(du + (SIDE * i + j) * point + pair * (BLOCK * BLOCK) + c * BLOCK);
+        transform_sums(column, 1, middle + j, SIDE);
+    }
+    #pragma unroll
+    for (int i = 0; i < 3; i++)
+        transform_sums(middle + SIDE * i, 1, taps + 3 * i, 1);
+    #pragma unroll
+    for (int k = 0; k < 9; k++)
+        EQ_STORE(taps[k], dw + (pair * 9 + k) * (BLOCK * BLOCK) + c * BLOCK);
+}

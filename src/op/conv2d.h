@@ -53,6 +53,13 @@ eq_status eq_conv2d_winograd_filter_emit(struct eq_list *list, enum eq_conv2d_al
 eq_status eq_conv2d_winograd_emit(struct eq_list *list, enum eq_conv2d_algorithm algorithm,
                                   const struct eq_conv2d_shape *shape, const struct eq_conv2d_job *job, struct eq_ref scratch);
 
+// The gradient of the filter: dw [oc, ic, 3, 3] in its stored form from x and dz. scratch: as many elements as below.
+size_t eq_conv2d_winograd_grad_elems(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,
+                                     const struct eq_conv2d_shape *shape);
+eq_status eq_conv2d_winograd_grad_emit(struct eq_list *list, enum eq_conv2d_algorithm algorithm,
+                                       const struct eq_conv2d_attributes *attributes, const struct eq_conv2d_view *x,
+                                       const struct eq_conv2d_view *dz, struct eq_ref dw, struct eq_ref scratch);
+
 // Zeroes the halo of a tensor; nothing to do where there is none.
 eq_status eq_conv2d_border_emit(struct eq_list *list, const struct eq_tensor *tensor, struct eq_ref ref);
 

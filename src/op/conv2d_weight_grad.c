@@ -111,6 +111,19 @@ static struct split split_of(const struct eq_call *call)
     return simt_split(call->target, &call->output[0], &call->input[DZ]);
 }
 
+static struct eq_conv2d_shape shape_of(const struct eq_call *call)
+{
+    const struct eq_tensor *dz = &call->input[DZ];
+    return (struct eq_conv2d_shape){ dz->n, call->input[X].c, dz->c, dz->h, dz->w };
+}
+
+static enum eq_conv2d_algorithm algorithm_of(const struct eq_call *call)
+{
+    const struct eq_conv2d_weight_grad_attributes *a = call->attributes;
+    const struct eq_conv2d_shape s = shape_of(call);
+    return eq_conv2d_choose(call->target, &a->conv, a->kh, a->kw, call->output[0].block_in, &s);
+}
+
 static eq_status shape(struct eq_call *call)
 {
     const struct eq_conv2d_weight_grad_attributes *a = call->attributes;
@@ -125,6 +138,12 @@ static eq_status shape(struct eq_call *call)
                dz->n, dz->h, dz->w, dz->block, x->n, oh, ow, call->target->block);
     call->num_outputs = 2;
     call->output[0] = w;
+    const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
+    if (algorithm != EQ_CONV2D_DIRECT) {
+        const struct eq_conv2d_shape s = shape_of(call);
+        call->output[1] = eq_tensor_vector((int)eq_conv2d_winograd_grad_elems(call->target, algorithm, &s));
+        return EQ_OK;
+    }
     const struct split split = split_of(call);
     call->output[1] = eq_tensor_vector(split.parts > 1 ? split.parts * (int)eq_tensor_elems(&w) : 1);
     return EQ_OK;
@@ -200,6 +219,12 @@ static eq_status emit_simt(struct eq_list *list, const struct eq_call *call, con
 
 static eq_status emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out)
 {
+    const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
+    if (algorithm != EQ_CONV2D_DIRECT) {
+        const struct eq_conv2d_attributes *a = &((const struct eq_conv2d_weight_grad_attributes *)call->attributes)->conv;
+        const struct eq_conv2d_view x = eq_conv2d_view(&call->input[X], in[X]), dz = eq_conv2d_view(&call->input[DZ], in[DZ]);
+        return eq_conv2d_winograd_grad_emit(list, algorithm, a, &x, &dz, out[0], out[1]);
+    }
     const struct split split = split_of(call);
     const struct eq_ref sums = split.parts > 1 ? out[1] : out[0];
     if (call->target->family == EQ_FAMILY_VECTOR)
