@@ -3,9 +3,10 @@
 
 #include "op/conv2d.h"
 
-// Chunks: transformed input of about CHUNK_BYTES, within the second-level cache, but enough tiles that each transformed filter
-// read from memory is used often. Products: about GROUP_BYTES at a time.
-enum { CHUNK_BYTES = 640 << 10, MIN_CHUNK = 32, MAX_CHUNK = 64, GROUP_BYTES = 256 << 10, MAX_TILE_COLUMNS = 14, MAX_TILE_BLOCKS = 4 };
+// A chunk of up to MAX_CHUNK tiles: its transformed input stays in the second-level cache (64 channels: 260 KiB), and each
+// transformed filter that comes from farther away is used that often. Measured from 14 to 128 tiles: 28 to 32 is best from 64 to
+// 512 channels. Products of about GROUP_BYTES at a time.
+enum { MAX_CHUNK = 32, GROUP_BYTES = 300 << 10, MAX_COLUMNS = 14, MAX_BLOCKS = 4 };
 
 struct plan {
     int tile, points, x_blocks, oc_blocks, num_tiles;
@@ -32,20 +33,32 @@ static double product_cycles(int columns, int blocks)
     return (multiply > load ? multiply : load) + 0.2 + 0.1 * blocks;
 }
 
-static void choose_register_tile(struct plan *plan, int block)
+// Cycles of a core for all products, a vector of a transformed filter costing FILTER_CYCLES a chunk.
+static double products_cycles(const struct plan *plan, int block, int units)
+{
+    const double filter_cycles = 1.5, vectors = (double)plan->points * plan->x_blocks * block;
+    const int chunks = ceil_div(plan->num_tiles, plan->chunk), rounds = ceil_div(chunks, units);
+    const double chunk = product_cycles(plan->columns, plan->blocks) * (plan->chunk / plan->columns) *
+                             ceil_div(plan->oc_blocks, plan->blocks) +
+                         filter_cycles * plan->oc_blocks;
+    return rounds * vectors * chunk;
+}
+
+static void choose_tiles(struct plan *plan, int block, int units)
 {
     const int max_sums = block == 16 ? 28 : 12;
-    double best_time = 0;
-    for (int blocks = 1; blocks <= plan->oc_blocks && blocks <= MAX_TILE_BLOCKS; blocks++)
-        for (int columns = 1; columns <= MAX_TILE_COLUMNS && columns * blocks <= max_sums; columns++) {
-            const double time =
-                product_cycles(columns, blocks) * ceil_div(plan->oc_blocks, blocks) * ceil_div(plan->chunk, columns);
-            if (best_time > 0 && time >= best_time)
-                continue;
-            best_time = time;
-            plan->columns = columns;
-            plan->blocks = blocks;
-        }
+    struct plan best = *plan;
+    double best_cycles = 0;
+    for (plan->blocks = 1; plan->blocks <= plan->oc_blocks && plan->blocks <= MAX_BLOCKS; plan->blocks++)
+        for (plan->columns = 1; plan->columns <= MAX_COLUMNS && plan->columns * plan->blocks <= max_sums; plan->columns++)
+            for (plan->chunk = plan->columns; plan->chunk <= MAX_CHUNK; plan->chunk += plan->columns) {
+                const double cycles = products_cycles(plan, block, units);
+                if (best_cycles > 0 && cycles >= best_cycles)
+                    continue;
+                best_cycles = cycles;
+                best = *plan;
+            }
+    *plan = best;
 }
 
 static struct plan make_plan(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,
@@ -56,40 +69,32 @@ static struct plan make_plan(const struct eq_target *target, enum eq_conv2d_algo
     plan.x_blocks = ceil_div(shape->ic, block);
     plan.oc_blocks = ceil_div(shape->oc, block);
     plan.num_tiles = shape->n * ceil_div(shape->oh, tile) * ceil_div(shape->ow, tile);
-    const int tile_bytes = 4 * plan.points * block;
-    int most = CHUNK_BYTES / (tile_bytes * plan.x_blocks);
-    most = most < MIN_CHUNK ? MIN_CHUNK : most > MAX_CHUNK ? MAX_CHUNK : most;
-    int chunks = ceil_div(ceil_div(plan.num_tiles, most), units) * units; // each compute unit has as many
-    plan.chunk = ceil_div(plan.num_tiles, chunks);
-    choose_register_tile(&plan, block);
-    plan.chunk = ceil_div(plan.chunk, plan.columns) * plan.columns;
-    chunks = ceil_div(plan.num_tiles, plan.chunk);
+    choose_tiles(&plan, block, units);
+    const int chunks = ceil_div(plan.num_tiles, plan.chunk), most = GROUP_BYTES / (4 * plan.points * block * plan.chunk);
     plan.items = chunks < 2 * units ? chunks : 2 * units;
-    plan.group = GROUP_BYTES / (tile_bytes * plan.chunk) / plan.blocks * plan.blocks;
+    plan.group = most / plan.blocks * plan.blocks;
     plan.group = plan.group < plan.blocks ? plan.blocks : plan.group > plan.oc_blocks ? plan.oc_blocks : plan.group;
     plan.scratch_elems = (size_t)plan.points * (size_t)plan.chunk * (size_t)block * (size_t)(plan.x_blocks + plan.group);
     return plan;
 }
 
-// Cycles of a core for the whole convolution, as vectors of a block: products, then what passes through memory.
+// Cycles of a core for the whole convolution.
 static double winograd_cycles(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,
                               const struct eq_conv2d_shape *shape)
 {
-    // measured: vector operations of a tile's transforms, and cycles of a vector of transformed filters read from memory
-    const double transform = algorithm == EQ_CONV2D_WINOGRAD_2 ? 70 : 180, filter_vector = 4;
+    // measured: vector operations of both transforms of a tile and a block
+    const double transform = algorithm == EQ_CONV2D_WINOGRAD_2 ? 70 : 180;
     const struct plan plan = make_plan(target, algorithm, shape);
-    const double pairs = (double)plan.x_blocks * plan.oc_blocks, chunks = ceil_div(plan.num_tiles, plan.chunk);
-    const double rounds = ceil_div((int)chunks, plan.items);
-    const double products = chunks * plan.points * pairs * target->block * ceil_div(plan.chunk, plan.columns) *
-                            product_cycles(plan.columns, plan.blocks) / plan.blocks;
-    const double transforms = plan.num_tiles * transform * (plan.x_blocks + plan.oc_blocks);
-    return products + transforms + rounds * plan.items * plan.points * pairs * target->block * filter_vector;
+    const int units = target->compute_units > 0 ? target->compute_units : 1;
+    const double tiles = (double)ceil_div(ceil_div(plan.num_tiles, plan.chunk), units) * plan.chunk;
+    return products_cycles(&plan, target->block, units) + tiles * transform * (plan.x_blocks + plan.oc_blocks);
 }
 
 static double direct_cycles(const struct eq_target *target, const struct eq_conv2d_shape *shape)
 {
     const double blocks = (double)ceil_div(shape->ic, target->block) * ceil_div(shape->oc, target->block);
-    return (double)shape->n * shape->oh * shape->ow * 9 * blocks * target->block / 2 / 0.9; // of the peak
+    const double units = target->compute_units > 0 ? target->compute_units : 1, share_of_peak = 0.9;
+    return (double)shape->n * shape->oh * shape->ow * 9 * blocks * target->block / 2 / share_of_peak / units;
 }
 
 bool eq_conv2d_winograd_fits(const struct eq_target *target, const struct eq_conv2d_attributes *attributes, int kh, int kw,
@@ -117,7 +122,8 @@ size_t eq_conv2d_winograd_filter_elems(const struct eq_target *target, enum eq_c
                                        const struct eq_conv2d_shape *shape)
 {
     const size_t side = (size_t)tile_of(algorithm) + 2, block = (size_t)target->block;
-    return side * side * (size_t)ceil_div(shape->ic, target->block) * (size_t)ceil_div(shape->oc, target->block) * block * block;
+    const int pairs = ceil_div(shape->ic, target->block) * ceil_div(shape->oc, target->block);
+    return side * side * (size_t)pairs * block * block;
 }
 
 size_t eq_conv2d_winograd_scratch_elems(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,

@@ -73,8 +73,8 @@ struct eq_op {
     eq_status (*gradient)(const struct eq_call *call, struct eq_tape *tape);
     // Arithmetic and least memory traffic of the call, for `info` and `bench`.
     struct eq_cost (*cost)(const struct eq_call *call);
-    // The call's choices, at most `max`, into tunables[]; NULL: none. A choice may open others (an algorithm has its own tiles):
-    // the tuner asks again after each decision, with call->target->tuning holding the decisions so far.
+    // The call's choices, at most `max`, into tunables[]; NULL: none. A choice may open others (an algorithm has its own
+    // tiles): the tuner asks again after each decision, with call->target->tuning holding the decisions so far.
     eq_status (*tunables)(const struct eq_call *call, struct eq_tunable *tunables, int max, int *num);
 };
 
@@ -90,8 +90,8 @@ struct eq_options eq_options_format(const char *format, ...) __attribute__((form
 
 // conv2d: inputs x [n,ic,ih,iw] (blocked, or plain NCHW = block 1 for images), w [oc,ic,kh,kw]; output z [n,oc,oh,ow],
 // workspace. No bias: normalisation follows. oh = (ih + 2 pad_h - kh) / stride_h + 1.
-// How: AUTO takes the fastest that applies by a model of the device; the others are for tests, benchmarks and the tuner. Winograd
-// F(2x2) and F(4x4) need 3 x 3 filters, stride 1 and an input in blocks; elsewhere they are EQ_ERR_UNSUPPORTED.
+// How: AUTO takes the fastest that applies by a model of the device; the others are for tests, benchmarks and the tuner.
+// Winograd F(2x2) and F(4x4) need 3 x 3 filters, stride 1 and an input in blocks; elsewhere they are EQ_ERR_UNSUPPORTED.
 enum eq_conv2d_algorithm { EQ_CONV2D_AUTO, EQ_CONV2D_DIRECT, EQ_CONV2D_WINOGRAD_2, EQ_CONV2D_WINOGRAD_4 };
 struct eq_conv2d_attributes {
     int stride_h, stride_w, pad_h, pad_w;
@@ -111,8 +111,8 @@ struct eq_conv2d_weight_grad_attributes {
     int kh, kw;
 };
 extern const struct eq_op eq_op_conv2d_weight_grad;
-// conv2d_prepare: a filter as conv2d_fused reads it, with a batch norm folded in where there is one; made once while the weights
-// stay. inputs w, then gamma?, beta?, running mean?, running variance? [oc] (all or none); outputs filter (vector, laid out as
+// conv2d_prepare: a filter as conv2d_fused reads it, with a batch norm folded in where there is one; made once while the
+// weights stay. inputs w, then gamma?, beta?, running mean?, running variance? [oc] (all or none); outputs filter (vector, laid out as
 // the algorithm wants it), bias (vector, oc rounded up to blocks; zeros without a norm).
 // conv2d_fused: act(conv(x) + bias + residual), for evaluation. inputs x, filter, bias, residual? (as z); output z, workspace.
 struct eq_conv2d_fused_attributes {

@@ -118,7 +118,9 @@ static struct sum ref_weight_grad(const struct data *d, int o, int i, int p, int
 // summation; never above 1e-5. Winograd's transforms add values with factors up to 4 (and 8), and take them off again: F(2x2)
 // errs about as much as a direct sum, F(4x4) five times, of the largest values under the tile rather than of this sum's.
 static const double tolerance_factor[] = { [EQ_CONV2D_DIRECT] = 8, [EQ_CONV2D_WINOGRAD_2] = 16, [EQ_CONV2D_WINOGRAD_4] = 96 };
-static const double tolerance_most[] = { [EQ_CONV2D_DIRECT] = 1e-5, [EQ_CONV2D_WINOGRAD_2] = 2e-5, [EQ_CONV2D_WINOGRAD_4] = 1e-4 };
+static const double tolerance_most[] = {
+    [EQ_CONV2D_DIRECT] = 1e-5, [EQ_CONV2D_WINOGRAD_2] = 2e-5, [EQ_CONV2D_WINOGRAD_4] = 1e-4
+};
 
 static void compare(const struct eq_test_call *call, const struct data *d, const float *add,
                     struct sum (*reference)(const struct data *, int, int, int, int))
