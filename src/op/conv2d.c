@@ -106,7 +106,7 @@ struct eq_tensor eq_conv2d_weight(const struct eq_target *target, const struct e
 static struct eq_conv2d_shape shape_of(const struct eq_call *call)
 {
     const struct eq_tensor *z = &call->output[0];
-    return (struct eq_conv2d_shape){ z->n, call->input[0].c, z->c, z->h, z->w };
+    return (struct eq_conv2d_shape){ z->n, call->input[0].c, z->c, z->h, z->w, false };
 }
 
 static enum eq_conv2d_algorithm algorithm_of(const struct eq_call *call)

@@ -33,6 +33,7 @@ eq_status eq_conv2d_job_emit(struct eq_list *list, const struct eq_conv2d_job *j
 // transposed filter.
 struct eq_conv2d_shape {
     int n, ic, oc, oh, ow;
+    bool is_prepared; // the transformed filter is there already
 };
 // Whether Winograd's algorithm can do it.
 bool eq_conv2d_winograd_fits(const struct eq_target *target, const struct eq_conv2d_attributes *attributes, int kh, int kw,

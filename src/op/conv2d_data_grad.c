@@ -44,7 +44,7 @@ static struct eq_tensor input_shape(const struct eq_call *call)
 static struct eq_conv2d_shape shape_of(const struct eq_call *call)
 {
     const struct eq_tensor x = input_shape(call);
-    return (struct eq_conv2d_shape){ x.n, call->input[DZ].c, x.c, x.h, x.w };
+    return (struct eq_conv2d_shape){ x.n, call->input[DZ].c, x.c, x.h, x.w, false };
 }
 
 static enum eq_conv2d_algorithm algorithm_of(const struct eq_call *call)

@@ -84,7 +84,7 @@ eq_status eq_conv2d_winograd_grad_emit(struct eq_list *list, enum eq_conv2d_algo
                                        const struct eq_conv2d_attributes *attributes, const struct eq_conv2d_view *x,
                                        const struct eq_conv2d_view *dz, struct eq_ref dw, struct eq_ref scratch)
 {
-    const struct eq_conv2d_shape shape = { dz->n, x->c, dz->c, dz->h, dz->w };
+    const struct eq_conv2d_shape shape = { dz->n, x->c, dz->c, dz->h, dz->w, false };
     const struct plan plan = make_plan(eq_list_target(list), algorithm, &shape);
     const struct eq_ref v = scratch, d = eq_ref_plus(v, plan.v), du = eq_ref_plus(d, plan.d);
     const struct eq_options options = eq_options_format("-DBLOCK=%d -DTILE=%d -DSPAN=%d -DNI=%d -DOBT=%d", x->block, plan.tile,
