@@ -30,7 +30,7 @@ void conv2d_plain_data_grad(EQ_IN(float, dz), EQ_IN(float, w), __global const fl
                 acc = EQ_MAD(tap, EQ_LOAD(dz + row + xz / stride_w * BLOCK), acc);
             }
     float lanes[BLOCK], sum = has_add ? add_base[add_at + (ulong)plane * a_plane + (ulong)y * a_row + x] : 0.0f;
-    EQ_STORE(acc, lanes);
+    *(eq_unaligned *)lanes = acc;
     for (int b = 0; b < BLOCK; b++)
         sum += lanes[b];
     dx[(ulong)plane * x_plane + (ulong)y * x_row + x] = sum;

@@ -57,7 +57,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void pool_avg_fwd(EQ_IN(
         sum += row;
     }
     float lanes[BLOCK];
-    EQ_STORE(sum / ((float)h * (float)w), lanes);
+    *(eq_unaligned *)lanes = sum / ((float)h * (float)w);
     for (int k = 0; k < BLOCK && channel + k < c; k++)
         y[(ulong)(plane / blocks) * c + channel + k] = lanes[k];
 }

@@ -25,6 +25,11 @@ struct eq_conv2d_job {
     int first_y, first_x; // input pixel under tap (0, 0) of output (0, 0)
     struct eq_cost cost;
 };
+// Cycles of one input channel of a register tile of pixels x blocks of outputs, on a core with two multiply-adds and two loads a
+// cycle: a fit to measured tiles. More sums than EQ_CONV2D_MAX_SUMS leave the registers (measured: 7 x 4 takes 1.3 times as long
+// as two of 7 x 2).
+double eq_conv2d_sums_cycles(int pixels, int blocks);
+#define EQ_CONV2D_MAX_SUMS(block) ((block) == 16 ? 21 : 12)
 eq_status eq_conv2d_vector_emit(struct eq_list *list, const struct eq_conv2d_job *job);
 eq_status eq_conv2d_simt_emit(struct eq_list *list, const struct eq_conv2d_job *job);
 eq_status eq_conv2d_job_emit(struct eq_list *list, const struct eq_conv2d_job *job); // by the target's family
@@ -60,6 +65,11 @@ size_t eq_conv2d_winograd_grad_elems(const struct eq_target *target, enum eq_con
 eq_status eq_conv2d_winograd_grad_emit(struct eq_list *list, enum eq_conv2d_algorithm algorithm,
                                        const struct eq_conv2d_attributes *attributes, const struct eq_conv2d_view *x,
                                        const struct eq_conv2d_view *dz, struct eq_ref dw, struct eq_ref scratch);
+
+// eq_op.expect of the three ops (conv2d_expect.c).
+double eq_conv2d_expect(const struct eq_call *call, const float *const *inputs, size_t index, double *magnitude);
+double eq_conv2d_data_grad_expect(const struct eq_call *call, const float *const *inputs, size_t index, double *magnitude);
+double eq_conv2d_weight_grad_expect(const struct eq_call *call, const float *const *inputs, size_t index, double *magnitude);
 
 // Zeroes the halo of a tensor; nothing to do where there is none.
 eq_status eq_conv2d_border_emit(struct eq_list *list, const struct eq_tensor *tensor, struct eq_ref ref);

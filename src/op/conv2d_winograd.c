@@ -25,20 +25,12 @@ static int tile_of(enum eq_conv2d_algorithm algorithm)
     return algorithm == EQ_CONV2D_WINOGRAD_2 ? 2 : 4;
 }
 
-// As in conv2d_vector.c: two multiply-adds and two loads a cycle.
-static double product_cycles(int columns, int blocks)
-{
-    const int sums = columns * blocks;
-    const double multiply = sums > 8 ? sums / 2.0 : 4.0, load = (columns + blocks) / 2.0;
-    return (multiply > load ? multiply : load) + 0.2 + 0.1 * blocks;
-}
-
 // Cycles of a core for all products, a vector of a transformed filter costing FILTER_CYCLES a chunk.
 static double products_cycles(const struct plan *plan, int block, int units)
 {
     const double filter_cycles = 1.5, vectors = (double)plan->points * plan->x_blocks * block;
     const int chunks = ceil_div(plan->num_tiles, plan->chunk), rounds = ceil_div(chunks, units);
-    const double chunk = product_cycles(plan->columns, plan->blocks) * (plan->chunk / plan->columns) *
+    const double chunk = eq_conv2d_sums_cycles(plan->columns, plan->blocks) * (plan->chunk / plan->columns) *
                              ceil_div(plan->oc_blocks, plan->blocks) +
                          filter_cycles * plan->oc_blocks;
     return rounds * vectors * chunk;
@@ -46,7 +38,7 @@ static double products_cycles(const struct plan *plan, int block, int units)
 
 static void choose_tiles(struct plan *plan, int block, int units)
 {
-    const int max_sums = block == 16 ? 28 : 12;
+    const int max_sums = EQ_CONV2D_MAX_SUMS(block);
     struct plan best = *plan;
     double best_cycles = 0;
     for (plan->blocks = 1; plan->blocks <= plan->oc_blocks && plan->blocks <= MAX_BLOCKS; plan->blocks++)
