@@ -49,6 +49,9 @@ EQ_API void eq_device_destroy(struct eq_device **device); // *device becomes NUL
 // What the opened device is. Valid as long as the device.
 EQ_API const char *eq_device_name(const struct eq_device *device);
 EQ_API const char *eq_device_driver(const struct eq_device *device);
+// The tuned parameters in use (see tune.h), such as "9f86d081884c7d65, 23 choices, /home/me/.cache/equil/tuning/cpu.txt";
+// "none" where there are none. Networks that were tuned otherwise sum in another order.
+EQ_API const char *eq_device_tuning_text(const struct eq_device *device);
 // Largest number of bytes that were allocated on the device at one time since it was opened, workspaces and CLBlast's included.
 EQ_API size_t eq_device_peak_bytes(const struct eq_device *device);
 

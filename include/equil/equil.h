@@ -9,5 +9,6 @@
 #include "graph.h"
 #include "model.h"
 #include "train.h"
+#include "tune.h"
 
 #endif

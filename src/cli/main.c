@@ -9,7 +9,8 @@
 
 static const struct command *const commands[] = {
     &command_train, &command_eval, &command_classify, &command_run,
-    &command_grad,  &command_info, &command_bench,    &command_devices,
+    &command_grad,  &command_info, &command_bench,    &command_tune,
+    &command_devices,
 };
 enum { NUM_COMMANDS = sizeof commands / sizeof commands[0] };
 

@@ -202,4 +202,5 @@ const struct eq_op eq_op_conv2d = {
     .emit = emit,
     .gradient = gradient,
     .cost = cost,
+    .expect = eq_conv2d_expect,
 };

@@ -71,6 +71,11 @@ double eq_conv2d_expect(const struct eq_call *call, const float *const *inputs, 
 double eq_conv2d_data_grad_expect(const struct eq_call *call, const float *const *inputs, size_t index, double *magnitude);
 double eq_conv2d_weight_grad_expect(const struct eq_call *call, const float *const *inputs, size_t index, double *magnitude);
 
+// eq_op.expect of the three ops (conv2d_expect.c).
+double eq_conv2d_expect(const struct eq_call *call, const float *const *inputs, size_t index, double *magnitude);
+double eq_conv2d_data_grad_expect(const struct eq_call *call, const float *const *inputs, size_t index, double *magnitude);
+double eq_conv2d_weight_grad_expect(const struct eq_call *call, const float *const *inputs, size_t index, double *magnitude);
+
 // Zeroes the halo of a tensor; nothing to do where there is none.
 eq_status eq_conv2d_border_emit(struct eq_list *list, const struct eq_tensor *tensor, struct eq_ref ref);
 

@@ -237,4 +237,5 @@ const struct eq_op eq_op_conv2d_data_grad = {
     .in_place = in_place,
     .emit = emit,
     .cost = cost,
+    .expect = eq_conv2d_data_grad_expect,
 };

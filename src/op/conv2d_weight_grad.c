@@ -252,4 +252,5 @@ const struct eq_op eq_op_conv2d_weight_grad = {
     .halo = halo,
     .emit = emit,
     .cost = cost,
+    .expect = eq_conv2d_weight_grad_expect,
 };

@@ -76,6 +76,9 @@ struct eq_op {
     // The call's choices, at most `max`, into tunables[]; NULL: none. A choice may open others (an algorithm has its own
     // tiles): the tuner asks again after each decision, with call->target->tuning holding the decisions so far.
     eq_status (*tunables)(const struct eq_call *call, struct eq_tunable *tunables, int max, int *num);
+    // Element `index` of output 0, in plain order, in double precision from inputs in plain order; *magnitude is the sum of the
+    // absolute values of what was added. For verification; NULL: none.
+    double (*expect)(const struct eq_call *call, const float *const *inputs, size_t index, double *magnitude);
 };
 
 // Shared helpers (op.c)

@@ -245,7 +245,7 @@ static eq_status open_found(const struct found *found, const struct eq_device_in
     EQ_REQUIRE(code == CL_SUCCESS, EQ_ERR_DEVICE, "%s: cannot make a context: %s", device->name, eq_cl_error(code));
     device->queue = clCreateCommandQueue(device->context, device->id, 0, &code);
     EQ_REQUIRE(code == CL_SUCCESS, EQ_ERR_DEVICE, "%s: cannot make a queue: %s", device->name, eq_cl_error(code));
-    return EQ_OK;
+    return eq_device_open_tuning(device);
 }
 
 static eq_status no_device(const char *selector, const struct eq_device_info *infos, int num)
@@ -285,6 +285,7 @@ void eq_device_destroy(struct eq_device **device)
     if (!*device)
         return;
     eq_programs_destroy(&(*device)->programs);
+    eq_device_close_tuning(*device);
     if ((*device)->queue)
         clReleaseCommandQueue((*device)->queue);
     if ((*device)->context)

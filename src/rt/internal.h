@@ -17,6 +17,10 @@ const char *eq_cl_error(cl_int code);
 // Programs built so far on a device.
 void eq_programs_destroy(struct eq_programs **programs);
 
+// Reads the tuning of a device that was opened otherwise.
+eq_status eq_device_open_tuning(struct eq_device *device);
+void eq_device_close_tuning(struct eq_device *device);
+
 // Bytes that CLBlast needs beside the operands for one product.
 eq_status eq_gemm_workspace(struct eq_device *device, const struct eq_gemm *gemm, size_t *bytes);
 eq_status eq_gemm_enqueue(struct eq_device *device, const struct eq_gemm *gemm, struct eq_ref a, struct eq_ref b,

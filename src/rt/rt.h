@@ -51,7 +51,19 @@ struct eq_device {
     char name[128], vendor[128], driver[128], version[128], platform_name[128], platform_version[128];
     size_t bytes_now, bytes_peak; // of all buffers, CLBlast's workspaces included
     struct eq_programs *programs;
+    struct eq_tuning *tuning; // what target.tuning is when the device was opened; may be empty
+    char *tuning_path;        // the user's file in it, or NULL
+    char tuning_text[320];    // see eq_device_tuning_text()
 };
+
+// ---- tuning (tune_device.c)
+
+struct eq_tuning_identity eq_device_identity(const struct eq_device *device);
+// malloc'ed path of the file that the device's tuning is read from when it is opened, unless EQUIL_TUNING names another; NULL
+// where there is no home.
+char *eq_device_tuning_file(const struct eq_device *device);
+// Adds the lines of a file that are for the device.
+eq_status eq_tuning_read(struct eq_tuning *tuning, const char *path, const struct eq_device *device);
 
 // ---- buffers (buffer.c)
 

@@ -6,7 +6,7 @@
 
 #include "train/options.h"
 
-enum { FORMAT = 1, NUM_PLAN = 6 };
+enum { FORMAT = 1, NUM_PLAN = 8 };
 
 void eq_train_state_clear(struct eq_train_state *state)
 {
@@ -29,7 +29,10 @@ static void plan_texts(const struct eq_device *device, struct plan_text texts[NU
                                                 { "plan.version", "OpenCL version", "" },
                                                 { "plan.family", "kernel family", "" },
                                                 { "plan.block", "channels in a block", "" },
-                                                { "plan.equil", "version of Equil", "" } };
+                                                { "plan.equil", "version of Equil", "" },
+                                                { "plan.winograd", "use of Winograd's convolution", "" },
+                                                { "plan.tuning", "tuning", "" } };
+    char hash[20];
     memcpy(texts, filled, sizeof filled);
     snprintf(texts[0].value, sizeof texts[0].value, "%s", device->name);
     snprintf(texts[1].value, sizeof texts[1].value, "%s", device->driver);
@@ -37,6 +40,8 @@ static void plan_texts(const struct eq_device *device, struct plan_text texts[NU
     snprintf(texts[3].value, sizeof texts[3].value, "%s", target->family == EQ_FAMILY_SIMT ? "simt" : "vector");
     snprintf(texts[4].value, sizeof texts[4].value, "%d", target->block);
     snprintf(texts[5].value, sizeof texts[5].value, "%s", EQ_VERSION);
+    snprintf(texts[6].value, sizeof texts[6].value, "%d", target->use_winograd);
+    snprintf(texts[7].value, sizeof texts[7].value, "%s", eq_tuning_hash(target->tuning, hash));
 }
 
 static eq_status write_plan(const struct eq_device *device, struct eq_texts *texts)

@@ -2,7 +2,7 @@
 //
 // Tensors: those of the weights file under their names, and the momentum of every parameter under "velocity." and its name.
 // Metadata: that of a weights file; "option.NAME" for every option; "plan.NAME" for what else decides the order of sums
-// (device, driver, kernel family, block); "state", a JSON object with the position.
+// (device, driver, kernel family, block, tuning ...); "state", a JSON object with the position.
 #ifndef EQ_TRAIN_CHECKPOINT_H
 #define EQ_TRAIN_CHECKPOINT_H
 

@@ -1,0 +1,60 @@
+// Tuning: measures the choices that a network's kernels leave open on a device, and keeps the fastest in a file that
+// eq_device_open() reads from then on.
+//
+// Nothing is ever tuned silently: another tile sums in another order, and a training run that is resumed promises the same
+// bits. Checkpoints name the tuning of their run.
+#ifndef EQUIL_TUNE_H
+#define EQUIL_TUNE_H
+
+#include "model.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct eq_tune_params {
+    struct eq_model_params model;
+    const char *op;  // only calls of this op: conv2d, conv2d_data_grad, conv2d_weight_grad ...; NULL: of all
+    int batch, size; // images, and pixels of a side; 0 means 16, and 224 (small networks: 32)
+    bool training;   // the calls of a training step; else those of evaluation
+    double seconds;  // begin no choice after this time; 0: go on to the end
+    bool again;      // measure also what the file has
+    const char *out; // file to extend, or to make; NULL: the one that eq_device_open() reads
+};
+
+// A choice of a call, before each candidate and at its end.
+struct eq_tune_progress {
+    const char *layer, *op, *key; // valid during the call
+    int call, num_calls;          // from 0, of those that have choices
+    int candidate, num_candidates;
+    bool is_done;                 // what follows is known:
+    char values[64];              // the fastest: "rows 7 columns 1 blocks 4"
+    bool is_default;              // it is the one that is taken without tuning
+    double seconds, default_seconds;
+    int num_rejected;             // candidates that failed or computed something else: never taken
+    const char *rejected;         // why the last of them was
+};
+// Returns whether to go on.
+typedef bool (*eq_tune_progress_fn)(void *user, const struct eq_tune_progress *progress);
+
+struct eq_tune_summary {
+    char path[1024];  // of the file
+    int num_measured; // choices, num_changed of them away from the default
+    int num_changed;
+    int num_known;    // were in the file
+    int num_rejected; // candidates
+    bool is_complete; // nothing is left to measure
+};
+
+// Measures choice after choice. Every candidate is verified before and after it is timed; it must beat the default by more than
+// 2 %. The file is written anew, beside and renamed, after every choice: what was measured is kept whatever happens, and the
+// next call goes on from there. The device keeps the tuning it was opened with. Errors: EQ_ERR_INTERRUPTED (progress returned
+// false), EQ_ERR_NOT_FOUND (no op of that name has choices), EQ_ERR_NUMERIC (the device computes wrongly), EQ_ERR_FORMAT (the
+// file is no tuning), EQ_ERR_IO, those of eq_network_create(). summary is filled in all cases.
+EQ_API eq_status eq_tune_network(struct eq_device *device, const struct eq_tune_params *params, eq_tune_progress_fn progress,
+                                 void *user, struct eq_tune_summary *summary);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,124 @@
+// equil tune: measures what a network's kernels leave open, and keeps the fastest for this device.
+#include <signal.h>
+#include <stdlib.h>
+
+#include "command.h"
+#include "network.h"
+#include "output.h"
+
+static volatile sig_atomic_t is_stopped;
+
+// The first Ctrl-C asks for an end, a second one ends the program: SA_RESETHAND.
+static void on_signal(int number)
+{
+    (void)number;
+    is_stopped = 1;
+}
+
+static void catch_signals(void)
+{
+    struct sigaction action = { .sa_handler = on_signal, .sa_flags = (int)(SA_RESETHAND | SA_RESTART) };
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+static bool on_progress(void *user, const struct eq_tune_progress *p)
+{
+    const bool is_json = *(const bool *)user;
+    if (!p->is_done) {
+        progress_line(false, "%d/%d  %s  %s: candidate %d of %d", p->call + 1, p->num_calls, p->layer, p->key, p->candidate + 1,
+                      p->num_candidates);
+    } else if (!is_json) {
+        progress_line(false, " ");
+        printf("%-30s %9.3f ms  %+6.1f %%  %s: %s%s\n", p->layer, p->seconds * 1e3, 100 * (p->seconds / p->default_seconds - 1),
+               p->key, p->values, p->is_default ? ", the default" : "");
+        fflush(stdout);
+    }
+    return !is_stopped;
+}
+
+static json_t *summary_json(const struct eq_device *device, const struct eq_tune_summary *summary)
+{
+    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:b}", "file", summary->path, "device", eq_device_name(device),
+                     "driver", eq_device_driver(device), "measured", summary->num_measured, "changed", summary->num_changed,
+                     "known", summary->num_known, "rejected", summary->num_rejected, "complete", summary->is_complete);
+}
+
+static void print_summary(const struct eq_tune_summary *summary)
+{
+    printf("%d choices measured, %d of them better than the default by more than 2 %%; %d were known; %d candidates rejected\n",
+           summary->num_measured, summary->num_changed, summary->num_known, summary->num_rejected);
+    printf("%s%s\n", summary->path, summary->is_complete ? "" : " (not complete: the same command goes on)");
+}
+
+static int tune(const char *selector, const struct eq_tune_params *params, bool is_json)
+{
+    struct eq_device *device;
+    struct eq_tune_summary summary;
+    if (eq_device_open(selector, &device) != EQ_OK)
+        return fail_with_last_error(NULL);
+    message("tuning on %s (driver %s)", eq_device_name(device), eq_device_driver(device));
+    catch_signals();
+    eq_status status = eq_tune_network(device, params, on_progress, &is_json, &summary);
+    int exit_code = EXIT_SUCCESS;
+    if (status == EQ_ERR_INTERRUPTED) {
+        message("%s; %d choices are kept in %s, the same command goes on", eq_last_error(), summary.num_measured, summary.path);
+        exit_code = EXIT_STOPPED;
+    } else if (status != EQ_OK) {
+        exit_code = fail_with_last_error(NULL);
+    } else if (is_json) {
+        exit_code = json_print(summary_json(device, &summary));
+    } else {
+        print_summary(&summary);
+    }
+    eq_device_destroy(&device);
+    return exit_code;
+}
+
+static int run_tune(int argc, char **argv)
+{
+    struct network_options network = { .arch = NULL };
+    struct eq_tune_params params = { .op = NULL };
+    const char *device, *mode;
+    bool is_json;
+    const struct arg_option options[] = {
+        { .name = "arch", .kind = ARG_STRING, .value = &network.arch, .metavar = "NAME", .fallback = "ce-resnet50",
+          .help = "network: resnet18, 34, 50, 101, 20 or 56; with ce-, bd-, ir- or se- before it" },
+        { .name = "op", .kind = ARG_STRING, .value = &params.op, .metavar = "NAME",
+          .help = "only this op: conv2d, conv2d_data_grad, conv2d_weight_grad, ..." },
+        { .name = "mode", .kind = ARG_CHOICE, .value = &mode, .choices = "infer|train", .fallback = "infer",
+          .help = "kernels of evaluation, or of a training step" },
+        { .name = "batch", .kind = ARG_INT, .value = &params.batch, .fallback = "16", .min = 1, .max = 65536,
+          .help = "images in a batch" },
+        { .name = "size", .kind = ARG_INT, .value = &params.size, .fallback = "0", .min = 0, .max = 4096,
+          .help = "side of the images in pixels; 0: 224, or 32 with the small stem" },
+        { .name = "seconds", .kind = ARG_FLOAT, .value = &params.seconds, .fallback = "0", .min = 0, .max = 1e6,
+          .help = "begin no choice after this time; 0: go on to the end" },
+        { .name = "again", .kind = ARG_FLAG, .value = &params.again, .help = "measure also what the file has" },
+        { .name = "out", .kind = ARG_STRING, .value = &params.out, .metavar = "FILE",
+          .help = "file to extend, for $EQUIL_TUNING (default: the file of the device,\nwhich every command reads)" },
+        NETWORK_OPTION_CLASSES(&network),
+        NETWORK_OPTION_SMALL(&network),
+        NETWORK_OPTION_ACT(&network),
+        ARG_OPTION_DEVICE(&device),
+        ARG_OPTION_JSON(&is_json),
+        { 0 },
+    };
+    const struct arg_spec spec = {
+        .command = "tune",
+        .summary = "Measures the choices that a network's kernels leave open on this device, and keeps the fastest.",
+        .options = options,
+        .notes = "Every candidate is verified before it is timed. What was measured is kept after every choice: Ctrl-C loses\n"
+                 "nothing, and the same command goes on. Sums come out in another order with another tuning: a training run\n"
+                 "can be resumed only with the tuning it was started with.",
+    };
+    struct arg_result args;
+    if (args_parse(&spec, argc, argv, &args) != ARGS_RUN)
+        return args.exit_code;
+    params.model = network_params(&network);
+    params.training = *mode == 't';
+    return tune(device, &params, is_json);
+}
+
+const struct command command_tune = { "tune", "measure and keep a device's fastest kernels", run_tune };
