@@ -3,8 +3,9 @@
 // of dz with transposed filters (conv2d_filter.cl), one launch per parity class of the output pixel.
 //   x    f32 [n, x_blocks, ih, iw, BI]                     read    first element: pixel (0, 0)
 //   w    f32 [oc_blocks, x_blocks, KH, KW, BI, BLOCK]      read
+//   bias f32 [oc_blocks, BLOCK]                            read    only where has_bias
 //   add  f32 as z                                          read    only where has_add; may be z itself
-//   z    f32 [n, oc_blocks, oh, ow, BLOCK]                 write   pixels z_step apart, rows z_row apart
+//   z    f32 [n, oc_blocks, oh, ow, BLOCK]                 write   act(sum + bias + add); pixels z_step, rows z_row apart
 // A work-group makes 4 NTO output channels of NTP * PT pixels; a work-item 4 channels of PT pixels. Lanes lie over channels
 // first, so that reads of filters, writes of z and, through blocks, reads of x go to neighbouring addresses. The next tiles are
 // read into registers while the present ones are multiplied. The tile of pixels is padded by a float4 against bank conflicts.
@@ -25,6 +26,9 @@
 #endif
 #ifndef PT
 #define PT 8 // pixels of a work-item: 8 or 4
+#endif
+#ifndef ACT
+#define ACT ACT_NONE
 #endif
 
 #define DEPTH 16 // values of k in a tile
@@ -71,11 +75,12 @@ static long place_x(const struct source *source, int k, int num_k, int ih, int i
 }
 
 __kernel __attribute__((reqd_work_group_size(GROUP, 1, 1)))
-void conv2d_simt(EQ_IN(float, x), EQ_IN(float, w), __global const float *add_base, const ulong add_at, EQ_BUF(float, z),
+void conv2d_simt(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base, const ulong bias_at,
+                 __global const float *add_base, const ulong add_at, EQ_BUF(float, z),
                  const int num_images, const int ih, const int iw, const int x_row, const int x_plane, const int x_blocks,
                  const int first_y, const int first_x, const int stride_h, const int stride_w, const int oc_blocks,
                  const int oh, const int ow, const int z_row, const int z_step, const int z_plane, const int a_row,
-                 const int a_step, const int a_plane, const int has_add)
+                 const int a_step, const int a_plane, const int has_bias, const int has_add)
 {
     EQ_IN_PTR(float, x);
     EQ_IN_PTR(float, w);
@@ -176,8 +181,10 @@ void conv2d_simt(EQ_IN(float, x), EQ_IN(float, w), __global const float *add_bas
         const int row = p / ow, n = row / oh, yz = row - n * oh, xz = p - row * ow;
         const ulong plane = (ulong)n * oc_blocks + block;
         float4 sum = acc[t];
+        if (has_bias)
+            sum += vload4(0, bias_base + bias_at + oc);
         if (has_add)
             sum += vload4(0, add_base + add_at + plane * a_plane + (ulong)yz * a_row + (ulong)xz * a_step + oc % BLOCK);
-        vstore4(sum, 0, z + plane * z_plane + (ulong)yz * z_row + (ulong)xz * z_step + oc % BLOCK);
+        vstore4(ACT_APPLY(ACT, sum, float4), 0, z + plane * z_plane + (ulong)yz * z_row + (ulong)xz * z_step + oc % BLOCK);
     }
 }

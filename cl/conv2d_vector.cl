@@ -2,8 +2,9 @@
 // convolutions of dz with transposed filters (conv2d_filter.cl), one launch per parity class of the output pixel.
 //   x    f32 [n, x_blocks, rows, columns, BI]              read    first element: the pixel under tap (0, 0) of output (0, 0)
 //   w    f32 [oc_blocks, x_blocks, kh, kw, BI, BLOCK]      read
+//   bias f32 [oc_blocks, BLOCK]                            read    only where has_bias
 //   add  f32 as z                                          read    only where has_add; may be z itself
-//   z    f32 [n, oc_blocks, oh, ow, BLOCK]                 write   pixels z_step apart, rows z_row apart
+//   z    f32 [n, oc_blocks, oh, ow, BLOCK]                 write   act(sum + bias + add); pixels z_step, rows z_row apart
 // One work-item makes TH x TW pixels of OBT blocks. The last tile of a row, column or of the blocks is moved back so that it
 // ends at the border: its first part is computed twice and stored once. Sums run over (block, kh, kw, channel) in that order.
 // Every pixel under a tap must be readable: x has a halo of zeros.
@@ -25,6 +26,9 @@
 #ifndef KW
 #define KW kw // the filter's width where it is worth unrolling: in a plain image a tap is only one multiply-add per accumulator
 #endif
+#ifndef ACT
+#define ACT ACT_NONE
+#endif
 
 // Which work-items follow each other, as `order`: what they share is in the cache.
 #define ORDER_TILES 0  // all tiles of an image, then the next blocks: its pixels
@@ -32,10 +36,11 @@
 #define ORDER_BLOCKS 2 // all blocks of a tile, then the next tile: its pixels, while all filters stay
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1)))
-void conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *add_base, const ulong add_at, EQ_BUF(float, z),
-                   const int x_row, const int x_plane, const int x_blocks, const int kh, const int kw, const int stride_h,
+void conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base, const ulong bias_at,
+                   __global const float *add_base, const ulong add_at, EQ_BUF(float, z), const int x_row, const int x_plane, const int x_blocks, const int kh, const int kw, const int stride_h,
                    const int oc_blocks, const int oh, const int ow, const int z_row, const int z_step, const int z_plane,
-                   const int a_row, const int a_step, const int a_plane, const int has_add, const int order)
+                   const int a_row, const int a_step, const int a_plane, const int has_bias, const int has_add,
+                   const int order)
 {
     EQ_IN_PTR(float, x);
     EQ_IN_PTR(float, w);
@@ -92,8 +97,10 @@ void conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *add_b
                     const ulong block = (ulong)n * oc_blocks + b0 + b;
                     const ulong y = y0 + r, px = x0 + t;
                     vecf sum = acc[b][r][t];
+                    if (has_bias)
+                        sum += EQ_LOAD(bias_base + bias_at + (b0 + b) * BLOCK);
                     if (has_add)
                         sum += EQ_LOAD(add_base + add_at + block * a_plane + y * a_row + px * a_step);
-                    EQ_STORE(sum, z + block * z_plane + y * z_row + px * z_step);
+                    EQ_STORE(ACT_APPLY(ACT, sum, vecf), z + block * z_plane + y * z_row + px * z_step);
                 }
 }

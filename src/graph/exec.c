@@ -9,7 +9,9 @@ enum { MAX_CHUNKS = 64, ALIGNMENT = 256 };
 struct eq_exec {
     struct eq_device *device;
     struct eq_ir *ir;
-    struct eq_list *list;
+    struct eq_store *store;
+    struct eq_list *list, *prepare; // every run; when the weights have changed
+    uint64_t version;               // of the store at the last `prepare`; 0: never
     struct eq_ref *refs; // [ir values]
     struct eq_buffer *chunks[MAX_CHUNKS];
     int num_chunks;
@@ -110,8 +112,9 @@ static eq_status emit_calls(struct eq_exec *exec)
             in[i] = call->in[i] >= 0 ? exec->refs[call->in[i]] : EQ_REF_NONE;
         for (int o = 0; o < call->call.num_outputs; o++)
             out[o] = exec->refs[call->out[o]];
-        EQ_TRY(eq_list_label(exec->list, call->label));
-        eq_status status = call->call.op->emit(exec->list, &call->call, in, out);
+        struct eq_list *list = call->is_constant ? exec->prepare : exec->list;
+        EQ_TRY(eq_list_label(list, call->label));
+        eq_status status = call->call.op->emit(list, &call->call, in, out);
         if (status != EQ_OK)
             return eq_fail(status, "%s: %s", call->label, eq_last_error());
     }
@@ -139,6 +142,7 @@ static eq_status fill_exec(struct eq_exec *exec, struct eq_store *store, const s
     EQ_TRY(bind_store(exec, store));
     EQ_TRY(make_staging(exec));
     EQ_TRY(eq_list_create(exec->device, &exec->list));
+    EQ_TRY(eq_list_create(exec->device, &exec->prepare));
     return emit_calls(exec);
 }
 
@@ -147,6 +151,7 @@ eq_status eq_exec_create(struct eq_device *device, struct eq_store *store, const
 {
     EQ_ALLOC(*exec, 1);
     (*exec)->device = device;
+    (*exec)->store = store;
     eq_status status = fill_exec(*exec, store, graph, params);
     if (status != EQ_OK)
         eq_exec_destroy(exec);
@@ -158,6 +163,7 @@ void eq_exec_destroy(struct eq_exec **exec)
     if (!*exec)
         return;
     eq_list_destroy(&(*exec)->list);
+    eq_list_destroy(&(*exec)->prepare);
     for (int v = 0; (*exec)->inputs && v < (*exec)->ir->num_values; v++)
         eq_buffer_destroy(&(*exec)->inputs[v]);
     for (int i = 0; i < (*exec)->num_chunks; i++)
@@ -186,8 +192,10 @@ void eq_exec_flops(const struct eq_exec *exec, double *flops, double *conv_flops
     for (int c = 0; c < exec->ir->num_calls; c++) {
         const struct eq_call *call = &exec->ir->calls[c].call;
         double cost = call->op->cost(call).flops;
-        bool is_conv =
-            call->op == &eq_op_conv2d || call->op == &eq_op_conv2d_data_grad || call->op == &eq_op_conv2d_weight_grad;
+        bool is_conv = call->op == &eq_op_conv2d || call->op == &eq_op_conv2d_fused || call->op == &eq_op_conv2d_data_grad ||
+                       call->op == &eq_op_conv2d_weight_grad;
+        if (exec->ir->calls[c].is_constant)
+            continue;
         *flops += cost;
         *conv_flops += is_conv ? cost : 0;
     }
@@ -237,5 +245,10 @@ eq_status eq_exec_read(struct eq_exec *exec, eq_value value, void *host)
 
 eq_status eq_exec_run(struct eq_exec *exec)
 {
+    const uint64_t version = eq_store_version(exec->store);
+    if (eq_list_length(exec->prepare) > 0 && exec->version != version) {
+        EQ_TRY(eq_list_run(exec->prepare));
+        exec->version = version;
+    }
     return eq_list_run(exec->list);
 }

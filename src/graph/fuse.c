@@ -1,7 +1,9 @@
-// Lowering with fusion: batch norm, its gate, a residual and an activation become one two-pass unit.
+// Lowering with fusion: batch norm, its gate, a residual and an activation become one two-pass unit. In evaluation, where a
+// batch norm is a constant map, a convolution takes it into its filter, and the residual and the activation into its last step.
 //
 // Nodes are visited in order. A norm opens a unit that stays pending, not yet a call, while the nodes that follow may join it;
-// the unit becomes a call when somebody else reads its value. A value with more than one reader cannot be absorbed.
+// the unit becomes a call when somebody else reads its value. In evaluation a convolution opens one, too. A value with more than
+// one reader cannot be absorbed.
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +13,8 @@ struct pending {
     struct eq_unit_attributes attributes;
     int inputs[EQ_UNIT_NUM_INPUTS]; // ir values
     const char *label;
+    const struct eq_front_node *conv; // not NULL: the convolution that makes Z, not yet a call either
+    int conv_inputs[2];               // ir values of its input and filter
 };
 
 struct fusion {
@@ -40,6 +44,48 @@ static eq_status lower_leaf(struct eq_ir *ir, int front)
     return eq_ir_value(ir, value->kind, &tensor, front, &ir->lowered[front]);
 }
 
+static bool has_norm(const struct pending *unit)
+{
+    return unit->inputs[EQ_UNIT_GAMMA] != EQ_NO_VALUE;
+}
+
+// Whether nothing has joined the convolution.
+static bool is_bare(const struct pending *unit)
+{
+    return !has_norm(unit) && unit->inputs[EQ_UNIT_RESIDUAL] == EQ_NO_VALUE && unit->attributes.activation == EQ_ACT_NONE;
+}
+
+// A pending convolution as calls: prepared filter and fused step; a bare one may have nothing to prepare.
+static eq_status call_conv(struct fusion *f, const struct pending *unit, int *value)
+{
+    const struct eq_conv2d_attributes *conv = unit->conv->attributes;
+    const struct eq_tensor *x = &f->ir->values[unit->conv_inputs[0]].tensor, *w = &f->ir->values[unit->conv_inputs[1]].tensor;
+    int prepared[EQ_MAX_OPERANDS], outputs[EQ_MAX_OPERANDS];
+    const struct eq_conv2d_prepare_attributes attributes = {
+        .fused = { *conv, w->n, w->h, w->w, unit->attributes.activation }, .x = *x, .eps = unit->attributes.bn_eps
+    };
+    if (is_bare(unit) && !eq_conv2d_prepares(&f->ir->target, &attributes.fused, x)) {
+        EQ_TRY(eq_ir_call(f->ir, &eq_op_conv2d, conv, unit->conv_inputs, 2, unit->conv->label, outputs));
+        *value = outputs[0];
+        return EQ_OK;
+    }
+    const int from[] = { unit->conv_inputs[1], unit->inputs[EQ_UNIT_GAMMA], unit->inputs[EQ_UNIT_BETA],
+                         unit->inputs[EQ_UNIT_MEAN], unit->inputs[EQ_UNIT_VAR] };
+    EQ_TRY(eq_ir_call(f->ir, &eq_op_conv2d_prepare, &attributes, from, has_norm(unit) ? 5 : 1, unit->conv->label, prepared));
+    const int inputs[] = { unit->conv_inputs[0], prepared[0], prepared[1], unit->inputs[EQ_UNIT_RESIDUAL] };
+    EQ_TRY(eq_ir_call(f->ir, &eq_op_conv2d_fused, &attributes.fused, inputs, 4, unit->conv->label, outputs));
+    *value = outputs[0];
+    return EQ_OK;
+}
+
+static eq_status call_unit(struct fusion *f, const struct pending *unit, int *value)
+{
+    int outputs[EQ_MAX_OPERANDS];
+    EQ_TRY(eq_ir_call(f->ir, &eq_op_unit, &unit->attributes, unit->inputs, EQ_UNIT_NUM_INPUTS, unit->label, outputs));
+    *value = outputs[EQ_UNIT_OUT];
+    return EQ_OK;
+}
+
 // The ir value of a front value: a leaf on first use, or a pending unit, which becomes a call now.
 static eq_status materialise(struct fusion *f, int front, int *value)
 {
@@ -48,11 +94,11 @@ static eq_status materialise(struct fusion *f, int front, int *value)
         return EQ_OK;
     }
     if (f->is_pending[front]) {
-        struct pending *unit = &f->pending[front];
-        int outputs[EQ_MAX_OPERANDS];
-        EQ_TRY(eq_ir_call(f->ir, &eq_op_unit, &unit->attributes, unit->inputs, EQ_UNIT_NUM_INPUTS, unit->label, outputs));
-        f->ir->lowered[front] = outputs[EQ_UNIT_OUT];
-        f->ir->values[outputs[EQ_UNIT_OUT]].front = front;
+        const struct pending *unit = &f->pending[front];
+        int made;
+        EQ_TRY(unit->conv ? call_conv(f, unit, &made) : call_unit(f, unit, &made));
+        f->ir->lowered[front] = made;
+        f->ir->values[made].front = front;
         f->is_pending[front] = false;
     }
     if (f->ir->lowered[front] < 0)
@@ -70,6 +116,15 @@ static struct pending *carry_on(struct fusion *f, int from, int to)
     return &f->pending[to];
 }
 
+// A convolution that nothing has joined.
+static struct pending bare_conv(const struct eq_front_node *conv, const int inputs[2])
+{
+    struct pending unit = { .label = conv->label, .conv = conv, .conv_inputs = { inputs[0], inputs[1] } };
+    for (int i = 0; i < EQ_UNIT_NUM_INPUTS; i++)
+        unit.inputs[i] = EQ_NO_VALUE;
+    return unit;
+}
+
 static bool can_absorb(const struct fusion *f, int front)
 {
     return f->is_pending[front] && f->ir->graph->values[front].num_readers == 1 &&
@@ -78,20 +133,32 @@ static bool can_absorb(const struct fusion *f, int front)
 
 static eq_status open_unit(struct fusion *f, const struct eq_front_node *node)
 {
+    const int z = node->inputs[EQ_UNIT_Z];
     struct pending *unit = &f->pending[node->output];
+    const bool is_folded = node->kind == EQ_FRONT_NORM && can_absorb(f, z) && f->pending[z].conv && is_bare(&f->pending[z]);
+    if (is_folded)
+        carry_on(f, z, node->output);
+    else
+        EQ_TRY(materialise(f, z, &unit->inputs[EQ_UNIT_Z]));
     unit->attributes = *(const struct eq_unit_attributes *)node->attributes;
     unit->label = node->label;
-    for (int i = 0; i < EQ_UNIT_NUM_INPUTS; i++)
+    for (int i = EQ_UNIT_Z + 1; i < EQ_UNIT_NUM_INPUTS; i++)
         EQ_TRY(materialise(f, node->inputs[i], &unit->inputs[i]));
     f->is_pending[node->output] = true;
     return EQ_OK;
 }
 
-// The builder made sure that a gate follows a norm that nobody else reads.
+// The builder made sure that a gate follows a norm that nobody else reads. What a gate looks at is the convolution's output
+// before the norm.
 static eq_status join_gate(struct fusion *f, const struct eq_front_node *node)
 {
     const struct eq_unit_attributes *gate = node->attributes;
     struct pending *unit = carry_on(f, node->inputs[EQ_UNIT_Z], node->output);
+    if (unit->conv) {
+        const struct pending bare = bare_conv(unit->conv, unit->conv_inputs);
+        EQ_TRY(call_conv(f, &bare, &unit->inputs[EQ_UNIT_Z]));
+        unit->conv = NULL;
+    }
     unit->attributes.method = gate->method;
     unit->attributes.group = gate->group;
     unit->attributes.iterations = gate->iterations;
@@ -144,6 +211,11 @@ static eq_status lower_op(struct fusion *f, const struct eq_front_node *node)
         if (i == 1 && node->op == &eq_op_conv2d)
             EQ_TRY(lower_filter(f->ir, inputs[0], node->inputs[1]));
         EQ_TRY(materialise(f, node->inputs[i], &inputs[i]));
+    }
+    if (node->op == &eq_op_conv2d && !f->ir->training) {
+        f->pending[node->output] = bare_conv(node, inputs);
+        f->is_pending[node->output] = true;
+        return EQ_OK;
     }
     EQ_TRY(eq_ir_call(f->ir, node->op, node->attributes, inputs, node->num_inputs, node->label, outputs));
     f->ir->lowered[node->output] = outputs[0];

@@ -61,6 +61,7 @@ struct eq_ir_call {
     int in[EQ_MAX_OPERANDS], out[EQ_MAX_OPERANDS];
     const char *label; // of the front node
     bool is_gradient;
+    bool is_constant; // evaluation: computed from parameters and states alone, so once while they stay
 };
 
 struct eq_ir {
@@ -117,6 +118,10 @@ struct eq_store_entry {
     size_t at; // elements from the start of the chunk, in weights, gradients and velocities alike
 };
 struct eq_store;
+// Grows whenever values or states may have changed: by eq_store_write(), and by eq_store_touch(), which is called after steps
+// that change them were enqueued. What was computed from them is as new as its version.
+uint64_t eq_store_version(const struct eq_store *store);
+void eq_store_touch(struct eq_store *store);
 // Bytes of parameters and of states, as the ir stores them.
 void eq_store_sizes(const struct eq_ir *ir, size_t *parameter_bytes, size_t *state_bytes);
 // Memory for the parameters and states of `ir`, zeroed. The graph must outlive it.
@@ -146,6 +151,7 @@ eq_status eq_exec_create(struct eq_device *device, struct eq_store *store, const
 void eq_exec_destroy(struct eq_exec **exec);
 // Bytes of arena and inputs that it holds.
 size_t eq_exec_bytes(const struct eq_exec *exec);
+// The steps of every run; those that run only after weights changed are not among them.
 struct eq_list *eq_exec_list(struct eq_exec *exec);
 // Arithmetic of one run, and the part of the convolutions (forward and gradients), by the ops' definitions.
 void eq_exec_flops(const struct eq_exec *exec, double *flops, double *conv_flops);
@@ -154,7 +160,8 @@ eq_status eq_exec_find(const struct eq_exec *exec, eq_value value, struct eq_ref
 // Host copies: f32 in the API's order [n, c, h, w], or i32 as it is.
 eq_status eq_exec_write(struct eq_exec *exec, eq_value value, const void *host);
 eq_status eq_exec_read(struct eq_exec *exec, eq_value value, void *host);
-eq_status eq_exec_run(struct eq_exec *exec); // enqueues; does not wait
+// Enqueues; does not wait. What depends on weights alone is computed again when the store's version has changed.
+eq_status eq_exec_run(struct eq_exec *exec);
 
 // Arena bytes an ir would need, and its inputs' bytes: for `info`, without a device.
 eq_status eq_plan_bytes(const struct eq_ir *ir, size_t *arena_bytes, size_t *input_bytes);

@@ -74,6 +74,21 @@ eq_status eq_ir_call(struct eq_ir *ir, const struct eq_op *op, const void *attri
     return EQ_OK;
 }
 
+// Marks the calls of an evaluation that depend on weights and running statistics alone.
+static void mark_constants(struct eq_ir *ir)
+{
+    for (int c = 0; c < ir->num_calls && !ir->training; c++) {
+        struct eq_ir_call *at = &ir->calls[c];
+        at->is_constant = true;
+        for (int i = 0; i < at->call.num_inputs; i++) {
+            const struct eq_ir_value *value = at->in[i] >= 0 ? &ir->values[at->in[i]] : NULL;
+            if (value && value->kind != EQ_VALUE_PARAMETER && value->kind != EQ_VALUE_STATE &&
+                (value->producer < 0 || !ir->calls[value->producer].is_constant))
+                at->is_constant = false;
+        }
+    }
+}
+
 // Raises every value's halo to what its readers need, and tells the calls.
 static void settle_halos(struct eq_ir *ir)
 {
@@ -104,6 +119,7 @@ static eq_status build(struct eq_ir *ir, const struct eq_compile_params *params)
     EQ_TRY(eq_ir_lower(ir));
     if (params->loss != EQ_NO_VALUE)
         EQ_TRY(eq_ir_differentiate(ir, ir->lowered[params->loss]));
+    mark_constants(ir);
     settle_halos(ir);
     return EQ_OK;
 }

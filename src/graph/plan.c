@@ -99,7 +99,13 @@ static bool is_temporary(const struct eq_ir_value *value)
     return value->kind == EQ_VALUE_TEMPORARY && value->grad_of < 0;
 }
 
-// The input whose memory output `o` of the call takes over, or -1: the input must die here and have the same stored form.
+static bool is_constant(const struct eq_ir *ir, const struct eq_ir_value *value)
+{
+    return value->producer >= 0 && ir->calls[value->producer].is_constant;
+}
+
+// The input whose memory output `o` of the call takes over, or -1: the input must die here and have the same stored form. One
+// that is made only when weights change does not die.
 static int taken_over(const struct eq_ir *ir, int index, int o)
 {
     const struct eq_ir_call *call = &ir->calls[index];
@@ -107,8 +113,8 @@ static int taken_over(const struct eq_ir *ir, int index, int o)
     if (i < 0 || call->in[i] < 0)
         return -1;
     const struct eq_ir_value *from = &ir->values[call->in[i]], *to = &ir->values[call->out[o]];
-    bool fits = is_temporary(from) && is_temporary(to) && !from->is_output && from->last_reader == index &&
-                memcmp(&from->tensor, &to->tensor, sizeof from->tensor) == 0;
+    bool fits = is_temporary(from) && is_temporary(to) && !from->is_output && !is_constant(ir, from) &&
+                from->last_reader == index && memcmp(&from->tensor, &to->tensor, sizeof from->tensor) == 0;
     return fits ? call->in[i] : -1;
 }
 
@@ -127,6 +133,10 @@ static void add_items(const struct eq_ir *ir, struct eq_plan_item *items, int *n
             if (from < 0)
                 items[item] = (struct eq_plan_item){ .bytes = eq_tensor_bytes(&value->tensor), .first = c };
             items[item].last = last;
+            if (call->is_constant && value->last_reader >= 0) { // made before the first step of a run, kept from run to run
+                items[item].first = 0;
+                items[item].last = ir->num_calls;
+            }
             item_of_value[call->out[o]] = item;
         }
     }

@@ -15,6 +15,7 @@ struct eq_store {
     size_t chunk_elems[MAX_CHUNKS];
     bool chunk_is_state[MAX_CHUNKS];
     struct eq_buffer *parts[EQ_STORE_SUM + 1][MAX_CHUNKS];
+    uint64_t version; // starts at 1
 };
 
 static bool is_stored(const struct eq_ir_value *value)
@@ -98,6 +99,7 @@ eq_status eq_store_create(struct eq_device *device, const struct eq_ir *ir, stru
 {
     EQ_ALLOC(*store, 1);
     (*store)->device = device;
+    (*store)->version = 1;
     eq_status status = fill_store(*store, ir);
     if (status != EQ_OK)
         eq_store_destroy(store);
@@ -158,6 +160,16 @@ eq_status eq_store_read(const struct eq_store *store, const struct eq_store_entr
     return status;
 }
 
+uint64_t eq_store_version(const struct eq_store *store)
+{
+    return store->version;
+}
+
+void eq_store_touch(struct eq_store *store)
+{
+    store->version++;
+}
+
 eq_status eq_store_write(struct eq_store *store, const struct eq_store_entry *entry, enum eq_store_part part, const float *host)
 {
     size_t elems = eq_tensor_elems(&entry->tensor);
@@ -166,6 +178,7 @@ eq_status eq_store_write(struct eq_store *store, const struct eq_store_entry *en
         return EQ_ERR_HOST_MEMORY;
     eq_tensor_pack(&entry->tensor, host, stored);
     eq_status status = eq_ref_write(eq_store_ref(store, entry, part), stored, elems, sizeof *stored);
+    eq_store_touch(store);
     free(stored);
     return status;
 }

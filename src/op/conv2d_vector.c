@@ -75,8 +75,8 @@ eq_status eq_conv2d_vector_emit(struct eq_list *list, const struct eq_conv2d_job
     const struct eq_options width =
         x->block == 1 ? eq_options_format("%d", job->kw) : eq_options_format("kw"); // plain: unrolled
     const struct eq_options options =
-        eq_options_format("-DBLOCK=%d -DBI=%d -DSTRIDE=%d -DTH=%d -DTW=%d -DOBT=%d -DKW=%s", z->block, x->block, job->stride_w,
-                          tile.rows, tile.columns, tile.blocks, width.text);
+        eq_options_format("-DBLOCK=%d -DBI=%d -DSTRIDE=%d -DTH=%d -DTW=%d -DOBT=%d -DKW=%s -DACT=%d", z->block, x->block, job->stride_w,
+                          tile.rows, tile.columns, tile.blocks, width.text, (int)job->activation);
     const size_t tiles = (size_t)ceil_div(z->h, tile.rows) * (size_t)ceil_div(z->w, tile.columns);
     const enum order order = choose_order(job);
     const ptrdiff_t first = (ptrdiff_t)job->first_y * x->row + (ptrdiff_t)job->first_x * x->step;
@@ -89,9 +89,10 @@ eq_status eq_conv2d_vector_emit(struct eq_list *list, const struct eq_conv2d_job
     };
     return eq_list_kernel(list, &launch,
                           EQ_ARGS(EQ_REF(eq_ref_plus(x->origin, (size_t)first)), EQ_REF(job->filter),
+                                  EQ_REF(job->bias),
                                   EQ_REF(job->has_add ? add->origin : EQ_REF_NONE), EQ_REF(z->origin), EQ_I32(x->row),
                                   EQ_I32(x->plane), EQ_I32(x->blocks), EQ_I32(job->kh), EQ_I32(job->kw), EQ_I32(job->stride_h),
                                   EQ_I32(z->blocks), EQ_I32(z->h), EQ_I32(z->w), EQ_I32(z->row), EQ_I32(z->step),
                                   EQ_I32(z->plane), EQ_I32(add->row), EQ_I32(add->step), EQ_I32(add->plane),
-                                  EQ_I32(job->has_add), EQ_I32(order)));
+                                  EQ_I32(job->bias.buffer != NULL), EQ_I32(job->has_add), EQ_I32(order)));
 }

@@ -391,6 +391,7 @@ void eq_network_touched(struct eq_network *network, int64_t num_batches)
 {
     network->batches += num_batches;
     network->is_checked = false;
+    eq_store_touch(network->store);
 }
 
 eq_status eq_network_infer(struct eq_network *network, int n, int h, int w, const float *images, float *logits)

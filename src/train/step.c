@@ -169,5 +169,6 @@ eq_status eq_step_finish(struct eq_step *step, int index, double rate)
     memcpy(hyper, (float[NUM_HYPER]){ (float)rate, step->params.momentum, step->params.weight_decay },
            NUM_HYPER * sizeof *hyper);
     EQ_TRY(eq_ref_write_start(eq_ref_at(step->hyper, 0), hyper, NUM_HYPER, sizeof *hyper, &step->hyper_ticket[turn]));
+    eq_store_touch(step->network->store);
     return eq_list_run(step->update);
 }
