@@ -2,6 +2,7 @@
 // launches are in conv2d_vector.c (CPUs) and conv2d_simt.c (GPUs).
 #include "op/conv2d.h"
 
+#include <assert.h>
 #include <limits.h>
 
 struct eq_conv2d_view eq_conv2d_view(const struct eq_tensor *tensor, struct eq_ref ref)
@@ -146,14 +147,13 @@ static struct eq_cost cost(const struct eq_call *call)
     return eq_conv2d_cost(&call->input[0], &call->input[1], &call->output[0]);
 }
 
-static eq_status emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out)
+static struct eq_conv2d_job make_job(const struct eq_call *call, struct eq_ref x, struct eq_ref w, struct eq_ref z)
 {
     const struct eq_conv2d_attributes *a = call->attributes;
-    const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
-    struct eq_conv2d_job job = {
-        .x = eq_conv2d_view(&call->input[0], in[0]),
-        .z = eq_conv2d_view(&call->output[0], out[0]),
-        .filter = in[1],
+    return (struct eq_conv2d_job){
+        .x = eq_conv2d_view(&call->input[0], x),
+        .z = eq_conv2d_view(&call->output[0], z),
+        .filter = w,
         .kh = call->input[1].h,
         .kw = call->input[1].w,
         .stride_h = a->stride_h,
@@ -162,6 +162,12 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
         .first_x = -a->pad_w,
         .cost = cost(call),
     };
+}
+
+static eq_status emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out)
+{
+    const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
+    struct eq_conv2d_job job = make_job(call, in[0], in[1], out[0]);
     EQ_TRY(eq_conv2d_border_emit(list, &call->output[0], out[0]));
     if (algorithm == EQ_CONV2D_DIRECT)
         return eq_conv2d_job_emit(list, &job);
@@ -170,6 +176,22 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
     job.filter = out[1];
     return eq_conv2d_winograd_emit(list, algorithm, &s, &job,
                                    eq_ref_plus(out[1], eq_conv2d_winograd_filter_elems(call->target, algorithm, &s)));
+}
+
+static eq_status tunables(const struct eq_call *call, struct eq_tunable *tunables, int max, int *num)
+{
+    const struct eq_tensor *w = &call->input[1];
+    const struct eq_conv2d_shape s = shape_of(call);
+    const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
+    const struct eq_conv2d_job job = make_job(call, EQ_REF_NONE, EQ_REF_NONE, EQ_REF_NONE);
+    assert(max >= 2);
+    *num = 1;
+    EQ_TRY(eq_conv2d_algorithm_tunable(call->target, call->attributes, w->h, w->w, w->block_in, &s, &tunables[0]));
+    if (call->target->family != EQ_FAMILY_VECTOR)
+        return EQ_OK;
+    *num = 2;
+    return algorithm == EQ_CONV2D_DIRECT ? eq_conv2d_vector_tunable(&job, &tunables[1])
+                                         : eq_conv2d_winograd_tunable(call->target, algorithm, &s, &tunables[1]);
 }
 
 static eq_status gradient(const struct eq_call *call, struct eq_tape *tape)
@@ -202,5 +224,6 @@ const struct eq_op eq_op_conv2d = {
     .emit = emit,
     .gradient = gradient,
     .cost = cost,
+    .tunables = tunables,
     .expect = eq_conv2d_expect,
 };

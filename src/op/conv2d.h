@@ -39,6 +39,7 @@ eq_status eq_conv2d_job_emit(struct eq_list *list, const struct eq_conv2d_job *j
 struct eq_conv2d_shape {
     int n, ic, oc, oh, ow;
     bool is_prepared; // the transformed filter is there already
+    bool is_weight_grad;
 };
 // Whether Winograd's algorithm can do it.
 bool eq_conv2d_winograd_fits(const struct eq_target *target, const struct eq_conv2d_attributes *attributes, int kh, int kw,
@@ -65,6 +66,14 @@ size_t eq_conv2d_winograd_grad_elems(const struct eq_target *target, enum eq_con
 eq_status eq_conv2d_winograd_grad_emit(struct eq_list *list, enum eq_conv2d_algorithm algorithm,
                                        const struct eq_conv2d_attributes *attributes, const struct eq_conv2d_view *x,
                                        const struct eq_conv2d_view *dz, struct eq_ref dw, struct eq_ref scratch);
+
+// Choices for the tuner: the algorithm (no candidates where there is no choice), the direct kernel's tile and order, and
+// Winograd's tiles.
+eq_status eq_conv2d_algorithm_tunable(const struct eq_target *target, const struct eq_conv2d_attributes *attributes, int kh,
+                                      int kw, int x_block, const struct eq_conv2d_shape *shape, struct eq_tunable *tunable);
+eq_status eq_conv2d_vector_tunable(const struct eq_conv2d_job *job, struct eq_tunable *tunable);
+eq_status eq_conv2d_winograd_tunable(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,
+                                     const struct eq_conv2d_shape *shape, struct eq_tunable *tunable);
 
 // eq_op.expect of the three ops (conv2d_expect.c).
 double eq_conv2d_expect(const struct eq_call *call, const float *const *inputs, size_t index, double *magnitude);

@@ -3,6 +3,8 @@
 // launches (one at stride 1), no multiplication is wasted, and a class without taps (3 of 4 for a 1x1 filter at stride 2)
 // writes zeros, or nothing where it adds in place. Rejected: scattering from dz (needs atomics), dz spread with zeros (4 times
 // the work at stride 2).
+#include <assert.h>
+
 #include "op/conv2d.h"
 
 enum { DZ, W, ADD };
@@ -160,15 +162,13 @@ static eq_status emit_transpose(struct eq_list *list, const struct eq_call *call
                                   EQ_I32(t->w), EQ_I32(a->stride_h), EQ_I32(a->stride_w)));
 }
 
-static eq_status emit_class(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out,
-                            const struct class *y, const struct class *x)
+// The convolution that makes a class; the class has pixels.
+static struct eq_conv2d_job make_job(const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out,
+                                     const struct class *y, const struct class *x)
 {
     const struct eq_conv2d_attributes *a = &((const struct eq_conv2d_data_grad_attributes *)call->attributes)->conv;
     const struct eq_tensor *w = &call->input[W];
     const bool has_taps = y->taps > 0 && x->taps > 0;
-    const bool is_in_place = call->has[ADD] && in[ADD].buffer == out[0].buffer && in[ADD].at == out[0].at;
-    if (y->out == 0 || x->out == 0 || (!has_taps && is_in_place))
-        return EQ_OK;
     struct eq_conv2d_job job = {
         .x = eq_conv2d_view(&call->input[DZ], in[DZ]),
         .z = eq_conv2d_view(&call->output[0], out[0]),
@@ -202,6 +202,18 @@ static eq_status emit_class(struct eq_list *list, const struct eq_call *call, co
         (struct eq_cost){ 2.0 * pixels * taps * w->n * w->c,
                           4.0 * pixels * w->c * (job.has_add ? 2 : 1) +
                               (has_taps ? 4.0 * ((double)eq_tensor_logical(&call->input[DZ]) + taps * w->n * w->c) : 0.0) };
+    return job;
+}
+
+static eq_status emit_class(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out,
+                            const struct class *y, const struct class *x)
+{
+    const struct eq_tensor *w = &call->input[W];
+    const bool has_taps = y->taps > 0 && x->taps > 0;
+    const bool is_in_place = call->has[ADD] && in[ADD].buffer == out[0].buffer && in[ADD].at == out[0].at;
+    if (y->out == 0 || x->out == 0 || (!has_taps && is_in_place))
+        return EQ_OK;
+    struct eq_conv2d_job job = make_job(call, in, out, y, x);
     const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
     if (algorithm == EQ_CONV2D_DIRECT)
         return eq_conv2d_job_emit(list, &job);
@@ -229,6 +241,31 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
     return EQ_OK;
 }
 
+static eq_status tunables(const struct eq_call *call, struct eq_tunable *tunables, int max, int *num)
+{
+    const struct eq_conv2d_data_grad_attributes *a = call->attributes;
+    const struct eq_tensor *w = &call->input[W];
+    const struct eq_ref none[EQ_MAX_OPERANDS] = { EQ_REF_NONE };
+    const struct eq_conv2d_shape s = shape_of(call);
+    const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
+    if (call->target->family != EQ_FAMILY_VECTOR || is_plain(call))
+        return EQ_OK;
+    assert(max >= 2);
+    EQ_TRY(eq_conv2d_algorithm_tunable(call->target, &a->conv, w->h, w->w, w->block_in, &s, &tunables[(*num)++]));
+    if (algorithm != EQ_CONV2D_DIRECT)
+        return eq_conv2d_winograd_tunable(call->target, algorithm, &s, &tunables[(*num)++]);
+    for (int r = 0; r < a->conv.stride_h; r++)
+        for (int q = 0; q < a->conv.stride_w && *num < max; q++) {
+            const struct class y = make_class(a->ih, w->h, a->conv.stride_h, a->conv.pad_h, r);
+            const struct class x = make_class(a->iw, w->w, a->conv.stride_w, a->conv.pad_w, q);
+            if (y.out == 0 || x.out == 0 || y.taps == 0 || x.taps == 0)
+                continue;
+            const struct eq_conv2d_job job = make_job(call, none, none, &y, &x);
+            EQ_TRY(eq_conv2d_vector_tunable(&job, &tunables[(*num)++]));
+        }
+    return EQ_OK;
+}
+
 const struct eq_op eq_op_conv2d_data_grad = {
     .name = "conv2d_data_grad",
     .attribute_bytes = sizeof(struct eq_conv2d_data_grad_attributes),
@@ -237,5 +274,6 @@ const struct eq_op eq_op_conv2d_data_grad = {
     .in_place = in_place,
     .emit = emit,
     .cost = cost,
+    .tunables = tunables,
     .expect = eq_conv2d_data_grad_expect,
 };

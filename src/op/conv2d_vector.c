@@ -3,9 +3,11 @@
 // options.
 #include <assert.h>
 
+#include "op/choice.h"
 #include "op/conv2d.h"
 
-enum { MAX_TILE_ROWS = 4, MAX_TILE_BLOCKS = 8, SMALL_FILTER_BYTES = 512 << 10, LARGE_FILTER_BYTES = 2 << 20 };
+enum { MAX_TILE_ROWS = 4, MAX_TILE_BLOCKS = 8, MAX_TILE_SUMS = 32 };
+enum { SMALL_FILTER_BYTES = 512 << 10, LARGE_FILTER_BYTES = 2 << 20 };
 
 // As ORDER_* in cl/conv2d_vector.cl.
 enum order { ORDER_TILES, ORDER_IMAGES, ORDER_BLOCKS };
@@ -13,6 +15,13 @@ enum order { ORDER_TILES, ORDER_IMAGES, ORDER_BLOCKS };
 struct tile {
     int rows, columns, blocks;
 };
+
+// What is left open: values of the tuning, in this order.
+struct choice {
+    struct tile tile;
+    enum order order;
+};
+enum { NUM_VALUES = 4, NUM_TILES = 6 };
 
 static int ceil_div(int a, int b)
 {
@@ -25,25 +34,18 @@ double eq_conv2d_sums_cycles(int pixels, int blocks)
     return (sums > 8 ? sums / 2.0 : 4.0) + 0.15 * (pixels + blocks) / 2 + 0.3;
 }
 
-// The tile with the least time for all of z. A second row costs more than its share (measured: 1.4 and more).
-static struct tile choose_tile(const struct eq_conv2d_job *job)
+// The tiles with the least time for all of z. A second row costs more than its share (measured: 1.4 and more).
+static void rank_tiles(const struct eq_conv2d_job *job, struct eq_rank *rank)
 {
     const struct eq_conv2d_view *z = &job->z;
     const int max_sums = EQ_CONV2D_MAX_SUMS(z->block);
-    struct tile best = { 1, 1, 1 };
-    double best_time = 0;
     for (int blocks = 1; blocks <= z->blocks && blocks <= MAX_TILE_BLOCKS; blocks++)
         for (int rows = 1; rows <= z->h && rows <= MAX_TILE_ROWS; rows++)
             for (int columns = 1; columns <= z->w && rows * columns * blocks <= max_sums; columns++) {
-                const struct tile tile = { rows, columns, blocks };
                 const int tiles = ceil_div(z->blocks, blocks) * ceil_div(z->h, rows) * ceil_div(z->w, columns);
                 const double time = eq_conv2d_sums_cycles(rows * columns, blocks) * (rows > 1 ? 1.4 : 1) * tiles;
-                if (best_time == 0 || time < best_time) {
-                    best = tile;
-                    best_time = time;
-                }
+                eq_rank_add(rank, time, (const int[EQ_RANK_VALUES]){ rows, columns, blocks });
             }
-    return best;
 }
 
 // Small filters stay in the second-level cache while pixels pass once; large ones pass once while all images do; else an image
@@ -55,6 +57,47 @@ static enum order choose_order(const struct eq_conv2d_job *job)
     if (filter_bytes <= SMALL_FILTER_BYTES)
         return ORDER_BLOCKS;
     return filter_bytes > LARGE_FILTER_BYTES && filter_bytes > 4.0 * x->blocks * x->plane ? ORDER_IMAGES : ORDER_TILES;
+}
+
+static void make_key(const struct eq_conv2d_job *job, char key[EQ_TUNE_MAX_KEY])
+{
+    const struct eq_conv2d_view *x = &job->x, *z = &job->z;
+    snprintf(key, EQ_TUNE_MAX_KEY, "conv2d_vector block=%dx%d ic=%d oc=%d h=%d w=%d k=%dx%d s=%dx%d step=%d", x->block,
+             z->block, x->c, z->c, z->h, z->w, job->kh, job->kw, job->stride_h, job->stride_w, z->step / z->block);
+}
+
+static bool is_choice(const int *values, const void *user)
+{
+    const struct eq_conv2d_view *z = &((const struct eq_conv2d_job *)user)->z;
+    return values[0] >= 1 && values[0] <= MAX_TILE_ROWS && values[0] <= z->h && values[1] >= 1 && values[1] <= z->w &&
+           values[2] >= 1 && values[2] <= MAX_TILE_BLOCKS && values[2] <= z->blocks &&
+           (double)values[0] * values[1] * values[2] <= MAX_TILE_SUMS && values[3] >= ORDER_TILES && values[3] <= ORDER_BLOCKS;
+}
+
+static struct choice choose(const struct eq_target *target, const struct eq_conv2d_job *job)
+{
+    struct eq_rank rank = { .max = 1 };
+    char key[EQ_TUNE_MAX_KEY];
+    int v[NUM_VALUES];
+    make_key(job, key);
+    if (eq_tuning_choose(target->tuning, key, v, NUM_VALUES, is_choice, job))
+        return (struct choice){ { v[0], v[1], v[2] }, (enum order)v[3] };
+    rank_tiles(job, &rank);
+    return (struct choice){ { rank.values[0][0], rank.values[0][1], rank.values[0][2] }, choose_order(job) };
+}
+
+eq_status eq_conv2d_vector_tunable(const struct eq_conv2d_job *job, struct eq_tunable *tunable)
+{
+    struct eq_rank rank = { .max = NUM_TILES };
+    const enum order order = choose_order(job);
+    *tunable = (struct eq_tunable){ .names = { "rows", "columns", "blocks", "order" }, .num_values = NUM_VALUES };
+    make_key(job, tunable->key);
+    rank_tiles(job, &rank);
+    for (int i = 0; i < rank.num; i++)
+        for (int o = 0; o < 3; o++)
+            EQ_TRY(eq_tunable_add(tunable, (const int[NUM_VALUES]){ rank.values[i][0], rank.values[i][1], rank.values[i][2],
+                                                                    ((int)order + o) % 3 }));
+    return EQ_OK;
 }
 
 static struct eq_range make_range(enum order order, size_t tiles, size_t groups, size_t images)
@@ -71,14 +114,15 @@ eq_status eq_conv2d_vector_emit(struct eq_list *list, const struct eq_conv2d_job
 {
     const struct eq_conv2d_view *x = &job->x, *z = &job->z, *add = &job->add;
     assert(x->halo >= -job->first_y && x->halo >= -job->first_x);
-    const struct tile tile = choose_tile(job);
+    const struct choice choice = choose(eq_list_target(list), job);
+    const struct tile tile = choice.tile;
     const struct eq_options width =
         x->block == 1 ? eq_options_format("%d", job->kw) : eq_options_format("kw"); // plain: unrolled
     const struct eq_options options =
         eq_options_format("-DBLOCK=%d -DBI=%d -DSTRIDE=%d -DTH=%d -DTW=%d -DOBT=%d -DKW=%s -DACT=%d", z->block, x->block, job->stride_w,
                           tile.rows, tile.columns, tile.blocks, width.text, (int)job->activation);
     const size_t tiles = (size_t)ceil_div(z->h, tile.rows) * (size_t)ceil_div(z->w, tile.columns);
-    const enum order order = choose_order(job);
+    const enum order order = choice.order;
     const ptrdiff_t first = (ptrdiff_t)job->first_y * x->row + (ptrdiff_t)job->first_x * x->step;
     const struct eq_launch launch = {
         .source = "conv2d_vector",

@@ -114,7 +114,7 @@ static struct split split_of(const struct eq_call *call)
 static struct eq_conv2d_shape shape_of(const struct eq_call *call)
 {
     const struct eq_tensor *dz = &call->input[DZ];
-    return (struct eq_conv2d_shape){ dz->n, call->input[X].c, dz->c, dz->h, dz->w, false };
+    return (struct eq_conv2d_shape){ dz->n, call->input[X].c, dz->c, dz->h, dz->w, .is_weight_grad = true };
 }
 
 static enum eq_conv2d_algorithm algorithm_of(const struct eq_call *call)

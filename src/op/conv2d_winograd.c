@@ -1,6 +1,8 @@
 // Winograd's convolution: which algorithm, how tiles are cut into chunks, and the launches. See cl/conv2d_winograd.cl.
 #include <assert.h>
+#include <string.h>
 
+#include "op/choice.h"
 #include "op/conv2d.h"
 
 // A chunk of up to MAX_CHUNK tiles: its transformed input stays in the second-level cache (64 channels: 260 KiB), and each
@@ -36,21 +38,47 @@ static double products_cycles(const struct plan *plan, int block, int units)
     return rounds * vectors * chunk;
 }
 
-static void choose_tiles(struct plan *plan, int block, int units)
+// What is left open: values of the tuning, in this order.
+enum { COLUMNS, BLOCKS, CHUNK, NUM_VALUES };
+enum { NUM_TILES = 8, MAX_TUNED_CHUNK = 4 * MAX_CHUNK };
+
+static void rank_tiles(struct plan *plan, int block, int units, struct eq_rank *rank)
 {
     const int max_sums = EQ_CONV2D_MAX_SUMS(block);
-    struct plan best = *plan;
-    double best_cycles = 0;
     for (plan->blocks = 1; plan->blocks <= plan->oc_blocks && plan->blocks <= MAX_BLOCKS; plan->blocks++)
         for (plan->columns = 1; plan->columns <= MAX_COLUMNS && plan->columns * plan->blocks <= max_sums; plan->columns++)
-            for (plan->chunk = plan->columns; plan->chunk <= MAX_CHUNK; plan->chunk += plan->columns) {
-                const double cycles = products_cycles(plan, block, units);
-                if (best_cycles > 0 && cycles >= best_cycles)
-                    continue;
-                best_cycles = cycles;
-                best = *plan;
-            }
-    *plan = best;
+            for (plan->chunk = plan->columns; plan->chunk <= MAX_CHUNK; plan->chunk += plan->columns)
+                eq_rank_add(rank, products_cycles(plan, block, units),
+                            (const int[EQ_RANK_VALUES]){ plan->columns, plan->blocks, plan->chunk });
+}
+
+static bool is_choice(const int *values, const void *user)
+{
+    const struct plan *plan = user;
+    return values[BLOCKS] >= 1 && values[BLOCKS] <= MAX_BLOCKS && values[BLOCKS] <= plan->oc_blocks && values[COLUMNS] >= 1 &&
+           values[COLUMNS] <= MAX_COLUMNS && values[COLUMNS] * values[BLOCKS] <= 32 && values[CHUNK] >= values[COLUMNS] &&
+           values[CHUNK] <= MAX_TUNED_CHUNK && values[CHUNK] % values[COLUMNS] == 0;
+}
+
+static void make_key(const struct eq_target *target, int tile, const struct eq_conv2d_shape *shape, char key[EQ_TUNE_MAX_KEY])
+{
+    snprintf(key, EQ_TUNE_MAX_KEY, "conv2d_winograd tile=%d block=%d ic=%d oc=%d h=%d w=%d", tile, target->block, shape->ic,
+             shape->oc, shape->oh, shape->ow);
+}
+
+static void choose_tiles(struct plan *plan, const struct eq_target *target, const struct eq_conv2d_shape *shape, int units)
+{
+    struct eq_rank rank = { .max = 1 };
+    char key[EQ_TUNE_MAX_KEY];
+    int values[NUM_VALUES];
+    make_key(target, plan->tile, shape, key);
+    if (!eq_tuning_choose(target->tuning, key, values, NUM_VALUES, is_choice, plan)) {
+        rank_tiles(plan, target->block, units, &rank);
+        memcpy(values, rank.values[0], sizeof values);
+    }
+    plan->columns = values[COLUMNS];
+    plan->blocks = values[BLOCKS];
+    plan->chunk = values[CHUNK];
 }
 
 static struct plan make_plan(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,
@@ -61,7 +89,7 @@ static struct plan make_plan(const struct eq_target *target, enum eq_conv2d_algo
     plan.x_blocks = ceil_div(shape->ic, block);
     plan.oc_blocks = ceil_div(shape->oc, block);
     plan.num_tiles = shape->n * ceil_div(shape->oh, tile) * ceil_div(shape->ow, tile);
-    choose_tiles(&plan, block, units);
+    choose_tiles(&plan, target, shape, units);
     const int chunks = ceil_div(plan.num_tiles, plan.chunk), most = GROUP_BYTES / (4 * plan.points * block * plan.chunk);
     plan.items = chunks < 2 * units ? chunks : 2 * units;
     plan.group = most / plan.blocks * plan.blocks;
@@ -102,18 +130,77 @@ bool eq_conv2d_winograd_fits(const struct eq_target *target, const struct eq_con
            attributes->pad_w <= 2 && x_block == target->block && target->family == EQ_FAMILY_VECTOR;
 }
 
-enum eq_conv2d_algorithm eq_conv2d_choose(const struct eq_target *target, const struct eq_conv2d_attributes *attributes, int kh,
-                                          int kw, int x_block, const struct eq_conv2d_shape *shape)
+// By the model.
+static enum eq_conv2d_algorithm fastest(const struct eq_target *target, const struct eq_conv2d_shape *shape)
 {
-    if (attributes->algorithm != EQ_CONV2D_AUTO)
-        return attributes->algorithm;
-    if (!target->use_winograd || !eq_conv2d_winograd_fits(target, attributes, kh, kw, x_block))
-        return EQ_CONV2D_DIRECT;
     const double direct = direct_cycles(target, shape), two = winograd_cycles(target, EQ_CONV2D_WINOGRAD_2, shape),
                  four = winograd_cycles(target, EQ_CONV2D_WINOGRAD_4, shape);
     if (direct <= two && direct <= four)
         return EQ_CONV2D_DIRECT;
     return two < four ? EQ_CONV2D_WINOGRAD_2 : EQ_CONV2D_WINOGRAD_4;
+}
+
+// With few images a filter's transform weighs more: the batch counts, up to 16 in powers of 2.
+static void algorithm_key(const struct eq_target *target, const struct eq_conv2d_shape *shape, char key[EQ_TUNE_MAX_KEY])
+{
+    int images = 1;
+    while (images < 16 && 2 * images <= shape->n)
+        images *= 2;
+    snprintf(key, EQ_TUNE_MAX_KEY, "conv2d%s_algorithm block=%d n=%d ic=%d oc=%d h=%d w=%d%s",
+             shape->is_weight_grad ? "_weight_grad" : "", target->block, images, shape->ic, shape->oc, shape->oh, shape->ow,
+             shape->is_prepared ? " prepared" : "");
+}
+
+static bool is_algorithm(const int *values, const void *user)
+{
+    (void)user;
+    return *values >= EQ_CONV2D_DIRECT && *values <= EQ_CONV2D_WINOGRAD_4;
+}
+
+static bool is_open(const struct eq_target *target, const struct eq_conv2d_attributes *attributes, int kh, int kw, int x_block)
+{
+    return attributes->algorithm == EQ_CONV2D_AUTO && target->use_winograd &&
+           eq_conv2d_winograd_fits(target, attributes, kh, kw, x_block);
+}
+
+enum eq_conv2d_algorithm eq_conv2d_choose(const struct eq_target *target, const struct eq_conv2d_attributes *attributes, int kh,
+                                          int kw, int x_block, const struct eq_conv2d_shape *shape)
+{
+    char key[EQ_TUNE_MAX_KEY];
+    int value;
+    if (!is_open(target, attributes, kh, kw, x_block))
+        return attributes->algorithm == EQ_CONV2D_AUTO ? EQ_CONV2D_DIRECT : attributes->algorithm;
+    algorithm_key(target, shape, key);
+    if (eq_tuning_choose(target->tuning, key, &value, 1, is_algorithm, NULL))
+        return (enum eq_conv2d_algorithm)value;
+    return fastest(target, shape);
+}
+
+eq_status eq_conv2d_algorithm_tunable(const struct eq_target *target, const struct eq_conv2d_attributes *attributes, int kh,
+                                      int kw, int x_block, const struct eq_conv2d_shape *shape, struct eq_tunable *tunable)
+{
+    *tunable = (struct eq_tunable){ .names = { "algorithm" }, .num_values = 1 };
+    algorithm_key(target, shape, tunable->key);
+    if (!is_open(target, attributes, kh, kw, x_block))
+        return EQ_OK;
+    EQ_TRY(eq_tunable_add(tunable, (const int[]){ (int)fastest(target, shape) }));
+    for (int value = EQ_CONV2D_DIRECT; value <= EQ_CONV2D_WINOGRAD_4; value++)
+        EQ_TRY(eq_tunable_add(tunable, &value));
+    return EQ_OK;
+}
+
+eq_status eq_conv2d_winograd_tunable(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,
+                                     const struct eq_conv2d_shape *shape, struct eq_tunable *tunable)
+{
+    const int units = target->compute_units > 0 ? target->compute_units : 1;
+    struct plan plan = make_plan(target, algorithm, shape);
+    struct eq_rank rank = { .max = NUM_TILES };
+    *tunable = (struct eq_tunable){ .names = { "columns", "blocks", "chunk" }, .num_values = NUM_VALUES };
+    make_key(target, plan.tile, shape, tunable->key);
+    rank_tiles(&plan, target->block, units, &rank);
+    for (int i = 0; i < rank.num; i++)
+        EQ_TRY(eq_tunable_add(tunable, rank.values[i]));
+    return EQ_OK;
 }
 
 size_t eq_conv2d_winograd_filter_elems(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,

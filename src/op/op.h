@@ -115,8 +115,8 @@ struct eq_conv2d_weight_grad_attributes {
 };
 extern const struct eq_op eq_op_conv2d_weight_grad;
 // conv2d_prepare: a filter as conv2d_fused reads it, with a batch norm folded in where there is one; made once while the
-// weights stay. inputs w, then gamma?, beta?, running mean?, running variance? [oc] (all or none); outputs filter (vector, laid out as
-// the algorithm wants it), bias (vector, oc rounded up to blocks; zeros without a norm).
+// weights stay. inputs w, then gamma?, beta?, running mean?, running variance? [oc] (all or none); outputs filter (vector, laid
+// out as the algorithm wants it), bias (vector, oc rounded up to blocks; zeros without a norm), workspace.
 // conv2d_fused: act(conv(x) + bias + residual), for evaluation. inputs x, filter, bias, residual? (as z); output z, workspace.
 struct eq_conv2d_fused_attributes {
     struct eq_conv2d_attributes conv;
@@ -130,6 +130,9 @@ struct eq_conv2d_prepare_attributes {
 };
 extern const struct eq_op eq_op_conv2d_prepare;
 extern const struct eq_op eq_op_conv2d_fused;
+// Whether a prepared filter differs from the stored one even without a norm: where not, conv2d itself does as well.
+bool eq_conv2d_prepares(const struct eq_target *target, const struct eq_conv2d_fused_attributes *attributes,
+                        const struct eq_tensor *x);
 // The stored form of a convolution's filter for an input with that blocking.
 struct eq_tensor eq_conv2d_weight(const struct eq_target *target, const struct eq_tensor *x, int oc, int kh, int kw);
 
