@@ -1,143 +1,363 @@
-// equil bench: speed of a network on a device, verified before it is timed.
+// equil bench: speed of a network or of single ops on a device, verified before it is timed; comparisons and reports of
+// results.
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#include "bench_table.h"
 #include "command.h"
 #include "network.h"
 #include "output.h"
 
 struct bench_run {
     struct network_options network;
-    const char *device, *mode, *json;
+    const char *device, *mode, *op, *shapes, *curve, *json, *report;
     int batch, size;
-    double seconds;
+    double seconds, precision, noise;
+    bool is_compare;
 };
 
-static bool is_training(const struct bench_run *run)
+static const int curve_batches[] = { 1, 2, 4, 8, 16, 32, 64 };
+static const int curve_sizes[] = { 64, 96, 128, 160, 192, 224, 256, 320, 384, 448 };
+enum { NUM_BATCHES = sizeof curve_batches / sizeof *curve_batches, NUM_SIZES = sizeof curve_sizes / sizeof *curve_sizes };
+
+static bool is_curve(const struct bench_run *run)
 {
-    return strcmp(run->mode, "train") == 0;
+    return strcmp(run->curve, "none") != 0;
 }
 
-static double conv_rate(const struct bench_run *run, const struct eq_bench_result *r)
+static struct eq_bench_params params_of(const struct bench_run *run)
 {
-    return r->conv_flops / run->batch * r->images_per_second;
+    return (struct eq_bench_params){ .n = run->batch,
+                                     .size = run->size,
+                                     .training = strcmp(run->mode, "train") == 0,
+                                     .seconds = run->seconds > 0 ? run->seconds
+                                                : is_curve(run)  ? 2
+                                                                 : 0,
+                                     .precision = run->precision };
 }
 
-static json_t *ops_json(const struct eq_bench_result *r)
+static void identify(const struct eq_device *device, struct bench_document *d)
 {
-    json_t *ops = json_array();
-    for (int i = 0; i < r->num_rows; i++) {
-        const struct eq_bench_row *row = &r->rows[i];
-        json_array_append_new(ops, json_pack("{s:s, s:s, s:f, s:f, s:f}", "layer", row->label, "kernel", row->kernel, "time_ms",
-                                             row->seconds * 1e3, "gflops", row->flops / row->seconds * 1e-9,
-                                             "gbytes_per_second", row->bytes / row->seconds * 1e-9));
+    struct eq_bench_identity id;
+    eq_bench_identify(device, &id);
+    const time_t now = time(NULL);
+    struct tm utc;
+    if (gmtime_r(&now, &utc))
+        strftime(d->created, sizeof d->created, "%Y-%m-%dT%H:%M:%SZ", &utc);
+    snprintf(d->device, sizeof d->device, "%s", id.device);
+    snprintf(d->vendor, sizeof d->vendor, "%s", id.vendor);
+    snprintf(d->platform, sizeof d->platform, "%s", id.platform);
+    snprintf(d->driver, sizeof d->driver, "%s", id.driver);
+    snprintf(d->kind, sizeof d->kind, "%s", id.kind);
+    snprintf(d->family, sizeof d->family, "%s", id.family);
+    snprintf(d->version, sizeof d->version, "%s", id.version);
+    snprintf(d->commit, sizeof d->commit, "%s", id.commit);
+    snprintf(d->compiler, sizeof d->compiler, "%s", id.compiler);
+    snprintf(d->options, sizeof d->options, "%s", id.options);
+    snprintf(d->tuning, sizeof d->tuning, "%s", id.tuning);
+    snprintf(d->precision, sizeof d->precision, "%s", id.precision);
+    d->compute_units = id.compute_units;
+    d->memory_mib = (double)id.memory_bytes / 1048576;
+    d->winograd = id.has_winograd;
+}
+
+static struct bench_time milliseconds(const struct eq_bench_time *t)
+{
+    return (struct bench_time){ t->median * 1e3, t->low * 1e3, t->high * 1e3, t->best * 1e3, t->drift, t->runs };
+}
+
+// What network and op records have in common.
+static struct bench_record *add_record(const struct bench_run *run, const char *kind, const struct eq_bench_params *params,
+                                       struct bench_document *document)
+{
+    struct bench_record *r = bench_document_add(document);
+    if (!r)
+        return NULL;
+    snprintf(r->kind, sizeof r->kind, "%s", kind);
+    snprintf(r->arch, sizeof r->arch, "%s", run->shapes ? run->shapes : run->network.arch);
+    snprintf(r->mode, sizeof r->mode, "%s", run->mode);
+    snprintf(r->act, sizeof r->act, "%s", run->network.act);
+    r->batch = params->n;
+    r->size = run->shapes ? 0 : params->size;
+    r->classes = run->network.classes;
+    r->is_small = run->network.small;
+    return r;
+}
+
+static bool keep_result(const struct bench_run *run, const struct eq_bench_params *params, const struct eq_bench_result *result,
+                        struct bench_document *document)
+{
+    struct bench_record *r = add_record(run, "network", params, document);
+    if (!r || !(r->steps = calloc((size_t)result->num_rows + 1, sizeof *r->steps)))
+        return false;
+    snprintf(r->check, sizeof r->check, "finite, repeated");
+    r->count = 1;
+    r->wall = milliseconds(&result->wall);
+    r->device = milliseconds(&result->device);
+    r->gflop = result->flops * 1e-9;
+    r->conv_gflop = result->conv_flops * 1e-9;
+    r->images_per_second = params->n / result->wall.median;
+    r->first_seconds = result->first_seconds;
+    r->memory_mib = (double)result->peak_bytes_used / 1048576;
+    r->peak_gflops = result->peak_flops * 1e-9;
+    r->peak_gbytes = result->peak_bytes * 1e-9;
+    for (int i = 0; i < result->num_rows; i++) {
+        const struct eq_bench_row *row = &result->rows[i];
+        struct bench_step *step = &r->steps[r->num_steps++];
+        memcpy(step->layer, row->label, sizeof row->label);
+        memcpy(step->kernel, row->kernel, sizeof row->kernel);
+        step->median = row->seconds * 1e3;
+        step->low = row->low * 1e3;
+        step->high = row->high * 1e3;
+        step->gflop = row->flops * 1e-9;
+        step->mbyte = row->bytes * 1e-6;
     }
-    return ops;
+    return true;
 }
 
-static json_t *result_json(const struct bench_run *run, const struct eq_device *device, const struct eq_bench_result *r)
+static bool keep_ops(const struct bench_run *run, const struct eq_bench_params *params, const struct eq_bench_ops *ops,
+                     struct bench_document *document)
 {
-    return json_pack("{s:s, s:s, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s, s:s, s:s, s:I, s:o}", "arch",
-                     run->network.arch, "mode", run->mode, "batch", run->batch, "size", run->size, "runs", r->num_runs,
-                     "images_per_second", r->images_per_second, "images_per_second_best", r->images_per_second_best, "gflops",
-                     r->flops / run->batch * r->images_per_second * 1e-9, "fraction_of_peak", conv_rate(run, r) / r->peak_flops,
-                     "peak_gflops", r->peak_flops * 1e-9, "peak_gbytes_per_second", r->peak_bytes * 1e-9,
-                     "first_result_seconds", r->first_seconds, "device", eq_device_name(device), "driver",
-                     eq_device_driver(device), "version", eq_version(), "peak_memory_bytes", (json_int_t)r->peak_bytes_used,
-                     "ops", ops_json(r));
-}
-
-struct total {
-    const char *kernel;
-    int count;
-    double seconds, flops, bytes;
-};
-
-static int by_seconds(const void *a, const void *b)
-{
-    double x = ((const struct total *)a)->seconds, y = ((const struct total *)b)->seconds;
-    return x < y ? 1 : x > y ? -1 : 0;
-}
-
-// Time by kernel, longest first.
-static void print_kernels(const struct eq_bench_result *r)
-{
-    struct total *totals = calloc((size_t)r->num_rows + 1, sizeof *totals);
-    int num = 0;
-    for (int i = 0; totals && i < r->num_rows; i++) {
-        int t = 0;
-        while (t < num && strcmp(totals[t].kernel, r->rows[i].kernel) != 0)
-            t++;
-        num = t == num ? num + 1 : num;
-        totals[t].kernel = r->rows[i].kernel;
-        totals[t].count++;
-        totals[t].seconds += r->rows[i].seconds;
-        totals[t].flops += r->rows[i].flops;
-        totals[t].bytes += r->rows[i].bytes;
+    for (int i = 0; i < ops->num; i++) {
+        const struct eq_bench_op *op = &ops->ops[i];
+        struct bench_record *r = add_record(run, "op", params, document);
+        if (!r)
+            return false;
+        memcpy(r->op, op->op, sizeof op->op);
+        memcpy(r->layer, op->label, sizeof op->label);
+        memcpy(r->shape, op->shape, sizeof op->shape);
+        snprintf(r->check, sizeof r->check, "%s", op->check == EQ_BENCH_CHECK_DOUBLE ? "double precision" : "finite, repeated");
+        r->count = op->count;
+        r->wall = milliseconds(&op->wall);
+        r->gflop = op->flops * 1e-9;
+        r->mbyte = op->bytes * 1e-6;
+        r->peak_gflops = ops->peak_flops * 1e-9;
+        r->peak_gbytes = ops->peak_bytes * 1e-9;
     }
-    if (totals)
-        qsort(totals, (size_t)num, sizeof *totals, by_seconds);
-    printf("\n%-36s %6s %10s %10s %10s\n", "kernel", "steps", "ms", "GFLOP/s", "GB/s");
-    for (int t = 0; totals && t < num; t++)
-        printf("%-36s %6d %10.2f %10.1f %10.1f\n", totals[t].kernel, totals[t].count, totals[t].seconds * 1e3,
-               totals[t].flops / totals[t].seconds * 1e-9, totals[t].bytes / totals[t].seconds * 1e-9);
-    free(totals);
+    return true;
 }
 
-static void print_result(const struct bench_run *run, const struct eq_device *device, const struct eq_bench_result *r)
+// ---- measuring
+
+static bool measure_network(const struct bench_run *run, struct eq_device *device, const struct eq_bench_params *params,
+                            struct bench_document *document)
 {
-    char text[32];
-    printf("%s, %s, batch %d of %d x %d pixels\n", run->network.arch, is_training(run) ? "training" : "inference", run->batch,
-           run->size, run->size);
-    printf("device              %s, driver %s, equil %s\n", eq_device_name(device), eq_device_driver(device), eq_version());
-    printf("images/s            %.2f median, %.2f best of %d batches\n", r->images_per_second, r->images_per_second_best,
-           r->num_runs);
-    printf("arithmetic          %.1f GFLOP/s; convolutions at %.2f of the peak of %.1f GFLOP/s\n",
-           r->flops / run->batch * r->images_per_second * 1e-9, conv_rate(run, r) / r->peak_flops, r->peak_flops * 1e-9);
-    printf("bandwidth           %.1f GB/s copying\n", r->peak_bytes * 1e-9);
-    printf("memory              %s of device memory at the peak\n", format_bytes(text, r->peak_bytes_used));
-    printf("first result        %.2f s after the start, compiling included\n", r->first_seconds);
-    print_kernels(r);
+    struct eq_model_params model = network_params(&run->network);
+    struct eq_network *network = NULL;
+    struct eq_bench_result result = { .num_rows = 0 };
+    bool is_done = eq_network_create(device, &model, &network) == EQ_OK && eq_network_bench(network, params, &result) == EQ_OK;
+    if (!is_done)
+        fail_with_last_error(is_curve(run) ? "not measured" : NULL);
+    else
+        is_done = keep_result(run, params, &result, document);
+    eq_bench_result_free(&result);
+    eq_network_destroy(&network);
+    return is_done;
+}
+
+// Every point with a device of its own, so that its peak of memory is its own, too. A point that does not fit is left out.
+static bool measure_curve(const struct bench_run *run, struct bench_document *document)
+{
+    const bool is_batch = strcmp(run->curve, "batch") == 0;
+    for (int i = 0; i < (is_batch ? NUM_BATCHES : NUM_SIZES); i++) {
+        struct eq_bench_params params = params_of(run);
+        if (is_batch)
+            params.n = curve_batches[i];
+        else
+            params.size = curve_sizes[i];
+        progress_line(false, "batch %d, %d x %d pixels", params.n, params.size, params.size);
+        struct eq_device *device = NULL;
+        if (eq_device_open(run->device, &device) != EQ_OK) {
+            fail_with_last_error(NULL);
+            return false;
+        }
+        if (!measure_network(run, device, &params, document))
+            message("batch %d of %d x %d pixels is left out", params.n, params.size, params.size);
+        eq_device_destroy(&device);
+    }
+    progress_line(true, "%d points", document->num_records);
+    return document->num_records > 0;
+}
+
+static char *read_text(const char *path)
+{
+    enum { MAX_BYTES = 1 << 20 };
+    char *text = malloc(MAX_BYTES + 1);
+    FILE *file = fopen(path, "rb");
+    size_t bytes = text && file ? fread(text, 1, MAX_BYTES + 1, file) : 0;
+    const bool is_read = text && file && !ferror(file) && bytes <= MAX_BYTES;
+    if (file)
+        fclose(file);
+    if (!is_read) {
+        message("cannot read %s, or it has more than %d bytes", path, MAX_BYTES);
+        free(text);
+        return NULL;
+    }
+    text[bytes] = '\0';
+    return text;
+}
+
+static bool measure_ops(const struct bench_run *run, struct eq_device *device, struct bench_document *document)
+{
+    const struct eq_bench_params params = params_of(run);
+    struct eq_model_params model = network_params(&run->network);
+    struct eq_bench_ops ops = { .num = 0 };
+    eq_status status;
+    if (run->shapes) {
+        char *text = read_text(run->shapes);
+        if (!text)
+            return false;
+        status = eq_shapes_bench_ops(device, run->shapes, text, run->op, &params, &ops);
+        free(text);
+    } else {
+        status = eq_network_bench_ops(device, &model, run->op, &params, &ops);
+    }
+    if (status != EQ_OK)
+        fail_with_last_error(NULL);
+    bool is_done = status == EQ_OK && keep_ops(run, &params, &ops, document);
+    eq_bench_ops_free(&ops);
+    return is_done;
+}
+
+static void print(const struct bench_run *run, const struct bench_document *document)
+{
+    bench_print_identity(document);
+    if (run->op)
+        bench_print_ops(document);
+    else if (is_curve(run))
+        bench_print_curve(document);
+    else
+        bench_print_network(&document->records[0]);
 }
 
 static int measure(const struct bench_run *run)
 {
-    struct eq_model_params params = network_params(&run->network);
     struct eq_device *device = NULL;
-    struct eq_network *network = NULL;
-    struct eq_bench_result result;
-    int exit_code = EXIT_SUCCESS;
-    if (eq_device_open(run->device, &device) != EQ_OK || eq_network_create(device, &params, &network) != EQ_OK ||
-        eq_network_bench(network, run->batch, run->size, is_training(run), run->seconds, &result) != EQ_OK) {
-        exit_code = fail_with_last_error(NULL);
-    } else {
-        bool is_stdout = run->json && strcmp(run->json, "-") == 0;
-        if (!is_stdout)
-            print_result(run, device, &result);
+    struct bench_document document = { .num_records = 0 };
+    const struct eq_bench_params params = params_of(run);
+    int exit_code = EXIT_FAILED;
+    if (eq_device_open(run->device, &device) != EQ_OK)
+        return fail_with_last_error(NULL);
+    identify(device, &document);
+    if (is_curve(run))
+        eq_device_destroy(&device);
+    if (run->op         ? measure_ops(run, device, &document)
+        : is_curve(run) ? measure_curve(run, &document)
+                        : measure_network(run, device, &params, &document)) {
+        exit_code = EXIT_SUCCESS;
+        if (!run->json || strcmp(run->json, "-") != 0)
+            print(run, &document);
         if (run->json)
-            exit_code = json_write(result_json(run, device, &result), run->json);
-        eq_bench_result_free(&result);
+            exit_code = json_write(bench_document_json(&document), run->json);
     }
-    eq_network_destroy(&network);
+    bench_document_free(&document);
     eq_device_destroy(&device);
     return exit_code;
+}
+
+// ---- the command
+
+// What is asked for has to be one thing. Returns the exit code of a usage error, or EXIT_SUCCESS.
+static int check_usage(const struct bench_run *run, int num_files)
+{
+    if (run->is_compare && run->report)
+        return usage_error("bench", "--compare and --report are two things");
+    if (run->is_compare)
+        return num_files == 2 ? EXIT_SUCCESS : usage_error("bench", "--compare takes two files, not %d", num_files);
+    if (run->report)
+        return num_files >= 1 ? EXIT_SUCCESS : usage_error("bench", "--report OUT.html takes the files to report after it");
+    if (num_files)
+        return usage_error("bench", "files are for --compare and --report");
+    if (run->shapes && (!run->op || run->network.arch))
+        return usage_error("bench", "--shapes goes with --op and without --arch");
+    if (!run->network.arch && !run->shapes)
+        return usage_error("bench", "--arch is missing");
+    if (run->op && is_curve(run))
+        return usage_error("bench", "--curve is of a network, --op of single ops");
+    return EXIT_SUCCESS;
 }
 
 static int run_bench(int argc, char **argv)
 {
     struct bench_run run = { 0 };
     const struct arg_option options[] = {
-        NETWORK_OPTION_ARCH(&run.network),
-        { .name = "batch", .kind = ARG_INT, .value = &run.batch, .fallback = "16", .min = 1, .max = 65536,
+        { .name = "arch",
+          .kind = ARG_STRING,
+          .value = &run.network.arch,
+          .metavar = "NAME",
+          .help = "network: resnet18, 34, 50, 101, 20 or 56; with ce-, bd-, ir- or se- before it" },
+        { .name = "batch",
+          .kind = ARG_INT,
+          .value = &run.batch,
+          .fallback = "16",
+          .min = 1,
+          .max = 65536,
           .help = "images in a batch" },
-        { .name = "size", .kind = ARG_INT, .value = &run.size, .fallback = "0", .min = 0, .max = 4096,
+        { .name = "size",
+          .kind = ARG_INT,
+          .value = &run.size,
+          .fallback = "0",
+          .min = 0,
+          .max = 4096,
           .help = "side of the images in pixels; 0: 224, or 32 with the small stem" },
-        { .name = "mode", .kind = ARG_CHOICE, .value = &run.mode, .choices = "infer|train", .fallback = "infer",
+        { .name = "mode",
+          .kind = ARG_CHOICE,
+          .value = &run.mode,
+          .choices = "infer|train",
+          .fallback = "infer",
           .help = "evaluation, or one training step with its update" },
-        { .name = "seconds", .kind = ARG_FLOAT, .value = &run.seconds, .fallback = "5", .min = 0, .max = 3600,
-          .help = "time to measure for, at least 5 batches" },
-        { .name = "json", .kind = ARG_STRING, .value = &run.json, .metavar = "FILE",
+        { .name = "op",
+          .kind = ARG_STRING,
+          .value = &run.op,
+          .metavar = "NAME",
+          .help = "each different call of an op in the network's plan, alone: conv2d, unit, ...;\nall: of every op" },
+        { .name = "shapes",
+          .kind = ARG_STRING,
+          .value = &run.shapes,
+          .metavar = "FILE",
+          .help = "layers for --op from a list instead of a network" },
+        { .name = "curve",
+          .kind = ARG_CHOICE,
+          .value = &run.curve,
+          .choices = "none|batch|size",
+          .fallback = "none",
+          .help = "cost against the batch, 1 to 64, or the size, 64 to 448" },
+        { .name = "seconds",
+          .kind = ARG_FLOAT,
+          .value = &run.seconds,
+          .fallback = "0",
+          .min = 0,
+          .max = 3600,
+          .help = "longest time to measure each figure for, after the warm-up;\n0: 5, on a curve 2, for an op 0.5" },
+        { .name = "precision",
+          .kind = ARG_FLOAT,
+          .value = &run.precision,
+          .fallback = "0.005",
+          .min = 0.0001,
+          .max = 1,
+          .help = "stop earlier when the median is known this well: half the 95 % interval over it" },
+        { .name = "json",
+          .kind = ARG_STRING,
+          .value = &run.json,
+          .metavar = "FILE",
           .help = "write the result as JSON, too; -: nothing but JSON on stdout" },
+        { .name = "compare",
+          .kind = ARG_FLAG,
+          .value = &run.is_compare,
+          .help = "compare two results, A.json B.json; exit code 3: B is slower in something" },
+        { .name = "noise",
+          .kind = ARG_FLOAT,
+          .value = &run.noise,
+          .fallback = "0.01",
+          .min = 0,
+          .max = 1,
+          .help = "smallest difference that --compare believes" },
+        { .name = "report",
+          .kind = ARG_STRING,
+          .value = &run.report,
+          .metavar = "OUT.html",
+          .help = "write a page about the results FILE.json..., side by side" },
         NETWORK_OPTION_CLASSES(&run.network),
         NETWORK_OPTION_SMALL(&run.network),
         NETWORK_OPTION_ACT(&run.network),
@@ -145,15 +365,24 @@ static int run_bench(int argc, char **argv)
         { 0 },
     };
     const struct arg_spec spec = { .command = "bench",
-                                   .summary = "Measures the speed of a network on a device, after checking its results.",
+                                   .summary = "Measures the speed of a network or of single ops, after checking their results.",
+                                   .positional = "[FILE.json...]",
+                                   .max_positional = -1,
                                    .options = options };
     struct arg_result args;
     if (args_parse(&spec, argc, argv, &args) != ARGS_RUN)
         return args.exit_code;
+    const int usage = check_usage(&run, args.num_positional);
+    if (usage != EXIT_SUCCESS)
+        return usage;
+    if (run.is_compare)
+        return bench_compare(args.positional[0], args.positional[1], run.noise);
+    if (run.report)
+        return bench_report(run.report, args.positional, args.num_positional);
     struct eq_model_params params = network_params(&run.network);
     if (run.size == 0)
-        run.size = eq_model_is_small(&params) ? 32 : 224;
+        run.size = run.network.arch && eq_model_is_small(&params) ? 32 : 224;
     return measure(&run);
 }
 
-const struct command command_bench = { "bench", "measure a network's speed on a device", run_bench };
+const struct command command_bench = { "bench", "measure the speed of a network or of single ops", run_bench };

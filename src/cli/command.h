@@ -3,7 +3,7 @@
 #define EQUIL_CLI_COMMAND_H
 
 // Exit codes of the program. EXIT_SUCCESS is 0.
-enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_STOPPED = 130 };
+enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_SLOWER = 3, EXIT_STOPPED = 130 };
 
 struct command {
     const char *name;

@@ -1,9 +1,11 @@
 #include "output.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -61,18 +63,58 @@ int json_write(json_t *object, const char *path)
         message("no memory for the JSON text");
         return EXIT_FAILED;
     }
-    const size_t flags = JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9);
-    bool is_stdout = strcmp(path, "-") == 0, written = false;
-    FILE *file = is_stdout ? stdout : fopen(path, "w");
-    if (file) {
-        written = json_dumpf(object, file, flags) == 0 && fputc('\n', file) != EOF && fflush(file) == 0;
-        if (!is_stdout && fclose(file) != 0)
-            written = false;
-    }
-    if (!written)
-        message("cannot write %s", is_stdout ? "to standard output" : path);
+    char *text = json_dumps(object, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
     json_decref(object);
+    if (!text) {
+        message("no memory for the JSON text");
+        return EXIT_FAILED;
+    }
+    bool written;
+    if (strcmp(path, "-") == 0) {
+        written = puts(text) != EOF && fflush(stdout) == 0;
+        if (!written)
+            message("cannot write to standard output");
+    } else {
+        const size_t bytes = strlen(text);
+        text[bytes] = '\n'; // in place of the NUL
+        written = file_replace(path, text, bytes + 1);
+    }
+    free(text);
     return written ? EXIT_SUCCESS : EXIT_FAILED;
+}
+
+bool file_replace(const char *path, const char *text, size_t bytes)
+{
+    struct stat status;
+    const bool is_special = stat(path, &status) == 0 && !S_ISREG(status.st_mode); // a pipe, /dev/full
+    char *beside = malloc(strlen(path) + 32);
+    if (!beside) {
+        message("no memory to write %s", path);
+        return false;
+    }
+    if (is_special)
+        strcpy(beside, path);
+    else
+        sprintf(beside, "%s.%ld.part", path, (long)getpid());
+    FILE *file = fopen(beside, "wb");
+    bool written = file && fwrite(text, 1, bytes, file) == bytes && fflush(file) == 0 &&
+                   (is_special || fsync(fileno(file)) == 0);
+    int error = errno;
+    if (file && fclose(file) != 0 && written) {
+        error = errno;
+        written = false;
+    }
+    if (written && !is_special && rename(beside, path) != 0) {
+        error = errno;
+        written = false;
+    }
+    if (!written) {
+        message("cannot write %s: %s", path, strerror(error));
+        if (file && !is_special)
+            remove(beside);
+    }
+    free(beside);
+    return written;
 }
 
 const char *format_bytes(char *text, size_t bytes)

@@ -5,9 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "train/build.h"
+#include "train/build_options.h"
 #include "train/network.h"
+#include "train/sample.h"
 
-enum { WARM_UP = 2, MIN_RUNS = 5, MAX_RUNS = 1000, PROFILE_RUNS = 3 };
+enum { PROFILE_RUNS = 7 };
 
 struct session {
     struct eq_network *network;
@@ -73,15 +76,34 @@ static eq_status session_open(struct session *s, int n, int size)
     return write_inputs(s);
 }
 
-static eq_status run_batch(struct session *s)
+static eq_status run_batches(void *user, int repeats)
 {
-    EQ_TRY(eq_exec_run(s->compiled->exec));
-    if (s->update)
-        EQ_TRY(eq_list_run(s->update));
-    return eq_device_finish(s->network->device);
+    struct session *s = user;
+    for (int r = 0; r < repeats; r++) {
+        EQ_TRY(eq_exec_run(s->compiled->exec));
+        if (s->update)
+            EQ_TRY(eq_list_run(s->update));
+        EQ_TRY(eq_device_finish(s->network->device));
+    }
+    return EQ_OK;
 }
 
-// The same weights must give the same finite logits twice.
+// Finite, and different from image to image: a network that computes nothing is fast.
+static eq_status check_logits(const float *logits, size_t num, int n)
+{
+    for (size_t i = 0; i < num; i++)
+        EQ_REQUIRE(isfinite(logits[i]), EQ_ERR_NUMERIC, "logit %zu of %zu is %g: the device computes wrongly", i, num,
+                   (double)logits[i]);
+    const size_t classes = num / (size_t)n;
+    bool differs = false;
+    for (size_t i = n > 1 ? classes : 1; i < num && !differs; i++)
+        differs = logits[i] != logits[n > 1 ? i - classes : 0];
+    EQ_REQUIRE(differs, EQ_ERR_NUMERIC, "all %zu logits of %d images are %g: the device computes wrongly", num, n,
+               (double)logits[0]);
+    return EQ_OK;
+}
+
+// The same weights must give the same logits twice.
 static eq_status verify(struct session *s, int64_t start, double *first_seconds)
 {
     size_t num = (size_t)s->compiled->n * (size_t)s->network->params.classes;
@@ -94,10 +116,8 @@ static eq_status verify(struct session *s, int64_t start, double *first_seconds)
         if (i == 0)
             *first_seconds = (double)(eq_clock_ns() - start) * 1e-9;
     }
-    for (size_t i = 0; status == EQ_OK && i < num; i++)
-        if (!isfinite(logits[0][i]))
-            status =
-                eq_fail(EQ_ERR_NUMERIC, "logit %zu of %zu is %g: the device computes wrongly", i, num, (double)logits[0][i]);
+    if (status == EQ_OK)
+        status = check_logits(logits[0], num, s->compiled->n);
     if (status == EQ_OK && memcmp(logits[0], logits[1], num * sizeof(float)) != 0)
         status = eq_fail(EQ_ERR_NUMERIC, "two runs on the same input differ: the device computes wrongly");
     free(logits[0]);
@@ -105,89 +125,74 @@ static eq_status verify(struct session *s, int64_t start, double *first_seconds)
     return status;
 }
 
-static int by_time(const void *a, const void *b)
+// One run of a list, step by step, into column `run` of times[num][PROFILE_RUNS]; returns the sum in *total.
+static eq_status profile_run(struct eq_list *list, int run, struct eq_profile_row *rows, double *times, double *total)
 {
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return x < y ? -1 : x > y;
+    EQ_TRY(eq_list_profile(list, rows));
+    for (int i = 0; i < eq_list_length(list); i++) {
+        times[i * PROFILE_RUNS + run] = (double)rows[i].time_ns * 1e-9;
+        *total += (double)rows[i].time_ns * 1e-9;
+    }
+    return EQ_OK;
 }
 
-static eq_status time_batches(struct session *s, double seconds, struct eq_bench_result *result)
+static void keep_rows(int num, const struct eq_profile_row *rows, double *times, struct eq_bench_result *result)
 {
-    int64_t *times = eq_malloc(MAX_RUNS, sizeof *times), start = 0;
-    if (!times)
-        return EQ_ERR_HOST_MEMORY;
-    eq_status status = EQ_OK;
-    for (int i = 0; i < WARM_UP && status == EQ_OK; i++)
-        status = run_batch(s);
-    start = eq_clock_ns();
-    int num = 0;
-    while (status == EQ_OK && num < MAX_RUNS && (num < MIN_RUNS || (double)(eq_clock_ns() - start) * 1e-9 < seconds)) {
-        int64_t begin = eq_clock_ns();
-        status = run_batch(s);
-        times[num++] = eq_clock_ns() - begin;
+    for (int i = 0; i < num; i++) {
+        struct eq_bench_time time;
+        eq_bench_summarise(times + i * PROFILE_RUNS, PROFILE_RUNS, &time);
+        struct eq_bench_row *row = &result->rows[result->num_rows++];
+        snprintf(row->label, sizeof row->label, "%.63s", rows[i].label);
+        snprintf(row->kernel, sizeof row->kernel, "%.47s", rows[i].kernel);
+        row->seconds = time.median;
+        row->low = time.low;
+        row->high = time.high;
+        row->flops = rows[i].cost.flops;
+        row->bytes = rows[i].cost.bytes;
     }
+}
+
+// The step's lists in turn, PROFILE_RUNS times over: their order is that of a batch.
+static eq_status profile(struct session *s, struct eq_bench_result *result)
+{
+    struct eq_list *lists[] = { eq_exec_list(s->compiled->exec), s->update };
+    const int nums[] = { eq_list_length(lists[0]), s->update ? eq_list_length(s->update) : 0 }, num = nums[0] + nums[1];
+    struct eq_profile_row *rows = eq_calloc((size_t)num, sizeof *rows);
+    double *times = eq_calloc((size_t)num * PROFILE_RUNS, sizeof *times), totals[PROFILE_RUNS] = { 0 };
+    result->rows = eq_calloc((size_t)num, sizeof *result->rows);
+    eq_status status = rows && times && result->rows ? EQ_OK : EQ_ERR_HOST_MEMORY;
+    for (int r = 0; r < PROFILE_RUNS; r++)
+        for (int l = 0; l < 2 && status == EQ_OK; l++)
+            if (lists[l])
+                status = profile_run(lists[l], r, rows + l * nums[0], times + l * nums[0] * PROFILE_RUNS, &totals[r]);
     if (status == EQ_OK) {
-        qsort(times, (size_t)num, sizeof *times, by_time);
-        result->num_runs = num;
-        result->images_per_second = s->compiled->n / ((double)times[num / 2] * 1e-9);
-        result->images_per_second_best = s->compiled->n / ((double)times[0] * 1e-9);
+        keep_rows(num, rows, times, result);
+        eq_bench_summarise(totals, PROFILE_RUNS, &result->device);
     }
+    free(rows);
     free(times);
     return status;
 }
 
-// Median time of each step over a few profiled runs.
-static eq_status profile_list(struct eq_list *list, struct eq_bench_result *result)
+static eq_status bench(struct session *s, const struct eq_bench_params *params, struct eq_bench_result *result)
 {
-    int num = eq_list_length(list);
-    struct eq_profile_row *rows = eq_calloc((size_t)num * PROFILE_RUNS, sizeof *rows);
-    if (!rows)
-        return EQ_ERR_HOST_MEMORY;
-    eq_status status = EQ_OK;
-    for (int r = 0; r < PROFILE_RUNS && status == EQ_OK; r++)
-        status = eq_list_profile(list, rows + (size_t)r * (size_t)num);
-    for (int i = 0; i < num && status == EQ_OK; i++) {
-        int64_t times[PROFILE_RUNS];
-        for (int r = 0; r < PROFILE_RUNS; r++)
-            times[r] = rows[(size_t)r * (size_t)num + (size_t)i].time_ns;
-        qsort(times, PROFILE_RUNS, sizeof *times, by_time);
-        struct eq_bench_row *row = &result->rows[result->num_rows++];
-        snprintf(row->label, sizeof row->label, "%.63s", rows[i].label);
-        snprintf(row->kernel, sizeof row->kernel, "%.47s", rows[i].kernel);
-        row->seconds = (double)times[PROFILE_RUNS / 2] * 1e-9;
-        row->flops = rows[i].cost.flops;
-        row->bytes = rows[i].cost.bytes;
-    }
-    free(rows);
-    return status;
-}
-
-static eq_status profile(struct session *s, struct eq_bench_result *result)
-{
-    struct eq_list *list = eq_exec_list(s->compiled->exec);
-    EQ_ALLOC(result->rows, eq_list_length(list) + (s->update ? eq_list_length(s->update) : 0));
-    EQ_TRY(profile_list(list, result));
-    return s->update ? profile_list(s->update, result) : EQ_OK;
-}
-
-static eq_status bench(struct session *s, int n, int size, double seconds, struct eq_bench_result *result)
-{
+    const double seconds = params->seconds > 0 ? params->seconds : 5;
+    const double precision = params->precision > 0 ? params->precision : 0.005;
     int64_t start = eq_clock_ns();
-    EQ_TRY(session_open(s, n, size));
+    EQ_TRY(session_open(s, params->n, params->size));
     EQ_TRY(verify(s, start, &result->first_seconds));
-    EQ_TRY(time_batches(s, seconds, result));
+    EQ_TRY(eq_bench_sample(run_batches, s, seconds, precision, &result->wall));
     result->peak_bytes_used = eq_device_peak_bytes(s->network->device); // before the peaks below take buffers of their own
     EQ_TRY(profile(s, result));
     eq_exec_flops(s->compiled->exec, &result->flops, &result->conv_flops);
     return eq_device_peak(s->network->device, &result->peak_flops, &result->peak_bytes);
 }
 
-eq_status eq_network_bench(struct eq_network *network, int n, int size, bool training, double seconds,
-                           struct eq_bench_result *result)
+eq_status eq_network_bench(struct eq_network *network, const struct eq_bench_params *params, struct eq_bench_result *result)
 {
-    struct session session = { .network = network, .training = training };
+    struct session session = { .network = network, .training = params->training };
     *result = (struct eq_bench_result){ 0 };
-    eq_status status = bench(&session, n, size, seconds, result);
+    eq_status status = bench(&session, params, result);
     session_close(&session);
     if (status != EQ_OK)
         eq_bench_result_free(result);
@@ -198,4 +203,35 @@ void eq_bench_result_free(struct eq_bench_result *result)
 {
     free(result->rows);
     *result = (struct eq_bench_result){ 0 };
+}
+
+static const char *compiler_text(void)
+{
+#if defined(__clang__)
+    return "clang " __clang_version__;
+#elif defined(__GNUC__)
+    return "gcc " __VERSION__;
+#else
+    return "unknown";
+#endif
+}
+
+void eq_bench_identify(const struct eq_device *device, struct eq_bench_identity *identity)
+{
+    static const char *const kinds[] = { [EQ_KIND_CPU] = "cpu", [EQ_KIND_GPU] = "gpu", [EQ_KIND_OTHER] = "other" };
+    *identity = (struct eq_bench_identity){ .compute_units = device->target.compute_units,
+                                            .memory_bytes = device->target.memory_bytes,
+                                            .has_winograd = device->target.use_winograd,
+                                            .precision = "fp32" };
+    snprintf(identity->device, sizeof identity->device, "%s", device->name);
+    snprintf(identity->vendor, sizeof identity->vendor, "%s", device->vendor);
+    snprintf(identity->platform, sizeof identity->platform, "%s", device->platform_name);
+    snprintf(identity->driver, sizeof identity->driver, "%s", device->driver);
+    snprintf(identity->kind, sizeof identity->kind, "%s", kinds[device->kind]);
+    snprintf(identity->family, sizeof identity->family, "%s", device->target.family == EQ_FAMILY_VECTOR ? "vector" : "simt");
+    snprintf(identity->version, sizeof identity->version, "%s", eq_version());
+    snprintf(identity->commit, sizeof identity->commit, "%s", EQ_BUILD_COMMIT);
+    snprintf(identity->compiler, sizeof identity->compiler, "%s", compiler_text());
+    snprintf(identity->options, sizeof identity->options, "%s", EQ_BUILD_OPTIONS);
+    snprintf(identity->tuning, sizeof identity->tuning, "%s", eq_device_tuning_text(device));
 }

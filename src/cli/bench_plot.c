@@ -1,0 +1,270 @@
+// Drawings of the report as inline SVG. Sizes are in the drawing's own units, about pixels.
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench_page.h"
+
+enum { MAX_LABELS = 7 };
+
+// A pleasant step so that at most `most` of them cover `range`.
+static double nice_step(double range, int most)
+{
+    const double least = range / most, power = pow(10, floor(log10(least)));
+    static const double factors[] = { 1, 2, 2.5, 5, 10 };
+    for (int i = 0; i < 5; i++)
+        if (factors[i] * power >= least)
+            return factors[i] * power;
+    return 10 * power;
+}
+
+static int colour_of(int system)
+{
+    return system % MAX_SYSTEM_COLOURS;
+}
+
+// ---- bars
+
+static void bar_axis(FILE *out, double left, double width, double height, double most, const char *unit)
+{
+    const double step = nice_step(most, 6);
+    for (double value = 0; value <= most * 1.0001; value += step) {
+        const double x = left + value / most * width;
+        fprintf(out, "<line x1=\"%.1f\" y1=\"0\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"var(--line)\"/>", x, x, height);
+        fprintf(out, "<text class=\"dim\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%g</text>", x, height + 16, value);
+    }
+    fprintf(out, "<text class=\"dim\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%s</text>", left + width, height + 34, unit);
+}
+
+void plot_bars(FILE *out, const struct plot_bar *bars, int num, const char *unit)
+{
+    const double left = 8, width = 900, thick = 24, gap = 8, head = 30;
+    double most = 0, height = 6, y = 0;
+    for (int i = 0; i < num; i++) {
+        most = fmax(most, bars[i].high);
+        height += thick + gap + (bars[i].title ? head : 0);
+    }
+    most *= 1.02;
+    fprintf(out, "<svg viewBox=\"0 0 1072 %.0f\" role=\"img\">", height + 40);
+    bar_axis(out, left, width, height, most, unit);
+    for (int i = 0; i < num; i++) {
+        const struct plot_bar *b = &bars[i];
+        if (b->title) {
+            fprintf(out,
+                    "<text x=\"%.1f\" y=\"%.1f\" font-weight=\"600\" paint-order=\"stroke\" stroke=\"var(--bg)\" "
+                    "stroke-width=\"5\">",
+                    left, y + head - 8);
+            page_text(out, b->title);
+            fputs("</text>", out);
+            y += head;
+        }
+        const double end = left + b->value / most * width, x0 = left + b->low / most * width,
+                     x1 = left + b->high / most * width;
+        const bool is_inside = end - left > 420;
+        fprintf(out, "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.0f\" rx=\"3\" fill=\"var(--s%d)\"/>", left, y,
+                end - left, thick, colour_of(b->system));
+        fprintf(out,
+                "<path d=\"M%.1f %.1fH%.1fM%.1f %.1fv8M%.1f %.1fv8\" stroke=\"var(--fg)\" stroke-width=\"1.5\" fill=\"none\"/>",
+                x0, y + thick / 2, x1, x0, y + thick / 2 - 4, x1, y + thick / 2 - 4);
+        if (is_inside)
+            fprintf(out, "<text x=\"%.1f\" y=\"%.1f\" style=\"fill:var(--bg)\">", left + 8, y + 17);
+        else
+            fprintf(out, "<text x=\"%.1f\" y=\"%.1f\">", x1 + 64, y + 17);
+        page_text(out, b->label);
+        fprintf(out, "</text><text x=\"%.1f\" y=\"%.1f\" font-weight=\"600\">%.*f</text>", x1 + 8, y + 17,
+                b->value < 100 ? 1 : 0, b->value);
+        y += thick + gap;
+    }
+    fputs("</svg>\n", out);
+}
+
+// ---- roofline
+
+struct roof {
+    double x0, x1, y0, y1;           // data, powers of ten
+    double left, top, width, height; // on paper
+};
+
+static double roof_x(const struct roof *r, double intensity)
+{
+    return r->left + (log10(fmin(fmax(intensity, r->x0), r->x1)) - log10(r->x0)) / (log10(r->x1) - log10(r->x0)) * r->width;
+}
+
+static double roof_y(const struct roof *r, double rate)
+{
+    const double share = (log10(fmin(fmax(rate, r->y0), r->y1)) - log10(r->y0)) / (log10(r->y1) - log10(r->y0));
+    return r->top + (1 - share) * r->height;
+}
+
+static void roof_axes(FILE *out, const struct roof *r)
+{
+    for (double x = r->x0; x <= r->x1 * 1.01; x *= 10)
+        fprintf(out,
+                "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"var(--line)\"/>"
+                "<text class=\"dim\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%g</text>",
+                roof_x(r, x), r->top, roof_x(r, x), r->top + r->height, roof_x(r, x), r->top + r->height + 17, x);
+    for (double y = r->y0; y <= r->y1 * 1.01; y *= 10)
+        fprintf(out,
+                "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"var(--line)\"/>"
+                "<text class=\"dim\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%g</text>",
+                r->left, roof_y(r, y), r->left + r->width, roof_y(r, y), r->left - 7, roof_y(r, y) + 4, y);
+    fprintf(out, "<text class=\"dim\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">operations per byte of memory traffic</text>",
+            r->left + r->width, r->top + r->height + 36);
+    fprintf(out, "<text class=\"dim\" x=\"%.1f\" y=\"%.1f\">GFLOP/s</text>", r->left - 38, r->top - 10);
+}
+
+static void roof_line(FILE *out, const struct roof *r, const struct bench_record *record)
+{
+    const double ridge = record->peak_gflops / record->peak_gbytes, start = fmax(r->x0, r->y0 / record->peak_gbytes);
+    fprintf(out, "<path d=\"M%.1f %.1fL%.1f %.1fH%.1f\" stroke=\"var(--roof)\" stroke-width=\"2.5\" fill=\"none\"/>",
+            roof_x(r, start), roof_y(r, start * record->peak_gbytes), roof_x(r, ridge), roof_y(r, record->peak_gflops),
+            r->left + r->width);
+    fprintf(out, "<text class=\"dim\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%.0f GFLOP/s multiply-add</text>",
+            r->left + r->width - 4, roof_y(r, record->peak_gflops) + 17, record->peak_gflops);
+    const double x = roof_x(r, start * 2), y = roof_y(r, start * 2 * record->peak_gbytes);
+    const double slope = atan2(roof_y(r, record->peak_gflops) - y, roof_x(r, ridge) - x) * 180 / 3.14159265;
+    fprintf(out, "<text class=\"dim\" transform=\"translate(%.1f %.1f) rotate(%.1f)\" y=\"-7\">%.0f GB/s copying</text>", x, y,
+            slope, record->peak_gbytes);
+}
+
+// Points largest first, so that small ones stay visible; names of the few that take the most time, kept apart.
+static void roof_points(FILE *out, const struct roof *r, const struct bench_record *record)
+{
+    int num, labels = 0;
+    double taken[MAX_LABELS], all = 0;
+    struct bench_total *totals = bench_totals(record, &num);
+    for (int t = 0; totals && t < num; t++)
+        all += totals[t].ms;
+    for (int t = 0; totals && t < num; t++) {
+        const struct bench_total *k = &totals[t];
+        if (k->gflop <= 0 || k->mbyte <= 0)
+            continue;
+        const double rate = k->gflop / k->ms * 1e3, x = roof_x(r, k->gflop * 1e3 / k->mbyte), y = roof_y(r, rate);
+        fprintf(out,
+                "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\" fill=\"var(--c%d)\" fill-opacity=\"0.75\" "
+                "stroke=\"var(--panel)\"><title>",
+                x, y, 3.5 + 15 * sqrt(k->ms / all), class_of_kernel(k->kernel));
+        page_text(out, k->kernel);
+        fprintf(out, ": %.2f ms in %d steps, %.1f GFLOP/s, %.1f GB/s, %.0f %% of the roof</title></circle>", k->ms, k->count,
+                rate, k->mbyte / k->ms, 100 * k->roof_ms / k->ms);
+        if (labels == MAX_LABELS || k->ms < 0.01 * all)
+            continue;
+        double at = y + 4;
+        for (int tries = 0; tries < 2 * MAX_LABELS; tries++)
+            for (int l = 0; l < labels; l++)
+                if (fabs(taken[l] - at) < 14)
+                    at = taken[l] + 14;
+        taken[labels++] = at;
+        const double radius = 3.5 + 15 * sqrt(k->ms / all);
+        const bool is_right = x > r->left + 0.62 * r->width;
+        fprintf(out,
+                "<text x=\"%.1f\" y=\"%.1f\" font-size=\"11.5\" text-anchor=\"%s\" paint-order=\"stroke\" "
+                "stroke=\"var(--panel)\" stroke-width=\"3\">",
+                is_right ? x - radius - 4 : x + radius + 4, at, is_right ? "end" : "start");
+        page_text(out, k->kernel);
+        fprintf(out, " %.0f %%</text>", 100 * k->ms / all);
+    }
+    free(totals);
+}
+
+void plot_roofline(FILE *out, const struct bench_record *record)
+{
+    const struct roof r = { .x0 = 0.01,
+                            .x1 = 1000,
+                            .y0 = pow(10, floor(log10(record->peak_gflops)) - 3),
+                            .y1 = pow(10, ceil(log10(record->peak_gflops * 1.3))),
+                            .left = 52,
+                            .top = 26,
+                            .width = 440,
+                            .height = 300 };
+    fputs("<svg viewBox=\"0 0 510 370\" role=\"img\">", out);
+    roof_axes(out, &r);
+    roof_line(out, &r, record);
+    roof_points(out, &r, record);
+    fputs("</svg>\n", out);
+}
+
+// ---- shares
+
+void plot_shares(FILE *out, const struct bench_record *record)
+{
+    double ms[NUM_CLASSES] = { 0 }, all = 0, x = 0;
+    for (int i = 0; i < record->num_steps; i++) {
+        ms[class_of_kernel(record->steps[i].kernel)] += record->steps[i].median;
+        all += record->steps[i].median;
+    }
+    fputs("<svg viewBox=\"0 0 1072 34\" role=\"img\">", out);
+    for (int c = 0; c < NUM_CLASSES && all > 0; c++) {
+        const double width = ms[c] / all * 1072;
+        fprintf(out,
+                "<rect x=\"%.1f\" y=\"2\" width=\"%.1f\" height=\"30\" fill=\"var(--c%d)\"><title>%s: %.2f ms, %.1f %%</title>"
+                "</rect>",
+                x, fmax(width - 1.5, 0), c, class_names[c], ms[c], 100 * ms[c] / all);
+        if (width > 60)
+            fprintf(out, "<text x=\"%.1f\" y=\"22\" style=\"fill:var(--bg)\" font-weight=\"600\">%.1f %%</text>", x + 8,
+                    100 * ms[c] / all);
+        x += width;
+    }
+    fputs("</svg>\n", out);
+}
+
+// ---- lines
+
+struct lines_frame {
+    double x0, x1, most, left, top, width, height;
+};
+
+static double line_x(const struct lines_frame *f, double x)
+{
+    return f->left + (f->x1 > f->x0 ? (log2(x) - log2(f->x0)) / (log2(f->x1) - log2(f->x0)) : 0.5) * f->width;
+}
+
+static double line_y(const struct lines_frame *f, double y)
+{
+    return f->top + (1 - y / f->most) * f->height;
+}
+
+static void draw_line(FILE *out, const struct lines_frame *f, const struct plot_line *line)
+{
+    const int colour = colour_of(line->system);
+    for (int p = 0; p < line->num; p++)
+        fprintf(out, "%s%.1f %.1f", p ? "L" : "<path fill=\"none\" stroke-width=\"2\" d=\"M", line_x(f, line->points[p].x),
+                line_y(f, line->points[p].y));
+    fprintf(out, "\" stroke=\"var(--s%d)\"/>", colour);
+    for (int p = 0; p < line->num; p++) {
+        const struct plot_point *at = &line->points[p];
+        const double x = line_x(f, at->x);
+        fprintf(out, "<path d=\"M%.1f %.1fV%.1f\" stroke=\"var(--s%d)\"/>", x, line_y(f, at->low), line_y(f, at->high), colour);
+        fprintf(out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"4\" fill=\"var(--s%d)\"><title>", x, line_y(f, at->y), colour);
+        page_text(out, line->label);
+        fprintf(out, ", %g: %.4g</title></circle>", at->x, at->y);
+        fprintf(out, "<text class=\"dim\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\" font-size=\"12\">%g</text>", x,
+                f->top + f->height + 17, at->x);
+    }
+    if (line->num)
+        fprintf(out, "<text x=\"%.1f\" y=\"%.1f\" font-size=\"12\" font-weight=\"600\">%.3g</text>", f->left + f->width + 10,
+                line_y(f, line->points[line->num - 1].y) + 4, line->points[line->num - 1].y);
+}
+
+void plot_lines(FILE *out, const struct plot_line *lines, int num, const char *x_label, const char *y_label)
+{
+    struct lines_frame f = { .x0 = 1e9, .left = 60, .top = 30, .width = 930, .height = 260 };
+    for (int l = 0; l < num; l++)
+        for (int p = 0; p < lines[l].num; p++) {
+            f.x0 = fmin(f.x0, lines[l].points[p].x);
+            f.x1 = fmax(f.x1, lines[l].points[p].x);
+            f.most = fmax(f.most, lines[l].points[p].high);
+        }
+    const double step = nice_step(f.most, 5);
+    f.most = ceil(f.most / step) * step;
+    fprintf(out, "<svg viewBox=\"0 0 1072 340\" role=\"img\"><text class=\"dim\" x=\"8\" y=\"14\">%s</text>", y_label);
+    for (double y = 0; y <= f.most * 1.0001; y += step)
+        fprintf(out,
+                "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"var(--line)\"/>"
+                "<text class=\"dim\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%g</text>",
+                f.left, line_y(&f, y), f.left + f.width, line_y(&f, y), f.left - 8, line_y(&f, y) + 4, y);
+    for (int l = 0; l < num; l++)
+        draw_line(out, &f, &lines[l]);
+    fprintf(out, "<text class=\"dim\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%s</text></svg>\n", f.left + f.width,
+            f.top + f.height + 36, x_label);
+}
