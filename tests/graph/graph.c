@@ -1,4 +1,5 @@
-// Graphs: fusion, refusals, and gradients of graphs with shared values against finite differences.
+// Graphs: fusion, what is computed from weights alone, refusals, and gradients of graphs with shared values against finite
+// differences.
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -166,6 +167,159 @@ START_TEST(fusion)
 }
 END_TEST
 
+// conv, norm, residual and activation of a shortcut: two convolutions that take in all there is, one without a norm, and a gate
+// that must see its convolution's output as it is.
+static void build_folded(struct net *net, int n)
+{
+    eq_value a, b, c;
+    EQ_TEST_OK(eq_graph_create(&net->graph));
+    struct eq_graph *g = net->graph;
+    EQ_TEST_OK(eq_graph_input(g, "x", n, 3, 9, 8, &net->x));
+    EQ_TEST_OK(eq_graph_conv2d(g, net->x, "stem", CONV(12, 3, 1), &a));
+    EQ_TEST_OK(eq_graph_batch_norm(g, a, "norm_a", NULL, &a));
+    EQ_TEST_OK(eq_graph_activation(g, a, EQ_RELU, &a));
+    EQ_TEST_OK(eq_graph_conv2d(g, a, "conv_b", CONV(12, 1, 1), &b));
+    EQ_TEST_OK(eq_graph_batch_norm(g, b, "norm_b", NULL, &b));
+    EQ_TEST_OK(eq_graph_add(g, a, b, &b));
+    EQ_TEST_OK(eq_graph_activation(g, b, EQ_ELU, &b));
+    EQ_TEST_OK(eq_graph_conv2d(g, b, "conv_c", CONV(12, 3, 1), &c));
+    EQ_TEST_OK(eq_graph_batch_norm(g, c, "norm_c", NULL, &c));
+    EQ_TEST_OK(eq_graph_channel_equilibrium(g, c, "ce", &(struct eq_equilibrium_params){ .group = 4 }, &c));
+    EQ_TEST_OK(eq_graph_conv2d(g, c, "last", CONV(7, 3, 2), &c));
+    EQ_TEST_OK(eq_graph_mean_pool(g, c, &c));
+    EQ_TEST_OK(eq_graph_linear(g, c, "fc", 5, &net->logits));
+    EQ_TEST_OK(eq_graph_output(g, net->logits, "logits"));
+}
+
+START_TEST(folding)
+{
+    struct net net;
+    struct eq_ir *ir;
+    struct eq_target target = eq_target_default();
+    target.family = EQ_FAMILY_SIMT; // where no filter is transformed
+    build_folded(&net, 2);
+    EQ_TEST_OK(eq_ir_create(net.graph, &target, &(struct eq_compile_params){ .loss = EQ_NO_VALUE }, &ir));
+    ck_assert_int_eq(count_calls(ir, &eq_op_conv2d_prepare), 2);
+    ck_assert_int_eq(count_calls(ir, &eq_op_conv2d_fused), 2);
+    ck_assert_int_eq(count_calls(ir, &eq_op_conv2d), 2); // before the gate, and the last
+    ck_assert_int_eq(count_calls(ir, &eq_op_unit), 1);
+    int num_constant = 0, added = -1;
+    for (int i = 0; i < ir->num_calls; i++) {
+        const struct eq_ir_call *call = &ir->calls[i];
+        ck_assert_int_eq(call->is_constant, call->call.op == &eq_op_conv2d_prepare);
+        num_constant += call->is_constant;
+        if (call->call.op == &eq_op_conv2d_fused && call->call.has[3])
+            added = i;
+    }
+    ck_assert_int_eq(num_constant, 2);
+    ck_assert_int_ge(added, 0);
+    ck_assert_int_eq(((const struct eq_conv2d_fused_attributes *)ir->calls[added].attributes)->activation, EQ_ACT_ELU);
+    // What is prepared keeps its memory from run to run; the residual's goes to the sum.
+    struct eq_plan_item *items;
+    int num, *item_of_value;
+    EQ_TEST_OK(eq_plan_items(ir, &items, &num, &item_of_value));
+    for (int i = 1; i <= 2; i++) {
+        const struct eq_plan_item *item = &items[item_of_value[ir->calls[added].in[i]]];
+        ck_assert(item->first == 0 && item->last == ir->num_calls);
+    }
+    ck_assert_int_eq(item_of_value[ir->calls[added].in[3]], item_of_value[ir->calls[added].out[0]]);
+    free(items);
+    free(item_of_value);
+    eq_ir_destroy(&ir);
+    EQ_TEST_OK(eq_ir_create(net.graph, &target, &(struct eq_compile_params){ .training = true, .loss = EQ_NO_VALUE }, &ir));
+    ck_assert_int_eq(count_calls(ir, &eq_op_conv2d_prepare) + count_calls(ir, &eq_op_conv2d_fused), 0);
+    ck_assert_int_eq(count_calls(ir, &eq_op_unit), 3);
+    for (int i = 0; i < ir->num_calls; i++)
+        ck_assert(!ir->calls[i].is_constant);
+    eq_ir_destroy(&ir);
+    eq_graph_destroy(&net.graph);
+}
+END_TEST
+
+enum { FOLDED_N = 2, NUM_LOGITS = FOLDED_N * 5 };
+
+static struct eq_store *make_store(const struct net *net)
+{
+    struct eq_ir *ir;
+    struct eq_store *store;
+    EQ_TEST_OK(eq_ir_create(net->graph, &eq_test_device->target, &(struct eq_compile_params){ .loss = EQ_NO_VALUE }, &ir));
+    EQ_TEST_OK(eq_store_create(eq_test_device, ir, &store));
+    eq_ir_destroy(&ir);
+    return store;
+}
+
+static struct eq_exec *make_exec(const struct net *net, struct eq_store *store)
+{
+    struct eq_exec *exec;
+    EQ_TEST_OK(eq_exec_create(eq_test_device, store, net->graph, &(struct eq_compile_params){ .loss = EQ_NO_VALUE }, &exec));
+    float *x = eq_test_uniform("x", FOLDED_N * 3 * 9 * 8, 0);
+    EQ_TEST_OK(eq_exec_write(exec, net->x, x));
+    free(x);
+    return exec;
+}
+
+static void run_logits(struct eq_exec *exec, const struct net *net, float logits[NUM_LOGITS])
+{
+    EQ_TEST_OK(eq_exec_run(exec));
+    EQ_TEST_OK(eq_exec_read(exec, net->logits, logits));
+}
+
+// What was made from weights is made again when they change, however they change, and only then.
+START_TEST(prepared)
+{
+    struct net net;
+    float before[NUM_LOGITS], after[NUM_LOGITS], fresh[NUM_LOGITS];
+    eq_test_variant(_i);
+    build_folded(&net, FOLDED_N);
+    struct eq_store *store = make_store(&net);
+    fill_store(store);
+    for (int i = 0; i < eq_store_num_entries(store); i++) { // variances are positive
+        const struct eq_store_entry *entry = eq_store_entry(store, i);
+        if (!strstr(entry->name, "running_var"))
+            continue;
+        float *values = eq_test_values(entry->name, entry_elems(entry), 1, 0.5);
+        EQ_TEST_OK(eq_store_write(store, entry, EQ_STORE_VALUE, values));
+        free(values);
+    }
+    struct eq_exec *exec = make_exec(&net, store);
+    run_logits(exec, &net, before);
+    run_logits(exec, &net, after);
+    ck_assert_mem_eq(before, after, sizeof before);
+    static const char *const names[] = { "stem.weight", "norm_a.weight", "norm_a.bias", "norm_a.running_mean",
+                                         "norm_b.running_var" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const struct eq_store_entry *entry = eq_store_find(store, names[i]);
+        ck_assert_msg(entry != NULL, "%s", names[i]);
+        float *values = eq_test_values("changed", entry_elems(entry), 2, 1);
+        // Behind the store's back nobody sees it, ...
+        float *stored = malloc(eq_tensor_bytes(&entry->tensor));
+        eq_tensor_pack(&entry->tensor, values, stored);
+        EQ_TEST_OK(eq_ref_write(eq_store_ref(store, entry, EQ_STORE_VALUE), stored, eq_tensor_elems(&entry->tensor), 4));
+        run_logits(exec, &net, after);
+        ck_assert_mem_eq(before, after, sizeof before);
+        // ... until it is told, or is the one that writes.
+        const uint64_t version = eq_store_version(store);
+        if (i % 2)
+            eq_store_touch(store);
+        else
+            EQ_TEST_OK(eq_store_write(store, entry, EQ_STORE_VALUE, values));
+        ck_assert_uint_gt(eq_store_version(store), version);
+        run_logits(exec, &net, after);
+        ck_assert_msg(memcmp(before, after, sizeof before) != 0, "%s: nothing changed", names[i]);
+        struct eq_exec *other = make_exec(&net, store);
+        run_logits(other, &net, fresh);
+        ck_assert_mem_eq(after, fresh, sizeof fresh);
+        eq_exec_destroy(&other);
+        memcpy(before, after, sizeof before);
+        free(stored);
+        free(values);
+    }
+    eq_exec_destroy(&exec);
+    eq_store_destroy(&store);
+    eq_graph_destroy(&net.graph);
+}
+END_TEST
+
 START_TEST(refused)
 {
     struct eq_graph *g;
@@ -196,4 +350,4 @@ START_TEST(refused)
 }
 END_TEST
 
-EQ_TEST_MAIN("graph", { gradients, 2 }, { fusion, 1 }, { refused, 1 })
+EQ_TEST_MAIN("graph", { gradients, 2 }, { fusion, 1 }, { folding, 1 }, { prepared, 2 }, { refused, 1 })
