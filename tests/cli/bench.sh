@@ -1,0 +1,173 @@
+#!/bin/sh
+# equil bench: results, comparisons, reports, and what is refused. bench.sh PATH_OF_EQUIL, with EQUIL_SOURCE_ROOT set
+equil=$1
+golden=$EQUIL_SOURCE_ROOT/tests/cli/bench
+folder=$(mktemp -d) || exit 1
+trap 'rm -rf "$folder"' EXIT
+number=0
+
+result() {
+    number=$((number + 1))
+    if [ "$1" -eq 0 ]; then
+        echo "ok $number - $2"
+        return
+    fi
+    echo "not ok $number - $2"
+    sed 's/^/# /' "$folder/stdout" "$folder/stderr"
+}
+
+# expect NAME EXIT_CODE STREAM TEXT ARGUMENT...: the exit code, and TEXT on stdout or stderr.
+expect() {
+    name=$1 code=$2 stream=$3 text=$4
+    shift 4
+    "$equil" bench "$@" >"$folder/stdout" 2>"$folder/stderr" </dev/null
+    got=$?
+    echo "equil bench $*: exit code $got, expected $code and \"$text\" on $stream" >>"$folder/stderr"
+    [ "$got" -eq "$code" ] && sed '$d' "$folder/stderr" >"$folder/said" && { [ "$stream" = stderr ] || cp "$folder/stdout" "$folder/said"; } &&
+        { [ -z "$text" ] || grep -qF -e "$text" "$folder/said"; }
+    result $? "$name"
+}
+
+# edit FROM TO PYTHON: a copy of a result with `d` changed.
+edit() {
+    python3 -c "import json, sys
+d = json.load(open(sys.argv[1]))
+$3
+json.dump(d, open(sys.argv[2], 'w'))" "$1" "$2"
+}
+
+# ---- measuring, on a network small enough for every device
+
+expect "a network" 0 stdout "images/s" --arch resnet20 --batch 2 --seconds 0.01 --json "$folder/net.json"
+python3 - "$folder/net.json" <<'EOF' >"$folder/stdout" 2>&1
+import json, sys
+d = json.load(open(sys.argv[1]))
+assert d["format"] == "equil-bench" and d["format_version"] == 1
+assert d["device"]["name"] and d["build"]["commit"] and d["build"]["compiler"] and d["setup"]["tuning"]
+(r,) = d["results"]
+assert r["arch"] == "resnet20" and r["batch"] == 2 and r["size"] == 32 and r["mode"] == "infer"
+for time in (r["wall"], r["device"]):
+    assert 0 < time["best_ms"] <= time["low_ms"] <= time["median_ms"] <= time["high_ms"] and time["runs"] >= 6
+assert abs(r["images_per_second"] - 2e3 / r["wall"]["median_ms"]) < 1e-3 * r["images_per_second"]
+assert len(r["steps"]) > 20 and any(s["kernel"].startswith("conv2d") for s in r["steps"])
+for s in r["steps"]:
+    roof = max(s["gflop"] / r["peak_gflop_per_second"], s["mbyte"] / 1e3 / r["peak_gbyte_per_second"])
+    assert abs(s["share_of_roof"] - roof / (s["median_ms"] / 1e3)) <= 1e-4 * s["share_of_roof"]
+assert 0.1 < sum(s["median_ms"] for s in r["steps"]) / r["device"]["median_ms"] < 2    # apart only by what else the machine does
+EOF
+result $? "its JSON is complete and consistent"
+expect "training" 0 stdout "training, batch 2" --arch resnet20 --batch 2 --mode train --seconds 0.01
+expect "JSON alone on stdout" 0 stdout '"format": "equil-bench"' --arch resnet20 --batch 1 --seconds 0.01 --json -
+python3 -c 'import json, sys; json.load(open(sys.argv[1]))' "$folder/stdout" 2>"$folder/stderr"
+result $? "which is nothing but JSON"
+expect "single ops" 0 stdout "double precision" --arch resnet20 --batch 2 --op conv2d_weight_grad --mode train --seconds 0.001 --json "$folder/ops.json"
+python3 - "$folder/ops.json" <<'EOF' >"$folder/stdout" 2>&1
+import json, sys
+results = json.load(open(sys.argv[1]))["results"]
+assert sum(r["count"] for r in results) == 21 and len(results) < 21    # 19 convolutions of 3 x 3 and 2 of 1 x 1
+assert all(r["kind"] == "op" and r["op"] == "conv2d_weight_grad" and r["gflop"] > 0 and r["check"] == "double precision" for r in results)
+EOF
+result $? "each different call once, with its count"
+expect "an op that is not there" 1 stderr "the plan; it has" --arch resnet20 --batch 1 --op frobnicate
+printf '# layers\nodd  conv2d ic=17 oc=5 size=9 kernel=3 pad=1\npool pool_max ic=8 size=8 kernel=2 stride=2\nnorm unit ic=20 size=5\nfc linear ic=33 oc=7\n' \
+    >"$folder/shapes"
+expect "a list of layers" 0 stdout "17x9x9 -> 5x9x9 k3 s1" --op all --shapes "$folder/shapes" --batch 2 --mode train --seconds 0.001
+for op in conv2d conv2d_data_grad conv2d_weight_grad pool_max pool_max_grad unit unit_grad linear linear_grad; do
+    grep -q "^$op .*double precision\|^${op}_*[a-z]* .*finite, repeated" "$folder/stdout"
+    result $? "a list of layers has $op"
+done
+printf 'a conv2d ic=4 oc=4 size=4\nb conv2d ic=4 oc=x size=4\n' >"$folder/broken"
+expect "a list with a fault" 1 stderr "broken:2: oc=x is not a number" --op all --shapes "$folder/broken" --batch 1 --seconds 0.001
+
+# ---- usage
+
+expect "nothing to measure" 2 stderr "--arch is missing"
+expect "a file to measure" 2 stderr "files are for --compare and --report" --arch resnet20 x.json
+expect "one file to compare" 2 stderr "--compare takes two files, not 1" --compare x.json
+expect "nothing to report" 2 stderr "the files to report" --report x.html
+expect "shapes without an op" 2 stderr "--shapes goes with --op" --shapes x
+
+# ---- comparing
+
+a=$golden/a.json b=$golden/b.json
+expect "a file with itself" 0 stdout "0 faster, 0 slower, 2 within noise" --compare "$a" "$a"
+expect "slower and faster" 3 stdout "1 faster, 1 slower, 0 within noise" --compare "$a" "$b"
+grep -qF "1.600  (1.584 to 1.616)  faster" "$folder/stdout"
+result $? "the ratio with its band"
+expect "as large a noise" 0 stdout "0 faster, 0 slower, 2 within noise" --compare --noise 0.9 "$a" "$b"
+edit "$a" "$folder/faster.json" 'for k in ("median_ms", "low_ms", "high_ms", "best_ms"): d["results"][0]["wall"][k] *= 0.97'
+expect "3 % faster" 0 stdout "1 faster, 0 slower, 1 within noise" --compare "$a" "$folder/faster.json"
+edit "$a" "$folder/wide.json" 'd["results"][0]["wall"].update(median_ms=310.4, low_ms=290, high_ms=330)'
+expect "3 % faster in a wide interval" 0 stdout "0 faster, 0 slower, 2 within noise" --compare "$a" "$folder/wide.json"
+edit "$a" "$folder/batch.json" 'd["results"][0]["batch"] = 8'
+expect "another batch is refused" 1 stderr "has ce-resnet50 infer, batch 8, 224 x 224 pixels, 1000 classes, which" --compare "$a" "$folder/batch.json"
+expect "and the other is named" 1 stderr "has ce-resnet50 infer, batch 16, 224 x 224 pixels, 1000 classes, which" --compare "$a" "$folder/batch.json"
+
+# ---- faults in files
+
+fault() {
+    edit "$a" "$folder/fault.json" "$2"
+    expect "$1" 1 stderr "$3" --compare "$a" "$folder/fault.json"
+}
+fault "another format" 'd["format"] = "x"' 'its format is not "equil-bench"'
+fault "another version" 'd["format_version"] = 2' "format_version is 2; this program reads 1"
+fault "no results" 'd["results"] = []' "results has to be an array with something in it"
+fault "no device" 'del d["device"]' "device is not an object"
+fault "a missing number" 'del d["results"][1]["wall"]["low_ms"]' "results[1].wall.low_ms is missing"
+fault "a negative time" 'd["results"][0]["wall"]["median_ms"] = -1' "results[0].wall.median_ms has to be above 0"
+fault "a median outside" 'd["results"][0]["wall"]["high_ms"] = 1' "median outside"
+fault "a text for a number" 'd["results"][0]["batch"] = "16"' "results[0].batch is not a whole number"
+fault "a broken step" 'd["results"][0]["steps"][2]["kernel"] = 5' "results[0].steps[2].kernel is not a text"
+fault "another kind" 'd["results"][0]["kind"] = "x"' "results[0].kind is neither network nor op"
+echo '{"format": ' >"$folder/cut.json"
+expect "a file that was cut" 1 stderr "not JSON: " --compare "$a" "$folder/cut.json"
+expect "a file that is not there" 1 stderr "cannot read $folder/none.json" --compare "$a" "$folder/none.json"
+
+# ---- the page
+
+edit "$a" "$folder/curve.json" 'd["results"] = [dict(d["results"][0], batch=n, images_per_second=40.0 + n) for n in (1, 2, 4, 8)]'
+expect "a report" 0 stdout "" --report "$folder/page.html" "$a" "$b" "$folder/ops.json" "$folder/curve.json" "$folder/net.json"
+python3 - "$folder/page.html" <<'EOF' >"$folder/stdout" 2>&1
+import html.parser, re, sys
+text = open(sys.argv[1], encoding="utf-8").read()
+open_tags, empty = [], {"meta", "rect", "line", "circle", "path"}
+class Check(html.parser.HTMLParser):
+    def handle_starttag(self, tag, attributes):
+        assert tag not in ("script", "link", "img", "iframe"), tag
+        assert not any(name in ("src", "href") or name.startswith("on") for name, _ in attributes), attributes
+        if tag not in empty | {"tr", "td", "th"}:
+            open_tags.append(tag)
+    def handle_endtag(self, tag):
+        if tag not in empty | {"tr", "td", "th"}:
+            assert open_tags.pop() == tag, tag
+Check().feed(text)
+assert not open_tags, open_tags
+assert text.endswith("</html>\n") and text.count("<svg") >= 10
+assert "nan" not in re.sub("[a-z_]*nan[a-z]+|[a-z_]+nan[a-z]*", "", text.lower()) and "inf," not in text
+assert "Beta &lt;200&gt; &amp; &quot;co&quot;" in text and "Beta <200>" not in text and "Test &lt;platform&gt;" in text
+assert "http" not in text
+for word in ("Alpha 100", "Inference", "Training", "80.0", "conv2d_winograd_vector", "1.20 times", "images in a batch", "0123456789ab"):
+    assert word in text, word
+EOF
+result $? "the page is whole, closed, escaped, and loads nothing"
+expect "a report of a broken file" 1 stderr "cut.json" --report "$folder/none.html" "$a" "$folder/cut.json"
+[ ! -e "$folder/none.html" ]
+result $? "writes nothing"
+expect "a report where nothing can be written" 1 stderr "cannot write" --report "$folder/no/page.html" "$a"
+if [ -w /dev/full ]; then
+    expect "a report on a full disk" 1 stderr "cannot write /dev/full" --report /dev/full "$a"
+    expect "JSON on a full disk" 1 stderr "cannot write /dev/full" --arch resnet20 --batch 1 --seconds 0.001 --json /dev/full
+fi
+# A small file system, where this may be: the old page stays, and nothing else.
+if mkdir "$folder/small" && mount -t tmpfs -o size=8k tmpfs "$folder/small" 2>/dev/null; then
+    echo old >"$folder/small/page.html"
+    expect "a report on a disk that fills up" 1 stderr "cannot write" --report "$folder/small/page.html" "$a" "$b"
+    [ "$(cat "$folder/small/page.html")" = old ] && [ "$(ls "$folder/small")" = page.html ]
+    result $? "leaves the old one alone"
+    umount "$folder/small"
+else
+    number=$((number + 1))
+    echo "ok $number - a disk that fills up # SKIP no right to mount one"
+fi
+
+echo "1..$number"
