@@ -20,6 +20,7 @@ struct eq_model_params {
     int classes;       // >= 2
     bool small;        // 3x3 stride-1 stem without pooling; resnet20 and resnet56 always have it
     enum eq_act act;   // 0 means EQ_RELU; the gates inside CE and SE keep their ReLU
+    bool recompute;    // training: activations are made again in the backward pass rather than kept: less memory, the same bits
 };
 
 // Checks the parameters; the text of EQ_ERR_NOT_FOUND lists the names there are. Thread-safe.
@@ -47,6 +48,11 @@ struct eq_model_info {
     size_t weight_bytes;      // parameters and running statistics as stored on the device
     size_t inference_bytes;   // planned peak of inference: weights, activations, input
     size_t training_bytes;    // planned peak of training: weights, gradients, velocities, activations, input
+    size_t recompute_bytes;   // the same with eq_model_params.recompute; both are filled in for either value of it
+    double training_flops;    // of a training step's forward and backward pass, without recompute
+    double training_traffic;  // its least memory traffic in bytes
+    double recompute_flops;   // what recompute adds to them
+    double recompute_traffic;
     struct eq_layer_info *layers; // [num_layers]; free with eq_model_info_free()
     int num_layers;
 };

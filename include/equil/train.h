@@ -43,6 +43,7 @@ struct eq_train_params {
     const char *arch; // as in eq_model_params; required, but for a resumed run
     bool small;
     enum eq_act act;
+    bool recompute;   // as in eq_model_params. No part of a checkpoint: a run may be resumed with another value
     const char *data; // as in eq_dataset_params.spec; required, but for a resumed run
     const char *val;  // set to validate on: its test part, or all of it. NULL: the test part of `data`; when it has none, a
                       // tenth of `data`, drawn by the seed, which is then not learned from

@@ -82,6 +82,7 @@ static struct bench_record *add_record(const struct bench_run *run, const char *
     r->size = run->shapes ? 0 : params->size;
     r->classes = run->network.classes;
     r->is_small = run->network.small;
+    r->recompute = run->network.recompute;
     return r;
 }
 
@@ -361,6 +362,7 @@ static int run_bench(int argc, char **argv)
         NETWORK_OPTION_CLASSES(&run.network),
         NETWORK_OPTION_SMALL(&run.network),
         NETWORK_OPTION_ACT(&run.network),
+        NETWORK_OPTION_RECOMPUTE(&run.network),
         ARG_OPTION_DEVICE(&run.device),
         { 0 },
     };

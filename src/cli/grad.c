@@ -95,6 +95,7 @@ static int run_grad(int argc, char **argv)
               "running statistic" },
         { .name = "label-smoothing", .kind = ARG_FLOAT, .value = &smoothing, .fallback = "0.1", .min = 0, .max = 0.999,
           .help = "share of the target that goes to the other classes" },
+        NETWORK_OPTION_RECOMPUTE(&network),
         ARG_OPTION_DEVICE(&device),
         { 0 },
     };

@@ -15,16 +15,19 @@ static json_t *info_json(const struct eq_model_params *params, int batch, int si
                                                 "shape", layer->shape[0], layer->shape[1], layer->shape[2], layer->shape[3],
                                                 "parameters", (json_int_t)layer->parameters, "flops", layer->flops));
     }
-    return json_pack("{s:s, s:i, s:i, s:i, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:o}", "arch", params->arch, "classes",
-                     params->classes, "batch", batch, "size", size, "parameters", (json_int_t)info->parameters, "tensors",
-                     (json_int_t)info->tensors, "flops", info->flops, "conv_flops", info->conv_flops, "weight_bytes",
-                     (json_int_t)info->weight_bytes, "inference_bytes", (json_int_t)info->inference_bytes, "training_bytes",
-                     (json_int_t)info->training_bytes, "layers", layers);
+    return json_pack("{s:s, s:i, s:i, s:i, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:o}", "arch",
+                     params->arch, "classes", params->classes, "batch", batch, "size", size, "parameters",
+                     (json_int_t)info->parameters, "tensors", (json_int_t)info->tensors, "flops", info->flops, "conv_flops",
+                     info->conv_flops, "weight_bytes", (json_int_t)info->weight_bytes, "inference_bytes",
+                     (json_int_t)info->inference_bytes, "training_bytes", (json_int_t)info->training_bytes, "recompute_bytes",
+                     (json_int_t)info->recompute_bytes, "training_flops", info->training_flops, "training_traffic",
+                     info->training_traffic, "recompute_flops", info->recompute_flops, "recompute_traffic",
+                     info->recompute_traffic, "layers", layers);
 }
 
 static void print_info(const struct eq_model_params *params, int batch, int size, const struct eq_model_info *info)
 {
-    char text[3][32];
+    char text[4][32];
     printf("%-28s %-12s %22s %12s %10s\n", "layer", "op", "output", "parameters", "MFLOP");
     for (int i = 0; i < info->num_layers; i++) {
         const struct eq_layer_info *layer = &info->layers[i];
@@ -38,7 +41,10 @@ static void print_info(const struct eq_model_params *params, int batch, int size
            info->flops * 1e-9 / batch, info->conv_flops * 1e-9 / batch);
     printf("memory, inference   %s planned, %s of it weights\n", format_bytes(text[0], info->inference_bytes),
            format_bytes(text[1], info->weight_bytes));
-    printf("memory, training    %s planned\n", format_bytes(text[2], info->training_bytes));
+    printf("memory, training    %s planned, %s with --recompute\n", format_bytes(text[2], info->training_bytes),
+           format_bytes(text[3], info->recompute_bytes));
+    printf("cost of --recompute %.1f %% more memory traffic in forward and backward, %.2f %% more arithmetic\n",
+           100 * info->recompute_traffic / info->training_traffic, 100 * info->recompute_flops / info->training_flops);
 }
 
 // Network and input size from the metadata of a weights file.

@@ -10,7 +10,8 @@
 struct eq_model_params network_params(const struct network_options *options)
 {
     return (struct eq_model_params){ .arch = options->arch, .classes = options->classes, .small = options->small,
-                                     .act = options->act && strcmp(options->act, "elu") == 0 ? EQ_ELU : EQ_RELU };
+                                     .act = options->act && strcmp(options->act, "elu") == 0 ? EQ_ELU : EQ_RELU,
+                                     .recompute = options->recompute };
 }
 
 // images [n, 3, h, w] from the file's tensor `input`.

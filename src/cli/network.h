@@ -9,7 +9,7 @@
 struct network_options {
     const char *arch, *act;
     int classes;
-    bool small;
+    bool small, recompute;
 };
 #define NETWORK_OPTION_ARCH(options)                                                                                       \
     { .name = "arch", .kind = ARG_STRING, .value = &(options)->arch, .metavar = "NAME", .is_required = true,                \
@@ -26,6 +26,11 @@ struct network_options {
     {                                                                                                           \
         .name = "act", .kind = ARG_CHOICE, .value = &(options)->act, .choices = "relu|elu", .fallback = "relu", \
         .help = "activation"                                                                                    \
+    }
+#define NETWORK_OPTION_RECOMPUTE(options)                                                                    \
+    {                                                                                                         \
+        .name = "recompute", .kind = ARG_FLAG, .value = &(options)->recompute,                                \
+        .help = "make activations again in the backward pass rather than keep them:\nless memory, same results" \
     }
 struct eq_model_params network_params(const struct network_options *options);
 

@@ -207,6 +207,11 @@ static const struct arg_option options[] = {
       .value = &given.params.small,
       .help = "3x3 stride-1 stem without pooling, for small images" },
     { .name = "act", .kind = ARG_CHOICE, .value = &given.act, .choices = "relu|elu", .help = "activation (default: relu)" },
+    { .name = "recompute",
+      .kind = ARG_FLAG,
+      .value = &given.params.recompute,
+      .help = "make activations again in the backward pass rather than keep them: less\nmemory, same results; a resumed "
+              "run may choose anew" },
     { .name = "seed",
       .kind = ARG_INT64,
       .value = &given.seed,

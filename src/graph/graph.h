@@ -1,7 +1,8 @@
 // The graph layer: builder -> lowering with fusion -> gradients -> memory plan -> execution.
 //
 //   struct eq_graph   what the user built: front nodes on plain shapes (build.c)
-//   struct eq_ir      calls of ops on device tensors, for one target: fuse.c lowers, autodiff.c appends gradients
+//   struct eq_ir      calls of ops on device tensors, for one target: fuse.c lowers, autodiff.c appends gradients, recompute.c
+//                     trades time for memory
 //   struct eq_plan    offsets in the arena, from sizes and lifetimes alone (plan.c)
 //   struct eq_store   parameters, running statistics, gradients and velocities on a device (store.c)
 //   struct eq_exec    a command list over a store and an arena (exec.c)
@@ -78,6 +79,7 @@ struct eq_ir {
 struct eq_compile_params {
     bool training;  // batch statistics
     eq_value loss;  // with gradients: front value of the loss; EQ_NO_VALUE: forward only
+    bool recompute; // with gradients: outputs of units are made again in backward rather than kept
 };
 eq_status eq_ir_create(const struct eq_graph *graph, const struct eq_target *target, const struct eq_compile_params *params,
                        struct eq_ir **ir);
@@ -86,8 +88,10 @@ void eq_ir_destroy(struct eq_ir **ir);
 eq_status eq_ir_value(struct eq_ir *ir, enum eq_value_kind kind, const struct eq_tensor *tensor, int front, int *value);
 eq_status eq_ir_call(struct eq_ir *ir, const struct eq_op *op, const void *attributes, const int *inputs, int num_inputs,
                      const char *label, int *outputs);
+eq_status eq_ir_reserve_call(struct eq_ir *ir);           // room for one more in calls[]
 eq_status eq_ir_lower(struct eq_ir *ir);                  // fuse.c
 eq_status eq_ir_differentiate(struct eq_ir *ir, int loss); // autodiff.c
+eq_status eq_ir_recompute(struct eq_ir *ir);              // recompute.c, after eq_ir_differentiate()
 
 // ---- plan (plan.c): pure
 

@@ -21,7 +21,7 @@ eq_status eq_ir_value(struct eq_ir *ir, enum eq_value_kind kind, const struct eq
     return EQ_OK;
 }
 
-static eq_status reserve_call(struct eq_ir *ir)
+eq_status eq_ir_reserve_call(struct eq_ir *ir)
 {
     if (ir->num_calls < ir->call_capacity)
         return EQ_OK;
@@ -51,7 +51,7 @@ static eq_status fill_call(struct eq_ir *ir, struct eq_ir_call *made, const int 
 eq_status eq_ir_call(struct eq_ir *ir, const struct eq_op *op, const void *attributes, const int *inputs, int num_inputs,
                      const char *label, int *outputs)
 {
-    EQ_TRY(reserve_call(ir));
+    EQ_TRY(eq_ir_reserve_call(ir));
     struct eq_ir_call *made = &ir->calls[ir->num_calls];
     *made = (struct eq_ir_call){ .call.op = op, .label = label };
     if (op->attribute_bytes) {
@@ -119,6 +119,8 @@ static eq_status build(struct eq_ir *ir, const struct eq_compile_params *params)
     EQ_TRY(eq_ir_lower(ir));
     if (params->loss != EQ_NO_VALUE)
         EQ_TRY(eq_ir_differentiate(ir, ir->lowered[params->loss]));
+    if (params->loss != EQ_NO_VALUE && params->recompute)
+        EQ_TRY(eq_ir_recompute(ir));
     mark_constants(ir);
     settle_halos(ir);
     return EQ_OK;

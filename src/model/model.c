@@ -110,7 +110,7 @@ static eq_status add_layers(const struct eq_ir *ir, struct eq_model_info *info)
                 layer->parameters += eq_tensor_logical(&ir->values[call->in[i]].tensor);
         info->flops += layer->flops;
         info->parameters += layer->parameters;
-        if (call->call.op == &eq_op_conv2d)
+        if (call->call.op == &eq_op_conv2d || call->call.op == &eq_op_conv2d_fused)
             info->conv_flops += layer->flops;
     }
     return EQ_OK;
@@ -148,15 +148,21 @@ static eq_status describe_inference(const struct eq_target *target, const struct
 }
 
 static eq_status describe_training(const struct eq_target *target, const struct eq_model_graph *model,
-                                   struct eq_model_info *info)
+                                   bool recompute, size_t *bytes, double *flops, double *traffic)
 {
     struct eq_ir *ir;
     size_t parameter_bytes, state_bytes, arena_bytes, input_bytes;
-    EQ_TRY(eq_ir_create(model->graph, target, &(struct eq_compile_params){ .training = true, .loss = model->loss }, &ir));
+    const struct eq_compile_params params = { .training = true, .loss = model->loss, .recompute = recompute };
+    EQ_TRY(eq_ir_create(model->graph, target, &params, &ir));
     eq_status status = eq_plan_bytes(ir, &arena_bytes, &input_bytes);
     if (status == EQ_OK) {
         eq_store_sizes(ir, &parameter_bytes, &state_bytes);
-        info->training_bytes = 3 * parameter_bytes + state_bytes + arena_bytes + input_bytes;
+        *bytes = 3 * parameter_bytes + state_bytes + arena_bytes + input_bytes;
+    }
+    for (int c = 0; c < ir->num_calls; c++) {
+        const struct eq_cost cost = ir->calls[c].call.op->cost(&ir->calls[c].call);
+        *flops += cost.flops;
+        *traffic += cost.bytes;
     }
     eq_ir_destroy(&ir);
     return status;
@@ -174,7 +180,13 @@ eq_status eq_model_describe(const struct eq_device *device, const struct eq_mode
     if (status == EQ_OK)
         status = eq_model_graph_create(params, n, h, w, 0.1f, &model);
     if (status == EQ_OK) {
-        status = describe_training(&target, &model, info);
+        status = describe_training(&target, &model, false, &info->training_bytes, &info->training_flops,
+                                   &info->training_traffic);
+        if (status == EQ_OK)
+            status = describe_training(&target, &model, true, &info->recompute_bytes, &info->recompute_flops,
+                                       &info->recompute_traffic);
+        info->recompute_flops -= info->training_flops;
+        info->recompute_traffic -= info->training_traffic;
         eq_model_graph_destroy(&model);
     }
     if (status != EQ_OK)

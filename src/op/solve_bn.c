@@ -71,8 +71,8 @@ static eq_status matrices_emit(struct eq_list *list, const struct eq_unit_plan *
         .a = s->a,
         .b = s->b,
         .x_weight = in[EQ_UNIT_X_WEIGHT],
-        .matrix = w->matrix,
-        .shift = w->common,
+        .matrix = s->matrix,
+        .shift = s->common,
         .run_mean = in[EQ_UNIT_CE_MEAN],
         .run_map = in[EQ_UNIT_CE_WM],
     };
@@ -84,7 +84,7 @@ eq_status eq_unit_solve_emit(struct eq_list *list, const struct eq_unit_plan *pl
                              struct eq_unit_view z, const struct eq_unit_saved *saved, const struct eq_unit_work *work)
 {
     if (!plan->has_norm)
-        return constant_map_emit(list, plan, 1.0f, work->scale, EQ_REF_NONE, work->shift);
+        return constant_map_emit(list, plan, 1.0f, saved->scale, EQ_REF_NONE, saved->shift);
     EQ_TRY(statistics_emit(list, plan, in, z, saved, work));
     if (plan->has_matrix)
         EQ_TRY(matrices_emit(list, plan, in, saved, work));
@@ -101,7 +101,7 @@ eq_status eq_unit_solve_emit(struct eq_list *list, const struct eq_unit_plan *pl
             .x_weight = in[EQ_UNIT_X_WEIGHT],
             .a = saved->a,
             .b = saved->b,
-            .common = work->common,
+            .common = saved->common,
             .run_scale = in[EQ_UNIT_SCALE],
             .active = saved->active,
             .normal = saved->hidden_normal,
@@ -109,14 +109,14 @@ eq_status eq_unit_solve_emit(struct eq_list *list, const struct eq_unit_plan *pl
             .spread = saved->spread,
             .y = saved->y,
             .gate = saved->gate,
-            .scale = work->scale,
-            .shift = work->shift,
+            .scale = saved->scale,
+            .shift = saved->shift,
         };
         return eq_solve_reweight_emit(list, &plan->gate, &refs);
     }
-    // BD: the matrices are the whole map, and their shift is work->common.
+    // BD: the matrices are the whole map, and their shift is saved->common.
     if (plan->has_matrix)
-        return constant_map_emit(list, plan, 0.0f, work->scale, EQ_REF_NONE, work->shift);
+        return constant_map_emit(list, plan, 0.0f, saved->scale, EQ_REF_NONE, saved->shift);
     return EQ_OK;
 }
 

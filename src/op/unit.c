@@ -125,6 +125,26 @@ static int in_place(const struct eq_call *call, int output)
     return has_input(call, EQ_UNIT_RESIDUAL) ? EQ_UNIT_RESIDUAL : -1;
 }
 
+// Pass 2, from the map that the solve left.
+static eq_status apply(struct eq_list *list, const struct eq_unit_plan *plan, const struct eq_unit_saved *saved,
+                       struct eq_unit_view z, struct eq_unit_view residual, struct eq_unit_view out)
+{
+    const bool is_bn = plan->method == EQ_UNIT_BN;
+    const struct eq_unit_affine affine = {
+        .z = z,
+        .residual = residual,
+        .out = out,
+        .pivot = plan->has_norm ? saved->pivot : saved->shift,
+        .scale = is_bn ? saved->a : saved->scale,
+        .shift = is_bn                        ? saved->b
+                 : plan->method == EQ_UNIT_BD ? saved->common
+                                              : saved->shift,
+        .matrix = saved->matrix,
+        .instance = plan->has_gate,
+    };
+    return eq_unit_affine_emit(list, plan, &affine);
+}
+
 static eq_status emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out)
 {
     struct eq_unit_plan plan;
@@ -142,20 +162,8 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
     if (plan.has_moments)
         EQ_TRY(eq_unit_moments_emit(list, &plan, z, work.sums, work.tiles));
     EQ_TRY(eq_unit_solve_emit(list, &plan, refs, z, &saved, &work));
-    const bool is_bn = plan.method == EQ_UNIT_BN;
-    const struct eq_unit_affine affine = {
-        .z = z,
-        .residual = eq_unit_view(&call->input[EQ_UNIT_RESIDUAL], refs[EQ_UNIT_RESIDUAL]),
-        .out = eq_unit_view(&call->output[EQ_UNIT_OUT], out[EQ_UNIT_OUT]),
-        .pivot = plan.has_norm ? saved.pivot : work.shift,
-        .scale = is_bn ? saved.a : work.scale,
-        .shift = is_bn                       ? saved.b
-                 : plan.method == EQ_UNIT_BD ? work.common
-                                             : work.shift,
-        .matrix = work.matrix,
-        .instance = plan.has_gate,
-    };
-    return eq_unit_affine_emit(list, &plan, &affine);
+    return apply(list, &plan, &saved, z, eq_unit_view(&call->input[EQ_UNIT_RESIDUAL], refs[EQ_UNIT_RESIDUAL]),
+                 eq_unit_view(&call->output[EQ_UNIT_OUT], out[EQ_UNIT_OUT]));
 }
 
 static struct eq_cost cost(const struct eq_call *call)
@@ -212,6 +220,63 @@ const struct eq_op eq_op_unit = {
     .emit = emit,
     .gradient = gradient,
     .cost = cost,
+};
+
+// ---- unit_again
+
+static eq_status again_shape(struct eq_call *call)
+{
+    const struct eq_tensor *z = &call->input[EQ_UNIT_AGAIN_Z];
+    struct eq_unit_plan plan;
+    struct eq_unit_saved saved;
+    EQ_REQUIRE(has_input(call, EQ_UNIT_AGAIN_Z) && has_input(call, EQ_UNIT_AGAIN_SAVED), EQ_ERR_ARGUMENT,
+               "unit_again: an input is missing");
+    EQ_TRY(eq_unit_plan_make("unit_again", call->attributes, call->target, true, z, &plan));
+    const size_t saved_elems = eq_unit_saved_place(&plan, EQ_REF_NONE, &saved),
+                 found = eq_tensor_elems(&call->input[EQ_UNIT_AGAIN_SAVED]);
+    EQ_REQUIRE(found == saved_elems, EQ_ERR_SHAPE, "unit_again: %zu numbers were saved, the unit saves %zu", found,
+               saved_elems);
+    if (has_input(call, EQ_UNIT_AGAIN_RESIDUAL))
+        EQ_TRY(check_like("unit_again", "the residual", &call->input[EQ_UNIT_AGAIN_RESIDUAL], z));
+    call->num_outputs = 1;
+    call->output[0] = eq_tensor_blocked(z->n, z->c, z->h, z->w, z->block, 0);
+    return EQ_OK;
+}
+
+static int again_in_place(const struct eq_call *call, int output)
+{
+    return output == 0 && has_input(call, EQ_UNIT_AGAIN_RESIDUAL) ? EQ_UNIT_AGAIN_RESIDUAL : -1;
+}
+
+static eq_status again_emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out)
+{
+    struct eq_unit_plan plan;
+    struct eq_unit_saved saved;
+    EQ_TRY(eq_unit_plan_make("unit_again", call->attributes, call->target, true, &call->input[EQ_UNIT_AGAIN_Z], &plan));
+    eq_unit_saved_place(&plan, in[EQ_UNIT_AGAIN_SAVED], &saved);
+    const bool has_residual = has_input(call, EQ_UNIT_AGAIN_RESIDUAL);
+    return apply(list, &plan, &saved, eq_unit_view(&call->input[EQ_UNIT_AGAIN_Z], in[EQ_UNIT_AGAIN_Z]),
+                 eq_unit_view(&call->input[EQ_UNIT_AGAIN_RESIDUAL], has_residual ? in[EQ_UNIT_AGAIN_RESIDUAL] : EQ_REF_NONE),
+                 eq_unit_view(&call->output[0], out[0]));
+}
+
+static struct eq_cost again_cost(const struct eq_call *call)
+{
+    struct eq_unit_plan plan;
+    if (eq_unit_plan_make("unit_again", call->attributes, call->target, true, &call->input[EQ_UNIT_AGAIN_Z], &plan) != EQ_OK)
+        return (struct eq_cost){ 0, 0 };
+    const double values = (double)eq_tensor_logical(&call->input[EQ_UNIT_AGAIN_Z]),
+                 matrix = plan.has_matrix ? 2.0 * plan.groups.group : 0.0;
+    return (struct eq_cost){ values * (4.0 + matrix), 4.0 * values * (2.0 + has_input(call, EQ_UNIT_AGAIN_RESIDUAL)) };
+}
+
+const struct eq_op eq_op_unit_again = {
+    .name = "unit_again",
+    .attribute_bytes = sizeof(struct eq_unit_attributes),
+    .shape = again_shape,
+    .in_place = again_in_place,
+    .emit = again_emit,
+    .cost = again_cost,
 };
 
 // ---- unit_grad

@@ -41,9 +41,15 @@ enum eq_unit_input {
     EQ_UNIT_FC2_BIAS, // SE: [hidden,c], [hidden], [c,hidden], [c]
     EQ_UNIT_NUM_INPUTS
 };
-// Outputs: OUT; SAVED (f32 vector: what the backward solve needs; training only, else 1 element); WORKSPACE (f32 vector).
+// Outputs: OUT; SAVED (f32 vector: what the backward solve and unit_again need; training only, else 1
+// element); WORKSPACE (f32 vector).
 enum eq_unit_output { EQ_UNIT_OUT, EQ_UNIT_SAVED, EQ_UNIT_WORKSPACE, EQ_UNIT_NUM_OUTPUTS };
 extern const struct eq_op eq_op_unit;
+
+// unit_again: the output of a training unit once more, with the same bits. inputs Z, SAVED, RESIDUAL?; attributes those of the
+// unit. output: as the unit's OUT.
+enum eq_unit_again_input { EQ_UNIT_AGAIN_Z, EQ_UNIT_AGAIN_SAVED, EQ_UNIT_AGAIN_RESIDUAL, EQ_UNIT_AGAIN_NUM_INPUTS };
+extern const struct eq_op eq_op_unit_again;
 
 // Attributes of unit_grad.
 struct eq_unit_grad_attributes {

@@ -174,6 +174,11 @@ size_t eq_unit_saved_place(const struct eq_unit_plan *plan, struct eq_ref base, 
         .normal = take(base, &total, cross, matrix),
         .trace = take(base, &total, cross, (size_t)plan->groups.groups),
         .powers = take(base, &total, cross, matrix * (size_t)(plan->groups.iterations + 1)),
+        .matrix = take(base, &total, plan->has_matrix, eq_solve_tile_elems(&plan->groups)),
+        .common = take(base, &total, plan->has_matrix, channel),
+        // BN's map is a and b themselves
+        .scale = take(base, &total, plan->method != EQ_UNIT_BN, gate ? image : channel),
+        .shift = take(base, &total, plan->method != EQ_UNIT_BN, gate ? image : channel),
     };
     return total > 0 ? total : 1;
 }
@@ -185,7 +190,6 @@ static size_t sums_elems(const struct eq_unit_plan *plan)
 
 size_t eq_unit_work_place(const struct eq_unit_plan *plan, struct eq_ref base, struct eq_unit_work *work)
 {
-    const size_t channel = (size_t)plan->stride, map = plan->has_gate ? channel * (size_t)plan->images : channel;
     const size_t tile = eq_solve_tile_elems(&plan->groups), matrix = eq_solve_matrix_elems(&plan->groups);
     size_t total = 0;
     *work = (struct eq_unit_work){
@@ -193,11 +197,6 @@ size_t eq_unit_work_place(const struct eq_unit_plan *plan, struct eq_ref base, s
         .tiles = take(base, &total, plan->has_cross, tile * (size_t)plan->groups.partials),
         .sigma = take(base, &total, plan->has_cross, matrix),
         .scratch = take(base, &total, plan->has_cross, eq_solve_scratch_elems(&plan->groups)),
-        .matrix = take(base, &total, plan->has_matrix, tile),
-        .common = take(base, &total, plan->has_matrix, channel),
-        // BN's map is a and b themselves
-        .scale = take(base, &total, plan->method != EQ_UNIT_BN, map),
-        .shift = take(base, &total, plan->method != EQ_UNIT_BN, map),
     };
     return total > 0 ? total : 1;
 }

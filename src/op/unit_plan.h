@@ -25,17 +25,17 @@ struct eq_unit_plan {
 eq_status eq_unit_plan_make(const char *name, const struct eq_unit_attributes *attributes, const struct eq_target *target,
                             bool training, const struct eq_tensor *z, struct eq_unit_plan *plan);
 
-// What backward needs of the forward solve.
+// What backward needs of the forward solve, and the map itself: unit_again applies it once more.
 struct eq_unit_saved {
     struct eq_ref pivot, mean, inverse, a, b;                        // [stride]
     struct eq_ref image_mean, image_var, image_value, value_sum;     // [n, stride], the last [stride]
     struct eq_ref active, hidden_normal, deviation, spread, y, gate; // gate network
     struct eq_ref cov, normal, trace, powers;                        // matrices
+    struct eq_ref matrix, common;                                    // map of the batch
+    struct eq_ref scale, shift; // map of an image, or of the batch: [n, stride] or [stride]
 };
 struct eq_unit_work {
     struct eq_ref sums, tiles, sigma, scratch; // forward solve
-    struct eq_ref matrix, common;              // map of the batch
-    struct eq_ref scale, shift;                // map of an image, or of the batch: [n, stride] or [stride]
 };
 struct eq_unit_grad_work {
     struct eq_ref sums, tiles, image_sum, image_product, sum, product;

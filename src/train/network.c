@@ -340,7 +340,8 @@ static eq_status compile(struct eq_network *network, struct eq_compiled *compile
         return EQ_OK;
     drop_compiled(compiled);
     EQ_TRY(eq_model_graph_create(&network->params, n, h, w, smoothing, &compiled->model));
-    struct eq_compile_params params = { .training = training, .loss = compiled->model.loss };
+    struct eq_compile_params params = { .training = training, .loss = compiled->model.loss,
+                                        .recompute = network->params.recompute };
     eq_status status = eq_exec_create(network->device, network->store, compiled->model.graph, &params, &compiled->exec);
     if (status != EQ_OK) {
         drop_compiled(compiled);

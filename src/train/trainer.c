@@ -85,7 +85,8 @@ static eq_status make_network(struct eq_trainer *trainer)
 {
     const struct eq_train_params *p = &trainer->options.params;
     struct eq_meta *meta = &trainer->meta;
-    const struct eq_model_params model = { .arch = p->arch, .classes = meta->model.classes, .small = p->small, .act = p->act };
+    const struct eq_model_params model = { .arch = p->arch, .classes = meta->model.classes, .small = p->small, .act = p->act,
+                                           .recompute = p->recompute };
     meta->model = model;
     meta->model.arch = eq_strdup(p->arch);
     if (!meta->model.arch)
@@ -99,8 +100,9 @@ static eq_status plan_memory(struct eq_trainer *trainer)
     struct eq_model_info info;
     const struct eq_train_params *p = &trainer->summary.params;
     EQ_TRY(eq_model_describe(trainer->device, &trainer->meta.model, p->batch, p->size, p->size, &info));
+    size_t training = p->recompute ? info.recompute_bytes : info.training_bytes;
     size_t evaluation = info.inference_bytes - info.weight_bytes, sums = p->accumulate > 1 ? info.weight_bytes : 0;
-    trainer->summary.planned_bytes = info.training_bytes + evaluation + sums + 2 * eq_feed_bytes(p->batch, p->size);
+    trainer->summary.planned_bytes = training + evaluation + sums + 2 * eq_feed_bytes(p->batch, p->size);
     eq_model_info_free(&info);
     return EQ_OK;
 }
