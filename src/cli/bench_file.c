@@ -64,6 +64,7 @@ static const struct field record_fields[] = {
     FIELD(bench_record, "size", COUNT, size),
     FIELD(bench_record, "classes", COUNT, classes),
     FIELD(bench_record, "small", FLAG, is_small),
+    FIELD(bench_record, "recompute", FLAG, recompute),
     FIELD_TEXT(bench_record, "act", act),
     FIELD_TEXT(bench_record, "op", op),
     FIELD_TEXT(bench_record, "layer", layer),
@@ -323,8 +324,9 @@ const char *bench_record_name(const struct bench_record *r, char *text, size_t b
     if (is_op)
         snprintf(text, bytes, "%s %s, %s, batch %d", r->op, r->shape, r->mode, r->batch);
     else
-        snprintf(text, bytes, "%s %s, batch %d, %d x %d pixels, %d classes%s%s", r->arch, r->mode, r->batch, r->size, r->size,
-                 r->classes, r->is_small ? ", small" : "", strcmp(r->act, "elu") == 0 ? ", elu" : "");
+        snprintf(text, bytes, "%s %s, batch %d, %d x %d pixels, %d classes%s%s%s", r->arch, r->mode, r->batch, r->size, r->size,
+                 r->classes, r->is_small ? ", small" : "", strcmp(r->act, "elu") == 0 ? ", elu" : "",
+                 r->recompute ? ", recompute" : "");
     return text;
 }
 

@@ -24,7 +24,7 @@ struct bench_record {
     char arch[96]; // network; or, for ops, the network or file that the call is from
     char mode[16]; // "infer" or "train"
     int batch, size, classes;
-    bool is_small;
+    bool is_small, recompute;
     char act[8];
     char op[32], layer[64], shape[96]; // ops: as struct eq_bench_op
     int count;

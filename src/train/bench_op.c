@@ -386,12 +386,12 @@ static eq_status check_found(const struct eq_bench_ops *ops, const char *op, con
     return EQ_OK;
 }
 
-static eq_status bench_graph(struct eq_device *device, const struct eq_graph *graph, int loss, const char *op,
-                             const char *shape, const struct eq_bench_params *params, struct eq_str *names,
+static eq_status bench_graph(struct eq_device *device, const struct eq_graph *graph, const struct eq_compile_params *compile,
+                             const char *op, const char *shape, const struct eq_bench_params *params, struct eq_str *names,
                              struct eq_bench_ops *ops)
 {
     struct eq_ir *ir;
-    EQ_TRY(eq_ir_create(graph, &device->target, &(struct eq_compile_params){ params->training, loss }, &ir));
+    EQ_TRY(eq_ir_create(graph, &device->target, compile, &ir));
     eq_status status = bench_plan(device, ir, op, shape, params, ops);
     list_ops(ir, names);
     eq_ir_destroy(&ir);
@@ -419,7 +419,10 @@ eq_status eq_network_bench_ops(struct eq_device *device, const struct eq_model_p
     *ops = (struct eq_bench_ops){ 0 };
     EQ_TRY(eq_model_check(network));
     EQ_TRY(eq_model_graph_create(network, params->n, params->size, params->size, params->training ? 0.1f : -1, &model));
-    eq_status status = bench_graph(device, model.graph, model.loss, op, NULL, params, &names, ops);
+    const struct eq_compile_params compile = { .training = params->training,
+                                               .loss = model.loss,
+                                               .recompute = network->recompute };
+    eq_status status = bench_graph(device, model.graph, &compile, op, NULL, params, &names, ops);
     eq_model_graph_destroy(&model);
     return finish_ops(device, op, &names, status, ops);
 }
@@ -431,7 +434,8 @@ static eq_status bench_line(struct eq_device *device, const char *line, const ch
     struct eq_graph *graph;
     int loss;
     EQ_TRY(eq_bench_shape_graph(line, params->n, params->training, name, &graph, &loss));
-    eq_status status = bench_graph(device, graph, loss, op, name, params, names, ops);
+    const struct eq_compile_params compile = { .training = params->training, .loss = loss };
+    eq_status status = bench_graph(device, graph, &compile, op, name, params, names, ops);
     eq_graph_destroy(&graph);
     return status;
 }

@@ -1,0 +1,244 @@
+#!/usr/bin/env python3
+"""Equil and PyTorch in turn, on the same machine: medians and ratios.
+
+    bench/peers.py --equil build/src/cli/equil [--ce-module PATH.py] [--rounds 5] [--json OUT.json]
+
+Runs ResNet-50 and CE-ResNet-50, evaluation and training, batch 16 of 224 x 224 pixels. Every round measures each contender once, in
+turn, so that whatever else the machine does, and its clocks, meet all of them; the figures are medians over the rounds. Equil runs as
+`equil bench`; its batch time is the median of a run, without the start of the process. PyTorch runs in this process, in every form
+that it has (channels first and last; for evaluation also traced and optimised, which folds and fuses), and its fastest form counts.
+
+PyTorch has no CE-ResNet: --ce-module names a Python file with one, whose build(NAME, classes), or model(), returns the module. Without it those rows
+are left out. Needs torch and, for ResNet-50, torchvision.
+"""
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+# Ratios of Equil's figure to another's: name, contender, mode, against, least, aim.
+GOALS = [
+    ("CE-ResNet-50 inference / PyTorch's ResNet-50, direct", "equil ce-resnet50 direct", "infer", "torch resnet50", 1.08, 1.08),
+    ("CE-ResNet-50 inference / PyTorch's CE-ResNet-50, direct", "equil ce-resnet50 direct", "infer", "torch ce-resnet50", 4.0, 4.0),
+    ("CE-ResNet-50 inference / PyTorch's ResNet-50, Winograd", "equil ce-resnet50", "infer", "torch resnet50", 1.35, 1.5),
+    ("CE-ResNet-50 inference / PyTorch's CE-ResNet-50, Winograd", "equil ce-resnet50", "infer", "torch ce-resnet50", 5.0, 5.5),
+    ("CE-ResNet-50 training / PyTorch's ResNet-50, Winograd", "equil ce-resnet50", "train", "torch resnet50", 1.25, 1.4),
+    ("CE-ResNet-50 training / PyTorch's CE-ResNet-50, Winograd", "equil ce-resnet50", "train", "torch ce-resnet50", 3.4, 3.8),
+    ("CE-ResNet-50 / ResNet-50, inference, Winograd", "equil ce-resnet50", "infer", "equil resnet50", 0.93, 0.93),
+    ("CE-ResNet-50 / ResNet-50, training, Winograd", "equil ce-resnet50", "train", "equil resnet50", 0.92, 0.92),
+    ("batch 1 / batch 16, CE-ResNet-50 inference, per image", "equil ce-resnet50 batch 1", "infer", "equil ce-resnet50", 0.85, 0.85),
+]
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--equil", default="equil", help="the command (default: equil)")
+    parser.add_argument("--device", help="Equil's device, as equil bench --device")
+    parser.add_argument("--ce-module", metavar="PATH", help="Python file whose build(NAME, classes) or model(NAME, classes) makes CE-ResNet-50")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--modes", default="infer,train", help="infer, train or both (default: infer,train)")
+    parser.add_argument("--seconds", type=float, default=4, help="to measure each contender for in a round (default: 4)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of PyTorch (default: all processors)")
+    parser.add_argument("--lock", metavar="COMMAND", help="command that a run of Equil is started through")
+    parser.add_argument("--json", metavar="FILE")
+    return parser.parse_args()
+
+
+# ---- Equil
+
+class Equil:
+    def __init__(self, arguments, arch, mode, batch, winograd):
+        self.command = (arguments.lock.split() if arguments.lock else []) + [
+            arguments.equil, "bench", "--arch", arch, "--mode", mode, "--batch", str(batch), "--size", str(arguments.size),
+            "--seconds", str(arguments.seconds), "--json", "-"]
+        if arguments.device:
+            self.command += ["--device", arguments.device]
+        self.environment = dict(os.environ, EQUIL_WINOGRAD="1" if winograd else "0")
+        self.mode, self.identity = mode, None
+        self.name = "equil %s%s%s" % (arch, "" if winograd else " direct", "" if batch == arguments.batch else " batch %d" % batch)
+
+    def measure(self):
+        done = subprocess.run(self.command, env=self.environment, stdout=subprocess.PIPE, check=True)
+        result = json.loads(done.stdout)
+        self.identity = {part: result[part] for part in ("device", "build", "setup")}
+        return result["results"][0]["images_per_second"]
+
+
+# ---- PyTorch
+
+def load_module(path):
+    spec = importlib.util.spec_from_file_location("ce_module", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for name in ("build", "model"):
+        if hasattr(module, name):
+            return getattr(module, name)
+    sys.exit("%s has neither build(NAME, classes) nor model(NAME, classes)" % path)
+
+
+def build_network(torch, arguments, arch):
+    if arch == "resnet50":
+        import torchvision
+        return torchvision.models.resnet50().float()
+    network = load_module(arguments.ce_module)(arch, 1000).float()
+    for name, value in network.named_buffers():    # evaluation divides by it; a new network has 0
+        if name.endswith("running_scale"):
+            value.fill_(1)
+    return network
+
+
+class Torch:
+    """One form of one network. A step runs a batch, and in training the gradients and SGD's update."""
+
+    def __init__(self, torch, arguments, arch, mode, form):
+        self.torch, self.mode, self.form, self.seconds, self.batch = torch, mode, form, arguments.seconds, arguments.batch
+        self.name = "torch %s" % arch
+        layout = torch.channels_last if "last" in form else torch.contiguous_format
+        network = build_network(torch, arguments, arch).to(memory_format=layout)
+        self.images = torch.randn(arguments.batch, 3, arguments.size, arguments.size).to(memory_format=layout)
+        self.labels = torch.arange(arguments.batch) * 7 % 1000
+        network.train(mode == "train")
+        if "traced" in form:
+            with torch.no_grad():
+                network = torch.jit.trace(network, self.images)
+                network = torch.jit.optimize_for_inference(torch.jit.freeze(network))
+        self.network = network
+        if mode == "train":
+            self.optimizer = torch.optim.SGD(network.parameters(), 1e-4, momentum=0.9, weight_decay=1e-4)
+            self.loss = torch.nn.CrossEntropyLoss(label_smoothing=0.1)
+
+    def step(self):
+        if self.mode == "infer":
+            with self.torch.no_grad():
+                return self.network(self.images)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(self.network(self.images), self.labels)
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+    def measure(self):
+        for _ in range(2):
+            if not bool(self.torch.isfinite(self.step()).all()):
+                sys.exit("%s, %s: the result is not finite" % (self.name, self.form))
+        times, start = [], time.perf_counter()
+        while len(times) < 3 or time.perf_counter() - start < self.seconds:
+            begin = time.perf_counter()
+            self.step()
+            times.append(time.perf_counter() - begin)
+        return self.batch / statistics.median(times)
+
+
+def make_torch(arguments, modes):
+    try:
+        import torch
+    except ImportError:
+        print("PyTorch is not installed: Equil alone")
+        return [], None
+    torch.set_num_threads(arguments.threads)
+    made = []
+    for arch in ["resnet50"] + (["ce-resnet50"] if arguments.ce_module else []):
+        for mode in modes:
+            forms = ["channels first", "channels last"]
+            if mode == "infer":
+                forms += ["traced, channels first", "traced, channels last"]
+            for form in forms:
+                try:
+                    made.append(Torch(torch, arguments, arch, mode, form))
+                    made[-1].step()
+                except Exception as error:    # a form that this version cannot make
+                    print("torch %s %s, %s: left out: %s" % (arch, mode, form, str(error).strip().split("\n")[0]))
+                    made = [one for one in made if (one.name, one.mode, one.form) != ("torch " + arch, mode, form)]
+    return made, torch.__version__
+
+
+def make_equil(arguments, modes):
+    made = []
+    for mode in modes:
+        made.append(Equil(arguments, "resnet50", mode, arguments.batch, True))
+        made.append(Equil(arguments, "ce-resnet50", mode, arguments.batch, True))
+        if mode == "infer":
+            made.append(Equil(arguments, "resnet50", mode, arguments.batch, False))
+            made.append(Equil(arguments, "ce-resnet50", mode, arguments.batch, False))
+            made.append(Equil(arguments, "ce-resnet50", mode, 1, True))
+    return made
+
+
+# ---- the run
+
+def key_of(contender):
+    return (contender.name, contender.mode, getattr(contender, "form", ""))
+
+
+def run_rounds(contenders, rounds):
+    """Figures of each contender, one a round. Odd rounds go the other way round."""
+    figures = {key_of(contender): [] for contender in contenders}
+    for number in range(rounds):
+        for contender in (contenders if number % 2 == 0 else contenders[::-1]):
+            figures[key_of(contender)].append(contender.measure())
+            print("round %d: %-60s %8.2f images/s" % (number + 1, ", ".join(part for part in key_of(contender) if part),
+                                                     figures[key_of(contender)][-1]), flush=True)
+    return figures
+
+
+def best_forms(figures):
+    """(name, mode) -> (median, lowest, highest, form) of the fastest form."""
+    best = {}
+    for (name, mode, form), values in figures.items():
+        row = (statistics.median(values), min(values), max(values), form)
+        if (name, mode) not in best or row[0] > best[(name, mode)][0]:
+            best[(name, mode)] = row
+    return best
+
+
+def ratio_rows(best):
+    rows = []
+    for title, name, mode, against, least, aim in GOALS:
+        if (name, mode) in best and (against, mode) in best:
+            ratio = best[(name, mode)][0] / best[(against, mode)][0]
+            rows.append({"figure": title, "ratio": ratio, "at_least": least, "aim": aim, "reached": ratio >= least})
+    return rows
+
+
+def main():
+    arguments = parse_arguments()
+    modes = arguments.modes.split(",")
+    if not set(modes) <= {"infer", "train"}:
+        sys.exit("--modes %s: infer, train or both" % arguments.modes)
+    equil = make_equil(arguments, modes)
+    torch, torch_version = make_torch(arguments, modes)
+    contenders = []
+    for place in range(max(len(equil), len(torch))):    # in turn
+        contenders += equil[place:place + 1] + torch[place:place + 1]
+    figures = run_rounds(contenders, arguments.rounds)
+    best, identity = best_forms(figures), equil[0].identity
+    print("\n%s, driver %s, equil %s (%s); PyTorch %s with %d threads; batch %d of %d x %d pixels; %d rounds" % (
+        identity["device"]["name"], identity["device"]["driver"], identity["build"]["version"], identity["build"]["commit"],
+        torch_version, arguments.threads, arguments.batch, arguments.size, arguments.size, arguments.rounds))
+    print("\n%-30s %-6s %10s %10s %10s  %s" % ("contender", "mode", "images/s", "lowest", "highest", "form"))
+    for (name, mode, form), values in sorted(figures.items()):
+        mark = "  <- the fastest" if form and best[(name, mode)][3] == form else ""
+        print("%-30s %-6s %10.2f %10.2f %10.2f  %s%s" % (name, mode, statistics.median(values), min(values), max(values), form, mark))
+    print("\n%-62s %8s %9s %6s" % ("ratio of medians", "", "at least", "aim"))
+    rows = ratio_rows(best)
+    for row in rows:
+        print("%-62s %8.3f %9.2f %6.2f  %s" % (row["figure"], row["ratio"], row["at_least"], row["aim"],
+                                              "reached" if row["reached"] else "missed"))
+    if arguments.json:
+        document = {"format": "equil-peers", "format_version": 1, "identity": identity, "torch": torch_version,
+                    "threads": arguments.threads, "batch": arguments.batch, "size": arguments.size, "rounds": arguments.rounds,
+                    "contenders": [{"name": name, "mode": mode, "form": form, "images_per_second": values}
+                                   for (name, mode, form), values in figures.items()], "ratios": rows}
+        with open(arguments.json + ".part", "w") as file:
+            json.dump(document, file, indent=2)
+            file.write("\n")
+        os.replace(arguments.json + ".part", arguments.json)
+
+
+main()
