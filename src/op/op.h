@@ -173,10 +173,12 @@ extern const struct eq_op eq_op_add;
 
 // Steps that are not graph calls.
 
-// sgd (PyTorch's rule): g = grad + weight_decay * w; v = momentum * v + g; w -= rate * v. hyper: f32 [3] rate, momentum,
-// weight_decay.
+// sgd (PyTorch's rule): g = grad + weight_decay * w; v = momentum * v + g; w -= rate * v. hyper: f32 [4] rate, momentum,
+// weight_decay, halt: with halt not 0 nothing is changed.
 eq_status eq_sgd_emit(struct eq_list *list, size_t elems, struct eq_ref weight, struct eq_ref grad, struct eq_ref velocity,
                       struct eq_ref hyper);
+// Sets halt when one of the losses [num] is not finite; never takes it back.
+eq_status eq_sgd_guard_emit(struct eq_list *list, size_t num, struct eq_ref losses, struct eq_ref hyper);
 // accumulate: sum = (first ? 0 : sum) + scale * grad
 eq_status eq_accumulate_emit(struct eq_list *list, size_t elems, struct eq_ref grad, struct eq_ref sum, float scale,
                              bool first);

@@ -63,10 +63,10 @@ static eq_status session_open(struct session *s, int n, int size)
     EQ_TRY(eq_network_initialise(s->network, 0));
     EQ_TRY(set_scales(s->network));
     if (s->training) {
-        const float hyper[3] = { 1e-4f, 0.9f, 1e-4f };
+        const float hyper[4] = { 1e-4f, 0.9f, 1e-4f, 0 };
         EQ_TRY(eq_network_compile_gradients(s->network, n, size, size, 0.1f));
         EQ_TRY(eq_buffer_create(s->network->device, sizeof hyper, &s->hyper));
-        EQ_TRY(eq_ref_write(eq_ref_at(s->hyper, 0), hyper, 3, sizeof *hyper));
+        EQ_TRY(eq_ref_write(eq_ref_at(s->hyper, 0), hyper, 4, sizeof *hyper));
         EQ_TRY(eq_list_create(s->network->device, &s->update));
         EQ_TRY(eq_store_emit_update(s->network->store, s->update, eq_ref_at(s->hyper, 0), false));
     } else {

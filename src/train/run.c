@@ -15,6 +15,11 @@ struct run {
     int64_t epoch_start_ns;   // behind the first update of the epoch, which may have compiled kernels
     int64_t epoch_start_seen; // images then
     double val_seconds;       // of the last validation
+    size_t skipped;           // broken images before the epoch's first step in this run
+    // The batch that was enqueued last: the device has the next one before this one's loss is looked at.
+    struct eq_feed_batch pending; // num 0: none
+    double pending_rate;
+    bool pending_ends_update;
 };
 
 static eq_status make_parts(struct eq_trainer *trainer)
@@ -111,29 +116,50 @@ static bool report_validation(void *user, size_t images)
 
 // ---- an epoch
 
-// The batches of one update. The next batch is on its way to the device before the loss of this one is waited for.
-static eq_status train_update(struct run *run, struct eq_feed_batch *batch, double rate, bool is_last)
+// Waits for the pending batch and counts it.
+static eq_status take_result(struct run *run)
 {
     struct eq_trainer *trainer = run->trainer;
     struct eq_train_state *state = &trainer->state;
+    const struct eq_feed_batch batch = run->pending;
+    struct eq_step_result result;
+    run->pending.num = 0;
+    if (batch.num == 0)
+        return EQ_OK;
+    eq_status status = eq_step_result(trainer->step, batch.labels, &result);
+    if (status == EQ_ERR_NUMERIC)
+        return eq_fail(status, "epoch %d, step %lld: %s", state->epoch + 1, (long long)state->step + 1, eq_last_error());
+    EQ_TRY(status);
+    state->loss_sum += result.loss_sum;
+    state->hits += result.hits;
+    state->seen += batch.num;
+    state->position = batch.position;
+    state->skipped = run->skipped + batch.skipped;
+    if (!run->pending_ends_update)
+        return EQ_OK;
+    state->step++;
+    if (state->step % LOG_EVERY == 0)
+        EQ_TRY(log_step(trainer, run->pending_rate));
+    report_training(run, run->pending_rate);
+    return EQ_OK;
+}
+
+// Enqueues the batches of one update, counts those before, and has the next one fetched, the epoch's last aside. Fewer than
+// wanted are left where images were broken: then there is no update.
+static eq_status train_update(struct run *run, struct eq_feed_batch *batch, double rate, bool is_last)
+{
+    struct eq_trainer *trainer = run->trainer;
     int accumulate = trainer->summary.params.accumulate;
-    for (int i = 0; i < accumulate; i++) {
-        struct eq_feed_batch current = *batch;
-        struct eq_step_result result;
-        if (current.num == 0)
-            return EQ_OK; // broken images left too few for a last update
+    for (int i = 0; i < accumulate && batch->num > 0; i++) {
         EQ_TRY(eq_step_launch(trainer->step));
+        EQ_TRY(eq_step_finish(trainer->step, i, rate));
+        EQ_TRY(take_result(run));
+        run->pending = *batch;
+        run->pending_rate = rate;
+        run->pending_ends_update = i + 1 == accumulate;
         if (!is_last || i + 1 < accumulate)
             EQ_TRY(eq_feed_next(trainer->feed, batch));
-        EQ_TRY(eq_step_result(trainer->step, current.labels, &result));
-        EQ_TRY(eq_step_finish(trainer->step, i, rate));
-        state->loss_sum += result.loss_sum;
-        state->hits += result.hits;
-        state->seen += current.num;
-        state->position = current.position;
-        state->skipped = current.skipped;
     }
-    state->step++;
     return EQ_OK;
 }
 
@@ -143,27 +169,19 @@ static eq_status train_epoch(struct run *run)
     struct eq_train_state *state = &trainer->state;
     struct eq_feed_batch batch;
     int64_t per_epoch = trainer->summary.steps_per_epoch;
-    size_t skipped = state->skipped; // before a resumed epoch's first step
     if (state->step >= per_epoch)
         return EQ_OK;
+    run->skipped = state->skipped;
+    run->pending.num = 0;
+    EQ_TRY(eq_step_begin(trainer->step));
     EQ_TRY(eq_feed_start(trainer->feed, state->epoch, state->position));
     EQ_TRY(eq_feed_next(trainer->feed, &batch));
     run->epoch_start_ns = 0;
-    while (state->step < per_epoch && batch.num > 0 && !trainer->is_stopped) {
-        int64_t before = state->step;
-        double rate = eq_schedule_rate(&trainer->schedule, state->epoch * per_epoch + state->step);
-        eq_status status = train_update(run, &batch, rate, state->step + 1 == per_epoch);
-        if (status == EQ_ERR_NUMERIC)
-            return eq_fail(status, "epoch %d, step %lld: %s", state->epoch + 1, (long long)state->step + 1, eq_last_error());
-        EQ_TRY(status);
-        if (state->step == before)
-            break;
-        state->skipped += skipped;
-        if (state->step % LOG_EVERY == 0)
-            EQ_TRY(log_step(trainer, rate));
-        report_training(run, rate);
+    for (int64_t step = state->step; step < per_epoch && batch.num > 0 && !trainer->is_stopped; step++) {
+        double rate = eq_schedule_rate(&trainer->schedule, state->epoch * per_epoch + step);
+        EQ_TRY(train_update(run, &batch, rate, step + 1 == per_epoch));
     }
-    return EQ_OK;
+    return take_result(run);
 }
 
 static eq_status validate(struct run *run, struct eq_evaluation *evaluation)

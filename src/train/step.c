@@ -1,5 +1,4 @@
-// The loss is looked at before the weights are updated, so that a NaN never reaches them; to keep the device busy meanwhile,
-// the caller enqueues the preprocessing of the next batch between eq_step_launch() and eq_step_result().
+// The update kernel reads from memory whether a loss was not finite (cl/sgd.cl), so no step waits for the host to look at one.
 #include "train/step.h"
 
 #include <math.h>
@@ -8,19 +7,26 @@
 
 #include "train/metrics.h"
 
-enum { NUM_HYPER = 3 };
+enum { NUM_HYPER = 3, HALT = 3 }; // numbers that the host sets before an update; where the device keeps the halt
+
+// What a launched batch sends to the host.
+struct slot {
+    float *losses, *logits; // [batch], [batch, classes]
+    struct eq_ticket losses_ticket, logits_ticket;
+};
 
 struct eq_step {
     struct eq_network *network;
     struct eq_step_params params;
+    struct eq_list *guard;                 // of every batch's losses
     struct eq_list *first, *next, *update; // accumulation: first batch of an update, others
     struct eq_buffer *hyper;
     float host_hyper[2][NUM_HYPER]; // in turn: the device may still read the other
     struct eq_ticket hyper_ticket[2];
     int hyper_turn;
     struct eq_ref losses, logits;
-    float *host_losses, *host_logits; // [batch], [batch, classes]
-    struct eq_ticket losses_ticket, logits_ticket;
+    struct slot slots[EQ_STEP_AHEAD]; // of batches by their number, in turn
+    int64_t num_launched, num_taken;
 };
 
 static eq_status make_lists(struct eq_step *step)
@@ -29,7 +35,11 @@ static eq_status make_lists(struct eq_step *step)
     struct eq_store *store = step->network->store;
     bool is_summed = step->params.accumulate > 1;
     float scale = 1 / (float)step->params.accumulate;
-    EQ_TRY(eq_buffer_create(device, NUM_HYPER * sizeof(float), &step->hyper));
+    EQ_TRY(eq_buffer_create(device, (HALT + 1) * sizeof(float), &step->hyper));
+    EQ_TRY(eq_step_begin(step));
+    EQ_TRY(eq_list_create(device, &step->guard));
+    EQ_TRY(eq_list_label(step->guard, "sgd"));
+    EQ_TRY(eq_sgd_guard_emit(step->guard, (size_t)step->params.batch, step->losses, eq_ref_at(step->hyper, 0)));
     EQ_TRY(eq_list_create(device, &step->first));
     EQ_TRY(eq_list_create(device, &step->next));
     EQ_TRY(eq_list_create(device, &step->update));
@@ -48,8 +58,10 @@ static eq_status fill_step(struct eq_step *step)
     const struct eq_compiled *compiled = &step->network->gradients;
     EQ_TRY(eq_exec_find(compiled->exec, compiled->model.loss, &step->losses, &tensor));
     EQ_TRY(eq_exec_find(compiled->exec, compiled->model.logits, &step->logits, &tensor));
-    EQ_ALLOC(step->host_losses, params->batch);
-    EQ_ALLOC(step->host_logits, eq_tensor_elems(&tensor));
+    for (int i = 0; i < EQ_STEP_AHEAD; i++) {
+        EQ_ALLOC(step->slots[i].losses, params->batch);
+        EQ_ALLOC(step->slots[i].logits, eq_tensor_elems(&tensor));
+    }
     return make_lists(step);
 }
 
@@ -68,27 +80,43 @@ void eq_step_destroy(struct eq_step **step)
 {
     if (!*step)
         return;
-    eq_ticket_wait(&(*step)->losses_ticket);
-    eq_ticket_wait(&(*step)->logits_ticket);
+    for (int i = 0; i < EQ_STEP_AHEAD; i++) {
+        eq_ticket_wait(&(*step)->slots[i].losses_ticket);
+        eq_ticket_wait(&(*step)->slots[i].logits_ticket);
+        free((*step)->slots[i].losses);
+        free((*step)->slots[i].logits);
+    }
     eq_ticket_wait(&(*step)->hyper_ticket[0]);
     eq_ticket_wait(&(*step)->hyper_ticket[1]);
+    eq_list_destroy(&(*step)->guard);
     eq_list_destroy(&(*step)->first);
     eq_list_destroy(&(*step)->next);
     eq_list_destroy(&(*step)->update);
     eq_buffer_destroy(&(*step)->hyper);
-    free((*step)->host_losses);
-    free((*step)->host_logits);
     free(*step);
     *step = NULL;
+}
+
+eq_status eq_step_begin(struct eq_step *step)
+{
+    const float halt = 0;
+    step->num_taken = step->num_launched;
+    return eq_ref_write(eq_ref_at(step->hyper, HALT), &halt, 1, sizeof halt);
 }
 
 eq_status eq_step_launch(struct eq_step *step)
 {
     size_t batch = (size_t)step->params.batch, classes = (size_t)step->network->params.classes;
+    EQ_REQUIRE(step->num_launched - step->num_taken < EQ_STEP_AHEAD, EQ_ERR_ARGUMENT, "%d batches wait for their results already",
+               EQ_STEP_AHEAD);
+    struct slot *slot = &step->slots[step->num_launched % EQ_STEP_AHEAD];
     EQ_TRY(eq_exec_run(step->network->gradients.exec));
+    EQ_TRY(eq_list_run(step->guard));
     eq_network_touched(step->network, 1);
-    EQ_TRY(eq_ref_read_start(step->losses, step->host_losses, batch, sizeof(float), &step->losses_ticket));
-    return eq_ref_read_start(step->logits, step->host_logits, batch * classes, sizeof(float), &step->logits_ticket);
+    EQ_TRY(eq_ref_read_start(step->losses, slot->losses, batch, sizeof(float), &slot->losses_ticket));
+    EQ_TRY(eq_ref_read_start(step->logits, slot->logits, batch * classes, sizeof(float), &slot->logits_ticket));
+    step->num_launched++;
+    return EQ_OK;
 }
 
 static bool is_finite(const float *values, size_t num)
@@ -112,8 +140,8 @@ static eq_status entry_is_finite(const struct eq_step *step, const struct eq_sto
     return status;
 }
 
-// Forward order is the order in which the graph made its values. Running statistics moved with the batch that failed, the
-// weights did not.
+// Forward order is the order in which the graph made its values. Running statistics moved with the batch that failed and the one
+// behind it, the weights did not.
 static eq_status blame_part(const struct eq_step *step, enum eq_store_part part, const char **name)
 {
     const struct eq_graph *graph = step->network->shape.graph;
@@ -132,14 +160,14 @@ static eq_status blame_part(const struct eq_step *step, enum eq_store_part part,
     return EQ_OK;
 }
 
-static eq_status blame(const struct eq_step *step, double loss)
+static eq_status blame(const struct eq_step *step, const float *host_logits, double loss)
 {
     const char *name = NULL;
     size_t logits = (size_t)step->params.batch * (size_t)step->network->params.classes;
     EQ_TRY(blame_part(step, EQ_STORE_VALUE, &name));
     if (name)
         return eq_fail(EQ_ERR_NUMERIC, "the loss is %g; the first tensor that is not finite is %s", loss, name);
-    bool is_finite_here = is_finite(step->host_logits, logits);
+    bool is_finite_here = is_finite(host_logits, logits);
     return eq_fail(EQ_ERR_NUMERIC, "the loss is %g; weights and running statistics are finite, %s", loss,
                    is_finite_here ? "and the logits too: the loss itself overflows" : "the logits (layer fc) are not");
 }
@@ -148,13 +176,15 @@ eq_status eq_step_result(struct eq_step *step, const int32_t *labels, struct eq_
 {
     int classes = step->network->params.classes;
     *result = (struct eq_step_result){ 0 };
-    EQ_TRY(eq_ticket_wait(&step->losses_ticket));
-    EQ_TRY(eq_ticket_wait(&step->logits_ticket));
+    EQ_REQUIRE(step->num_taken < step->num_launched, EQ_ERR_ARGUMENT, "no batch was launched");
+    struct slot *slot = &step->slots[step->num_taken++ % EQ_STEP_AHEAD];
+    EQ_TRY(eq_ticket_wait(&slot->losses_ticket));
+    EQ_TRY(eq_ticket_wait(&slot->logits_ticket));
     for (int i = 0; i < step->params.batch; i++) {
-        result->loss_sum += step->host_losses[i];
-        result->hits += eq_metric_rank(step->host_logits + (size_t)i * (size_t)classes, classes, labels[i]) == 0;
+        result->loss_sum += slot->losses[i];
+        result->hits += eq_metric_rank(slot->logits + (size_t)i * (size_t)classes, classes, labels[i]) == 0;
     }
-    return isfinite(result->loss_sum) ? EQ_OK : blame(step, result->loss_sum / step->params.batch);
+    return isfinite(result->loss_sum) ? EQ_OK : blame(step, slot->logits, result->loss_sum / step->params.batch);
 }
 
 eq_status eq_step_finish(struct eq_step *step, int index, double rate)

@@ -241,11 +241,11 @@ static void settle_by_formula(struct reference *r)
 static void check_losses(struct reference *r, size_t max_steps)
 {
     size_t num;
-    float *want = read_f32(r->file, "losses", &num), loss, hyper[3] = { r->lr, 0.9f, 1e-4f };
+    float *want = read_f32(r->file, "losses", &num), loss, hyper[4] = { r->lr, 0.9f, 1e-4f, 0 };
     struct eq_buffer *buffer;
     struct eq_list *update;
     ck_assert_int_eq(eq_buffer_create(device, sizeof hyper, &buffer), EQ_OK);
-    ck_assert_int_eq(eq_ref_write(eq_ref_at(buffer, 0), hyper, 3, sizeof *hyper), EQ_OK);
+    ck_assert_int_eq(eq_ref_write(eq_ref_at(buffer, 0), hyper, 4, sizeof *hyper), EQ_OK);
     ck_assert_int_eq(eq_list_create(device, &update), EQ_OK);
     ck_assert_msg(eq_store_emit_update(r->network->store, update, eq_ref_at(buffer, 0), false) == EQ_OK, "%s", eq_last_error());
     for (size_t i = 0; i < num && i < max_steps; i++) {

@@ -1,4 +1,5 @@
-// Single training steps: the update by hand, gradient accumulation, and which tensor a loss that is not finite is blamed on.
+// Training steps: the update by hand, gradient accumulation, what a loss that is not finite halts, and which tensor it is blamed
+// on.
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -151,4 +152,78 @@ START_TEST(test_blame)
 }
 END_TEST
 
-EQ_TEST_MAIN("step", { test_update, 3 }, { test_blame, sizeof broken / sizeof *broken })
+// All values of all parameters and velocities, one behind the other.
+static float *read_all(size_t *num)
+{
+    const struct eq_store *store = network->store;
+    float *values = NULL;
+    *num = 0;
+    for (int i = 0; i < eq_store_num_entries(store); i++) {
+        const struct eq_store_entry *entry = eq_store_entry(store, i);
+        const size_t elems = eq_tensor_logical(&entry->tensor);
+        if (entry->kind != EQ_VALUE_PARAMETER)
+            continue;
+        values = realloc(values, (*num + 2 * elems) * sizeof *values);
+        ck_assert(values != NULL);
+        EQ_TEST_OK(eq_store_read(store, entry, EQ_STORE_VALUE, values + *num));
+        EQ_TEST_OK(eq_store_read(store, entry, EQ_STORE_VELOCITY, values + *num + elems));
+        *num += 2 * elems;
+    }
+    return values;
+}
+
+// A batch with a bad image between good ones, nothing looked at in between: no update from the bad one on moves a weight or a
+// velocity. _i: batches in an update, less 1.
+START_TEST(test_halt)
+{
+    struct eq_step_result result;
+    const int accumulate = _i + 1, last = accumulate == 1 ? 2 : 1; // the last update before a result is taken
+    size_t num[4];
+    float *values[4], images[ELEMS] = { NAN };
+    open_step("resnet20", &(struct eq_step_params){ .batch = N, .size = SIZE, .accumulate = accumulate, .momentum = 0.9f });
+    for (int update = 0; update < 4; update++) {
+        values[update] = read_all(&num[update]);
+        for (int i = 0; i < accumulate; i++) {
+            write_batch((uint64_t)(10 * update + i));
+            if (update == 1 && i == 0)
+                EQ_TEST_OK(eq_exec_write(network->gradients.exec, network->gradients.model.images, images));
+            EQ_TEST_OK(eq_step_launch(step));
+            EQ_TEST_OK(eq_step_finish(step, i, 0.05));
+            if (update == 0 || update == last + 1)
+                EQ_TEST_OK(eq_step_result(step, labels, &result));
+        }
+        if (update == last) {
+            float *after = read_all(&num[update]);
+            ck_assert_msg(memcmp(after, values[1], num[1] * sizeof *after) == 0, "update %d moved the weights", update);
+            ck_assert_int_eq(eq_step_result(step, labels, &result), EQ_ERR_NUMERIC);
+            free(after);
+            EQ_TEST_OK(eq_step_begin(step));
+        }
+    }
+    float *after = read_all(&num[3]);
+    ck_assert(memcmp(values[0], values[1], num[0] * sizeof *after) != 0); // good ones move them, before
+    ck_assert(memcmp(after, values[3], num[3] * sizeof *after) != 0);     // and after
+    free(after);
+    for (int i = 0; i < 4; i++)
+        free(values[i]);
+    close_step();
+}
+END_TEST
+
+START_TEST(test_ahead)
+{
+    struct eq_step_result result;
+    open_step("resnet20", &(struct eq_step_params){ .batch = N, .size = SIZE, .accumulate = 1 });
+    ck_assert_int_eq(eq_step_result(step, labels, &result), EQ_ERR_ARGUMENT);
+    write_batch(0);
+    for (int i = 0; i < EQ_STEP_AHEAD; i++)
+        EQ_TEST_OK(eq_step_launch(step));
+    ck_assert_int_eq(eq_step_launch(step), EQ_ERR_ARGUMENT);
+    for (int i = 0; i < EQ_STEP_AHEAD; i++)
+        EQ_TEST_OK(eq_step_result(step, labels, &result));
+    ck_assert_int_eq(eq_step_result(step, labels, &result), EQ_ERR_ARGUMENT);
+    close_step();
+}
+END_TEST
+
+EQ_TEST_MAIN("step", { test_update, 3 }, { test_halt, 2 }, { test_ahead, 1 }, { test_blame, sizeof broken / sizeof *broken })
