@@ -125,7 +125,8 @@ EQ_API const struct eq_train_summary *eq_trainer_summary(const struct eq_trainer
 // is kept), EQ_ERR_IO (the file that could not be written is the old one still), EQ_ERR_DEVICE_MEMORY and others of the device.
 EQ_API eq_status eq_trainer_run(struct eq_trainer *trainer, const struct eq_train_callbacks *callbacks);
 
-// Makes eq_trainer_run() return after the steps it has begun: at most one behind the last that was reported. For signal handlers and other threads.
+// Makes eq_trainer_run() return after the steps it has begun: at most one behind the last that was reported. For signal
+// handlers and other threads.
 EQ_API void eq_trainer_stop(struct eq_trainer *trainer);
 
 // ---- trained networks

@@ -107,8 +107,8 @@ eq_status eq_step_begin(struct eq_step *step)
 eq_status eq_step_launch(struct eq_step *step)
 {
     size_t batch = (size_t)step->params.batch, classes = (size_t)step->network->params.classes;
-    EQ_REQUIRE(step->num_launched - step->num_taken < EQ_STEP_AHEAD, EQ_ERR_ARGUMENT, "%d batches wait for their results already",
-               EQ_STEP_AHEAD);
+    EQ_REQUIRE(step->num_launched - step->num_taken < EQ_STEP_AHEAD, EQ_ERR_ARGUMENT,
+               "%d batches wait for their results already", EQ_STEP_AHEAD);
     struct slot *slot = &step->slots[step->num_launched % EQ_STEP_AHEAD];
     EQ_TRY(eq_exec_run(step->network->gradients.exec));
     EQ_TRY(eq_list_run(step->guard));
@@ -140,8 +140,8 @@ static eq_status entry_is_finite(const struct eq_step *step, const struct eq_sto
     return status;
 }
 
-// Forward order is the order in which the graph made its values. Running statistics moved with the batch that failed and the one
-// behind it, the weights did not.
+// Forward order is the order in which the graph made its values. Running statistics moved with the batch that failed and the
+// one behind it, the weights did not.
 static eq_status blame_part(const struct eq_step *step, enum eq_store_part part, const char **name)
 {
     const struct eq_graph *graph = step->network->shape.graph;

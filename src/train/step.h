@@ -1,4 +1,5 @@
-// Training steps: forward, backward, and the update of the weights. Nothing here waits but eq_step_begin() and eq_step_result().
+// Training steps: forward, backward, and the update of the weights. Nothing here waits but eq_step_begin() and
+// eq_step_result().
 //
 // Steps are enqueued one behind the other, and results are looked at later. A loss that is not finite halts all updates on the
 // device itself, so weights stay as they were before it until the host has noticed.
@@ -28,8 +29,8 @@ struct eq_step_result {
     double loss_sum; // over the batch
     int64_t hits;    // top-1
 };
-// Waits for the oldest batch whose result was not taken. A loss that is not finite is EQ_ERR_NUMERIC: the text names the first tensor, in forward order,
-// that is not.
+// Waits for the oldest batch whose result was not taken. A loss that is not finite is EQ_ERR_NUMERIC: the text names the first
+// tensor, in forward order, that is not.
 eq_status eq_step_result(struct eq_step *step, const int32_t *labels, struct eq_step_result *result);
 
 // Enqueues what follows batch number `index` (0 .. accumulate - 1) of an update: adding up gradients, and, after the last, the

@@ -1,5 +1,5 @@
-// Steps of stochastic gradient descent against double, and what halts them. The steps are wrapped in an op, so that the harness can check what lies
-// around.
+// Steps of stochastic gradient descent against double, and what halts them. The steps are wrapped in an op, so that the
+// harness can check what lies around.
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>

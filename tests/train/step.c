@@ -1,5 +1,5 @@
-// Training steps: the update by hand, gradient accumulation, what a loss that is not finite halts, and which tensor it is blamed
-// on.
+// Training steps: the update by hand, gradient accumulation, what a loss that is not finite halts, and which tensor it is
+// blamed on.
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

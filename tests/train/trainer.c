@@ -170,8 +170,8 @@ START_TEST(test_stop)
 }
 END_TEST
 
-// Stopped as soon as a step was reported, and resumed by a trainer of its own each time. One more step is on its way by then, so
-// it stops after 2, 4, 6, 8 and 9 steps of an epoch.
+// Stopped as soon as a step was reported, and resumed by a trainer of its own each time. One more step is on its way by then,
+// so it stops after 2, 4, 6, 8 and 9 steps of an epoch.
 START_TEST(test_stop_always)
 {
     int num_stops = 0;
