@@ -3,6 +3,7 @@
 // timing.
 #include <assert.h>
 
+#include "op/choice.h"
 #include "op/conv2d.h"
 
 enum { X, DZ };
@@ -38,7 +39,8 @@ struct tile {
     int values, blocks, step;
 };
 
-static struct tile vector_tile(const struct eq_tensor *w, const struct eq_tensor *dz)
+// By a model; what is open for the tuner is vector_tile() and vector_order().
+static struct tile model_tile(const struct eq_tensor *w, const struct eq_tensor *dz)
 {
     const int max_sums = w->block == 16 ? 16 : 8, available = eq_tensor_blocks(dz);
     struct tile tile = { .values = w->block_in == 1 ? w->w : w->block == 4 ? 4 : w->block / 2 };
@@ -47,6 +49,37 @@ static struct tile vector_tile(const struct eq_tensor *w, const struct eq_tensor
     tile.blocks = tile.blocks < available ? tile.blocks : available;
     tile.step = dz->w % 7 == 0 ? 7 : dz->w >= 4 ? 4 : 1;
     return tile;
+}
+
+// A key of the tuning: what decides the code and its loops, but for the batch.
+static void make_key(const struct eq_call *call, const char *what, char key[EQ_TUNE_MAX_KEY])
+{
+    const struct eq_conv2d_weight_grad_attributes *a = call->attributes;
+    const struct eq_tensor *w = &call->output[0], *dz = &call->input[DZ];
+    snprintf(key, EQ_TUNE_MAX_KEY, "conv2d_vector_weight_grad%s block=%dx%d ic=%d oc=%d h=%d w=%d k=%dx%d s=%dx%d", what,
+             w->block_in, w->block, w->c, w->n, dz->h, dz->w, w->h, w->w, a->conv.stride_h, a->conv.stride_w);
+}
+
+enum { VALUES, BLOCKS, STEP, NUM_TILE, MAX_STEP = 16 };
+
+static bool is_tile(const int *values, const void *user)
+{
+    const struct eq_call *call = user;
+    const struct eq_tensor *w = &call->output[0];
+    const int most = w->block == 16 ? 28 : 12, v = values[VALUES];
+    const bool fits = w->block_in == 1 ? v == w->w : v >= 1 && v <= w->block_in && w->block_in % v == 0;
+    return fits && values[BLOCKS] >= 1 && values[BLOCKS] <= eq_tensor_blocks(&call->input[DZ]) && values[BLOCKS] <= most &&
+           v * values[BLOCKS] <= most && values[STEP] >= 1 && values[STEP] <= MAX_STEP;
+}
+
+static struct tile vector_tile(const struct eq_call *call)
+{
+    char key[EQ_TUNE_MAX_KEY];
+    int v[NUM_TILE];
+    make_key(call, "", key);
+    if (eq_tuning_choose(call->target->tuning, key, v, NUM_TILE, is_tile, call))
+        return (struct tile){ v[VALUES], v[BLOCKS], v[STEP] };
+    return model_tile(&call->output[0], &call->input[DZ]);
 }
 
 static int vector_runs(const struct eq_tensor *w, struct tile tile)
@@ -67,15 +100,42 @@ static bool is_dz_smaller(const struct eq_tensor *w)
     return pixel_bytes(w->n, w->block) < pixel_bytes(w->c, w->block_in);
 }
 
-static struct split vector_split(const struct eq_target *target, const struct eq_tensor *w, const struct eq_tensor *dz)
+// How a CPU walks: pixels of a part (0: by the model), and whether neighbours share x.
+struct order {
+    int part_pixels;
+    bool is_blocks_first;
+};
+enum { PART_PIXELS, BLOCKS_FIRST, NUM_ORDER };
+
+static bool is_order(const int *values, const void *user)
 {
-    const struct tile tile = vector_tile(w, dz);
+    (void)user;
+    return values[PART_PIXELS] >= 0 && (values[BLOCKS_FIRST] == 0 || values[BLOCKS_FIRST] == 1);
+}
+
+static struct order vector_order(const struct eq_call *call)
+{
+    char key[EQ_TUNE_MAX_KEY];
+    int v[NUM_ORDER];
+    make_key(call, "_order", key);
+    if (eq_tuning_choose(call->target->tuning, key, v, NUM_ORDER, is_order, NULL))
+        return (struct order){ v[PART_PIXELS], v[BLOCKS_FIRST] };
+    return (struct order){ 0, is_dz_smaller(&call->output[0]) };
+}
+
+static struct split vector_split(const struct eq_call *call)
+{
+    const struct eq_tensor *w = &call->output[0], *dz = &call->input[DZ];
+    const struct tile tile = vector_tile(call);
+    const struct order order = vector_order(call);
     const double groups = (double)vector_runs(w, tile) * ceil_div(eq_tensor_blocks(dz), tile.blocks);
     // the smaller operand, or, where that is next to nothing, the blocks of dz that pass beside it
     const double smaller = is_dz_smaller(w) ? pixel_bytes(w->n, w->block) : pixel_bytes(w->c, w->block_in);
     const double beside = 4.0 * tile.blocks * w->block, pixel = smaller > beside ? smaller : beside;
     const double pixels = (double)dz->n * dz->h * dz->w, filter_bytes = 4.0 * (double)eq_tensor_elems(w);
-    const struct split split = make_split(groups, 8.0 * target->compute_units, dz->n * dz->h, MIN_PART_ROWS, filter_bytes);
+    if (order.part_pixels > 0)
+        return make_split(1, pixels / order.part_pixels, dz->n * dz->h, 1, filter_bytes);
+    const struct split split = make_split(groups, 8.0 * call->target->compute_units, dz->n * dz->h, MIN_PART_ROWS, filter_bytes);
     if (pixels * pixel <= LARGE_BYTES)
         return split;
     const double chunk = CHUNK_BYTES / pixel > MIN_CHUNK_PIXELS ? CHUNK_BYTES / pixel : MIN_CHUNK_PIXELS;
@@ -107,7 +167,7 @@ static struct split simt_split(const struct eq_target *target, const struct eq_t
 static struct split split_of(const struct eq_call *call)
 {
     if (call->target->family == EQ_FAMILY_VECTOR)
-        return vector_split(call->target, &call->output[0], &call->input[DZ]);
+        return vector_split(call);
     return simt_split(call->target, &call->output[0], &call->input[DZ]);
 }
 
@@ -169,10 +229,10 @@ static eq_status emit_vector(struct eq_list *list, const struct eq_call *call, c
     const struct eq_tensor *w = &call->output[0];
     const struct eq_conv2d_view x = eq_conv2d_view(&call->input[X], in[X]), dz = eq_conv2d_view(&call->input[DZ], in[DZ]);
     assert(x.halo >= a->pad_h && x.halo >= a->pad_w);
-    const struct tile tile = vector_tile(w, &call->input[DZ]);
+    const struct tile tile = vector_tile(call);
     const struct eq_options options = eq_options_format("-DBLOCK=%d -DBI=%d -DNI=%d -DSTRIDE=%d -DOBT=%d -DSTEP=%d", dz.block,
                                                         x.block, tile.values, a->stride_w, tile.blocks, tile.step);
-    const bool is_blocks_first = is_dz_smaller(w);
+    const bool is_blocks_first = vector_order(call).is_blocks_first;
     const size_t runs = (size_t)vector_runs(w, tile), groups = (size_t)ceil_div(dz.blocks, tile.blocks);
     const ptrdiff_t first = -((ptrdiff_t)a->pad_h * x.row + (ptrdiff_t)a->pad_w * x.step);
     const struct eq_launch launch = {
@@ -245,6 +305,52 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
     return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(out[1]), EQ_REF(out[0]), EQ_I32(split.parts), EQ_I32(elems / 4)));
 }
 
+static eq_status add_tiles(const struct eq_call *call, struct eq_tunable *tunable)
+{
+    const struct eq_tensor *w = &call->output[0], *dz = &call->input[DZ];
+    const struct tile model = model_tile(w, dz);
+    *tunable = (struct eq_tunable){ .names = { "values", "blocks", "step" }, .num_values = NUM_TILE };
+    make_key(call, "", tunable->key);
+    EQ_TRY(eq_tunable_add(tunable, (const int[NUM_TILE]){ model.values, model.blocks, model.step }));
+    const int values[] = { model.values, w->block_in / 4, w->block_in / 2, w->block_in }, steps[] = { 1, 2, 4, 7, 8 };
+    for (size_t v = 0; v < sizeof values / sizeof *values; v++)
+        for (int blocks = 1; blocks <= 7; blocks++) {
+            const int tile[NUM_TILE] = { values[v], blocks, model.step };
+            if (is_tile(tile, call) && values[v] * blocks > 6)
+                EQ_TRY(eq_tunable_add(tunable, tile));
+        }
+    for (size_t s = 0; s < sizeof steps / sizeof *steps; s++)
+        if (steps[s] <= dz->w)
+            EQ_TRY(eq_tunable_add(tunable, (const int[NUM_TILE]){ model.values, model.blocks, steps[s] }));
+    return EQ_OK;
+}
+
+static eq_status add_orders(const struct eq_call *call, struct eq_tunable *tunable)
+{
+    const int pixels[] = { 0, 200, 400, 800, 1600, 3200, 12800 }, first = is_dz_smaller(&call->output[0]);
+    *tunable = (struct eq_tunable){ .names = { "part_pixels", "blocks_first" }, .num_values = NUM_ORDER };
+    make_key(call, "_order", tunable->key);
+    for (int other = 0; other < 2; other++)
+        for (size_t p = 0; p < sizeof pixels / sizeof *pixels; p++)
+            EQ_TRY(eq_tunable_add(tunable, (const int[NUM_ORDER]){ pixels[p], other ? !first : first }));
+    return EQ_OK;
+}
+
+static eq_status tunables(const struct eq_call *call, struct eq_tunable *tunables, int max, int *num)
+{
+    const struct eq_conv2d_weight_grad_attributes *a = call->attributes;
+    const struct eq_conv2d_shape s = shape_of(call);
+    if (call->target->family != EQ_FAMILY_VECTOR)
+        return EQ_OK;
+    assert(max >= 3);
+    EQ_TRY(eq_conv2d_algorithm_tunable(call->target, &a->conv, a->kh, a->kw, call->output[0].block_in, &s,
+                                       &tunables[(*num)++]));
+    if (algorithm_of(call) != EQ_CONV2D_DIRECT)
+        return EQ_OK;
+    EQ_TRY(add_tiles(call, &tunables[(*num)++]));
+    return add_orders(call, &tunables[(*num)++]);
+}
+
 const struct eq_op eq_op_conv2d_weight_grad = {
     .name = "conv2d_weight_grad",
     .attribute_bytes = sizeof(struct eq_conv2d_weight_grad_attributes),
@@ -252,5 +358,6 @@ const struct eq_op eq_op_conv2d_weight_grad = {
     .halo = halo,
     .emit = emit,
     .cost = cost,
+    .tunables = tunables,
     .expect = eq_conv2d_weight_grad_expect,
 };

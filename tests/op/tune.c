@@ -1,6 +1,6 @@
 // The tuner rejects every candidate that computes something else, and takes one that is faster.
 //
-// The op under test copies its input; a candidate says how. Steps are fills and copies, so no kernel is needed.
+// The first op under test copies its input; a candidate says how. Steps are fills and copies, so no kernel is needed.
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -160,5 +160,122 @@ START_TEST(test_wrong_default)
 }
 END_TEST
 
+// ---- convolutions: every candidate that they offer computes the right thing
+
+static const struct {
+    const char *name;
+    const struct eq_op *op;
+    struct eq_conv2d_attributes conv;
+    int n, ic, oc, h, w;
+} convolutions[] = {
+    { "odd", &eq_op_conv2d, { 2, 1, 1, 1, EQ_CONV2D_AUTO }, 2, 20, 37, 9, 11 },
+    { "winograd", &eq_op_conv2d, { 1, 1, 1, 1, EQ_CONV2D_AUTO }, 2, 20, 37, 9, 11 },
+    { "odd", &eq_op_conv2d_data_grad, { 2, 2, 1, 1, EQ_CONV2D_AUTO }, 2, 20, 37, 9, 11 },
+    { "odd", &eq_op_conv2d_weight_grad, { 2, 1, 1, 1, EQ_CONV2D_AUTO }, 2, 20, 37, 9, 11 },
+    { "winograd", &eq_op_conv2d_weight_grad, { 1, 1, 1, 1, EQ_CONV2D_AUTO }, 2, 20, 37, 9, 11 },
+};
+
+// Shapes the call, with attributes in `data` or `weight` where it is a gradient.
+static void shape_convolution(int c, struct eq_call *call, struct eq_conv2d_data_grad_attributes *data,
+                              struct eq_conv2d_weight_grad_attributes *weight)
+{
+    const struct eq_conv2d_attributes *a = &convolutions[c].conv;
+    const struct eq_target *target = &eq_test_device->target;
+    const int block = target->block, n = convolutions[c].n, oh = (convolutions[c].h - 1) / a->stride_h + 1,
+              ow = (convolutions[c].w - 1) / a->stride_w + 1;
+    const struct eq_tensor x = eq_tensor_blocked(n, convolutions[c].ic, convolutions[c].h, convolutions[c].w, block, 0),
+                           z = eq_tensor_blocked(n, convolutions[c].oc, oh, ow, block, 0),
+                           w = eq_conv2d_weight(target, &x, convolutions[c].oc, 3, 3);
+    *call = (struct eq_call){ .op = convolutions[c].op, .target = target, .num_inputs = 2, .has = { true, true } };
+    *data = (struct eq_conv2d_data_grad_attributes){ *a, x.h, x.w };
+    *weight = (struct eq_conv2d_weight_grad_attributes){ *a, 3, 3 };
+    call->attributes = a;
+    call->input[0] = x;
+    call->input[1] = w;
+    if (call->op == &eq_op_conv2d_data_grad) {
+        call->attributes = data;
+        call->num_inputs = 3; // the third is absent
+        call->input[0] = z;
+    } else if (call->op == &eq_op_conv2d_weight_grad) {
+        call->attributes = weight;
+        call->input[1] = z;
+    }
+    EQ_TEST_OK(call->op->shape(call));
+    for (int i = 0; i < 2; i++)
+        if (call->input[i].form == EQ_FORM_BLOCKED)
+            call->input[i].halo = call->op->halo(call, i);
+}
+
+START_TEST(test_convolution)
+{
+    struct eq_conv2d_data_grad_attributes data;
+    struct eq_conv2d_weight_grad_attributes weight;
+    struct eq_call call;
+    struct eq_tunable choices[16] = { { .num_candidates = 0 } };
+    int num = 0, num_tried = 0;
+    if (eq_test_is_tiny()) // too many kernels for a simulator
+        return;
+    eq_test_device->target.family = EQ_FAMILY_VECTOR;
+    shape_convolution(_i, &call, &data, &weight);
+    EQ_TEST_OK(call.op->tunables(&call, choices, 16, &num));
+    for (int i = 0; i < num; i++) {
+        const struct eq_tune_job job = { .device = eq_test_device, .call = &call, .is_result = { true }, .seconds = 1e-3 };
+        struct eq_tune_outcome outcome;
+        if (choices[i].num_candidates > 1) {
+            EQ_TEST_OK(eq_tune_choice(&job, &choices[i], &outcome));
+            ck_assert_msg(outcome.num_rejected == 0, "%s: %s: %s", convolutions[_i].name, choices[i].key, outcome.rejected);
+            num_tried += choices[i].num_candidates;
+        }
+        free(choices[i].candidates);
+    }
+    ck_assert_int_gt(num_tried, 3);
+}
+END_TEST
+
+static int num_warnings;
+static void count_warning(void *user, enum eq_log_level level, const char *text)
+{
+    (void)user;
+    num_warnings += level == EQ_LOG_WARNING && strstr(text, "cannot be") != NULL;
+}
+
+// Values of a file that no kernel can have are named, and do no harm.
+START_TEST(test_bad_values)
+{
+    struct eq_conv2d_data_grad_attributes data;
+    struct eq_conv2d_weight_grad_attributes weight;
+    struct eq_call call;
+    struct eq_tunable choices[16] = { { .num_candidates = 0 } };
+    struct eq_tuning *tuning;
+    struct eq_tune_outcome outcome;
+    int num = 0;
+    if (eq_test_is_tiny())
+        return;
+    eq_test_device->target.family = EQ_FAMILY_VECTOR;
+    EQ_TEST_OK(eq_tuning_create(&tuning));
+    shape_convolution(_i, &call, &data, &weight);
+    EQ_TEST_OK(call.op->tunables(&call, choices, 16, &num));
+    for (int i = 0; i < num; i++)
+        EQ_TEST_OK(eq_tuning_set(tuning, choices[i].key, (const int[EQ_TUNE_MAX_VALUES]){ 1000, -7, 0, 1 << 30 },
+                                 choices[i].num_values, ""));
+    struct eq_tunable only = { .key = "unused", .names = { "value" }, .num_values = 1 };
+    EQ_TEST_OK(eq_tuning_set(tuning, "unused", (const int[]){ 1 }, 1, ""));
+    only.num_candidates = 1;
+    only.candidates = calloc(1, sizeof *only.candidates);
+    const struct eq_tune_job job = { .device = eq_test_device, .call = &call, .is_result = { true }, .tuning = tuning,
+                                     .seconds = 1e-3 };
+    num_warnings = 0;
+    eq_log_set(count_warning, NULL, EQ_LOG_WARNING);
+    EQ_TEST_OK(eq_tune_choice(&job, &only, &outcome)); // verified
+    eq_log_set(NULL, NULL, EQ_LOG_WARNING);
+    ck_assert_int_ge(num_warnings, 1);
+    for (int i = 0; i < num; i++)
+        free(choices[i].candidates);
+    free(only.candidates);
+    eq_tuning_destroy(&tuning);
+}
+END_TEST
+
 EQ_TEST_MAIN("tune", { test_fault, sizeof faults / sizeof *faults }, { test_winner, 0 }, { test_loser, 0 },
-             { test_wrong_default, 0 })
+             { test_wrong_default, 0 }, { test_convolution, sizeof convolutions / sizeof *convolutions },
+             { test_bad_values, sizeof convolutions / sizeof *convolutions })

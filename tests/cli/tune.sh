@@ -1,0 +1,88 @@
+#!/bin/sh
+# equil tune from outside: it measures, keeps, goes on where it was stopped, and other commands read its file. tune.sh PATH_OF_EQUIL
+equil=$1
+folder=$(mktemp -d) || exit 1
+trap 'rm -rf "$folder"' EXIT
+number=0
+EQUIL_TUNING=
+export EQUIL_TUNING
+
+# check NAME CONDITION...: a command that must succeed.
+check() {
+    name=$1
+    number=$((number + 1))
+    shift
+    if "$@"; then
+        echo "ok $number - $name"
+        return
+    fi
+    echo "not ok $number - $name"
+    sed 's/^/# /' "$folder/stdout" "$folder/stderr"
+}
+
+# run EXIT_CODE ARGUMENT...
+run() {
+    wanted=$1
+    shift
+    "$equil" "$@" >"$folder/stdout" 2>"$folder/stderr" </dev/null
+    code=$?
+    [ "$code" -eq "$wanted" ] && return
+    echo "# equil $*: exit code $code, expected $wanted"
+    return 1
+}
+stdout_has() { grep -qF -e "$1" "$folder/stdout"; }
+stderr_has() { grep -qF -e "$1" "$folder/stderr"; }
+choices() { cat "$1" 2>/dev/null | grep -c ' = '; }
+
+tune="tune --arch resnet20 --batch 2 --size 8 --op conv2d"
+file=$folder/new/tuning.txt
+
+# A time that is over after the first choice.
+check "stops in time" run 0 $tune --out "$file" --seconds 0.000001
+check "says that it is not complete" stdout_has "not complete"
+check "measures from an empty file" run 0 $tune --out "$file" --seconds 1
+first=$(choices "$file")
+check "keeps what it measured" [ "$first" -ge 1 ]
+check "has a header" grep -q '^equil-tuning 1$' "$file"
+check "names the device" grep -q '^device: ' "$file"
+
+# Ctrl-C after the next choice.
+"$equil" $tune --out "$file" >"$folder/stdout" 2>"$folder/stderr" &
+process=$!
+for _ in $(seq 600); do
+    [ "$(choices "$file")" -gt "$first" ] || ! kill -0 $process 2>/dev/null && break
+    sleep 0.1
+done
+kill -TERM $process 2>/dev/null
+wait $process
+code=$?
+check "Ctrl-C ends it with 130" [ $code -eq 130 ]
+check "says how to go on" stderr_has "the same command goes on"
+stopped=$(choices "$file")
+check "keeps what it had" [ "$stopped" -gt "$first" ]
+check "nothing is left beside the file" [ "$(ls "$folder/new")" = tuning.txt ]
+
+check "goes on to the end" run 0 $tune --out "$file"
+all=$(choices "$file")
+check "has more than before" [ "$all" -gt "$stopped" ]
+cp "$file" "$folder/before"
+check "measures nothing twice" run 0 $tune --out "$file" --json
+check "says that all is known" stdout_has "\"known\": $all"
+check "and nothing was measured" stdout_has '"measured": 0'
+check "leaves the file" cmp -s "$file" "$folder/before"
+check "another batch" run 0 tune --arch resnet20 --batch 3 --size 8 --op conv2d --out "$file" --json
+check "has the same kernels" stdout_has '"measured": 0'
+
+# The file is used where it is named, and refused where it is broken.
+EQUIL_TUNING=$file
+check "a tuned network runs" run 0 info --arch resnet20 --batch 2 --size 8 --device pocl
+echo "nonsense" >>"$file"
+check "a broken file is refused" run 1 info --arch resnet20 --device pocl
+check "with its line" stderr_has "tuning.txt:$(wc -l <"$file")"
+EQUIL_TUNING=0
+check "0 is no tuning" run 0 info --arch resnet20 --device pocl
+check "a broken file is not overwritten" run 1 $tune --out "$file"
+check "an op without choices is named" run 1 tune --arch resnet20 --batch 2 --size 8 --op sgd --out "$folder/other"
+check "by its name" stderr_has "sgd"
+
+echo "1..$number"
