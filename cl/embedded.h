@@ -2,7 +2,8 @@
 #ifndef EQ_CL_EMBEDDED_H
 #define EQ_CL_EMBEDDED_H
 
-// `name` is "X" for cl/X.cl, and "common.clh" for the text that stands before every kernel file. `text` begins with a #line
+// `name` is "X" for cl/X.cl, and "common.clh" for the text that stands before every kernel file, "matrix.clh" for the tiles
+// that follow it where a program uses them. `text` begins with a #line
 // directive, so that messages of a driver's compiler name the real file. Not in any order.
 struct eq_embedded {
     const char *name;

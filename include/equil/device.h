@@ -46,6 +46,18 @@ EQ_API void eq_device_list_free(struct eq_device_info **infos);
 EQ_API eq_status eq_device_open(const char *selector, struct eq_device **device);
 EQ_API void eq_device_destroy(struct eq_device **device); // *device becomes NULL; NULL is allowed
 
+// What the inputs of convolutions are rounded to before they are multiplied. Sums are float32 throughout, and so is everything
+// else: stored activations, weights, the gradients of filters, batch norm, CE and the last layer.
+enum eq_precision { EQ_FP32, EQ_TF32, EQ_FP16, EQ_BF16 };
+// Chooses it for what will be made with the device; without a call it is what the environment variable EQUIL_PRECISION says,
+// else fp32. Other than fp32 can be set once, and looks for the device's matrix unit: a probe is compiled, run and compared.
+// Where there is none the results are the same within rounding, computed without one, and slow: for tests.
+EQ_API eq_status eq_device_set_precision(struct eq_device *device, enum eq_precision precision);
+// "fp32", "tf32 on NVIDIA mma.sync", "bf16 emulated". Valid as long as the device.
+EQ_API const char *eq_device_precision_text(const struct eq_device *device);
+// By its name, "tf32"; EQ_ERR_ARGUMENT for others.
+EQ_API eq_status eq_precision_parse(const char *name, enum eq_precision *precision);
+
 // What the opened device is. Valid as long as the device.
 EQ_API const char *eq_device_name(const struct eq_device *device);
 EQ_API const char *eq_device_driver(const struct eq_device *device);

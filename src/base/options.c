@@ -12,6 +12,7 @@ static const struct {
     [EQ_OPTION_CACHE] = { "EQUIL_CACHE", "0 switches the cache of compiled kernels off" },
     [EQ_OPTION_CONV] = { "EQUIL_CONV", "kernel family: vector or simt (default: vector on CPUs, simt elsewhere)" },
     [EQ_OPTION_WINOGRAD] = { "EQUIL_WINOGRAD", "0 keeps convolutions from Winograd's transform (default: 1)" },
+    [EQ_OPTION_PRECISION] = { "EQUIL_PRECISION", "fp32, or tf32, fp16 or bf16 for the inputs of convolutions (default: fp32)" },
     [EQ_OPTION_TUNING] = { "EQUIL_TUNING", "file of tuned parameters, or 0 for none (default: what 'equil tune' wrote)" },
     [EQ_OPTION_THREADS] = { "EQUIL_THREADS", "threads that decode images (default: number of processors)" },
     [EQ_OPTION_BUILD] = { "EQUIL_BUILD_OPTIONS", "options added to every OpenCL program" },

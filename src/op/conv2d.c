@@ -1,5 +1,5 @@
 // Convolution: shapes, halo, forward step and gradient calls, and what the three convolution ops share. Kernels and their
-// launches are in conv2d_vector.c (CPUs) and conv2d_simt.c (GPUs).
+// launches are in conv2d_vector.c (CPUs), conv2d_simt.c (GPUs) and conv2d_matrix.c (matrix units).
 #include "op/conv2d.h"
 
 #include <assert.h>
@@ -27,8 +27,11 @@ struct eq_conv2d_view eq_conv2d_view(const struct eq_tensor *tensor, struct eq_r
 
 eq_status eq_conv2d_job_emit(struct eq_list *list, const struct eq_conv2d_job *job)
 {
-    if (eq_list_target(list)->family == EQ_FAMILY_VECTOR)
+    const struct eq_target *target = eq_list_target(list);
+    if (target->family == EQ_FAMILY_VECTOR)
         return eq_conv2d_vector_emit(list, job);
+    if (target->precision != EQ_FP32)
+        return eq_conv2d_matrix_emit(list, job);
     return eq_conv2d_simt_emit(list, job);
 }
 

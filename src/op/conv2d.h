@@ -32,7 +32,8 @@ double eq_conv2d_sums_cycles(int pixels, int blocks);
 #define EQ_CONV2D_MAX_SUMS(block) ((block) == 16 ? 21 : 12)
 eq_status eq_conv2d_vector_emit(struct eq_list *list, const struct eq_conv2d_job *job);
 eq_status eq_conv2d_simt_emit(struct eq_list *list, const struct eq_conv2d_job *job);
-eq_status eq_conv2d_job_emit(struct eq_list *list, const struct eq_conv2d_job *job); // by the target's family
+eq_status eq_conv2d_matrix_emit(struct eq_list *list, const struct eq_conv2d_job *job);
+eq_status eq_conv2d_job_emit(struct eq_list *list, const struct eq_conv2d_job *job); // by the target's family and precision
 
 // Winograd's convolution (conv2d_winograd.c). Extents are those of z = conv(x): a data gradient is the convolution of dz with the
 // transposed filter.
@@ -74,11 +75,6 @@ eq_status eq_conv2d_algorithm_tunable(const struct eq_target *target, const stru
 eq_status eq_conv2d_vector_tunable(const struct eq_conv2d_job *job, struct eq_tunable *tunable);
 eq_status eq_conv2d_winograd_tunable(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,
                                      const struct eq_conv2d_shape *shape, struct eq_tunable *tunable);
-
-// eq_op.expect of the three ops (conv2d_expect.c).
-double eq_conv2d_expect(const struct eq_call *call, const float *const *inputs, size_t index, double *magnitude);
-double eq_conv2d_data_grad_expect(const struct eq_call *call, const float *const *inputs, size_t index, double *magnitude);
-double eq_conv2d_weight_grad_expect(const struct eq_call *call, const float *const *inputs, size_t index, double *magnitude);
 
 // eq_op.expect of the three ops (conv2d_expect.c).
 double eq_conv2d_expect(const struct eq_call *call, const float *const *inputs, size_t index, double *magnitude);

@@ -245,7 +245,8 @@ static eq_status open_found(const struct found *found, const struct eq_device_in
     EQ_REQUIRE(code == CL_SUCCESS, EQ_ERR_DEVICE, "%s: cannot make a context: %s", device->name, eq_cl_error(code));
     device->queue = clCreateCommandQueue(device->context, device->id, 0, &code);
     EQ_REQUIRE(code == CL_SUCCESS, EQ_ERR_DEVICE, "%s: cannot make a queue: %s", device->name, eq_cl_error(code));
-    return eq_device_open_tuning(device);
+    EQ_TRY(eq_device_open_tuning(device));
+    return eq_device_open_precision(device);
 }
 
 static eq_status no_device(const char *selector, const struct eq_device_info *infos, int num)

@@ -21,6 +21,9 @@ void eq_programs_destroy(struct eq_programs **programs);
 eq_status eq_device_open_tuning(struct eq_device *device);
 void eq_device_close_tuning(struct eq_device *device);
 
+// Sets the precision that the environment asks for.
+eq_status eq_device_open_precision(struct eq_device *device);
+
 // Bytes that CLBlast needs beside the operands for one product.
 eq_status eq_gemm_workspace(struct eq_device *device, const struct eq_gemm *gemm, size_t *bytes);
 eq_status eq_gemm_enqueue(struct eq_device *device, const struct eq_gemm *gemm, struct eq_ref a, struct eq_ref b,

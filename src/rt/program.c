@@ -10,7 +10,7 @@
 #include "embedded.h"
 #include "rt/internal.h"
 
-enum { CACHE_FORMAT = 1, MAX_CACHE_BYTES = 64 << 20 };
+enum { CACHE_FORMAT = 1, MAX_CACHE_BYTES = 64 << 20, NUM_TEXTS = 3 };
 
 struct program {
     const char *source;
@@ -45,14 +45,15 @@ static const char *embedded_text(const char *name)
     return NULL;
 }
 
-static void make_key(const struct eq_device *device, const char *const texts[2], const char *options, struct eq_str *key)
+static void make_key(const struct eq_device *device, const char *const texts[NUM_TEXTS], const char *options,
+                     struct eq_str *key)
 {
     uint64_t hash[2] = { EQ_FNV_START, ~EQ_FNV_START };
     for (int i = 0; i < 2; i++)
-        for (int t = 0; t < 2; t++)
+        for (int t = 0; t < NUM_TEXTS; t++)
             hash[i] = eq_fnv1a(texts[t], strlen(texts[t]), hash[i]);
     eq_str_append(key, "format %d\nequil %s\nsource %016llx%016llx %zu\noptions %s\n", CACHE_FORMAT, EQ_VERSION,
-                  (unsigned long long)hash[0], (unsigned long long)hash[1], strlen(texts[1]), options);
+                  (unsigned long long)hash[0], (unsigned long long)hash[1], strlen(texts[NUM_TEXTS - 1]), options);
     eq_str_append(key, "platform %s | %s\ndevice %s | %s | %s\ndriver %s\nbits %d\n", device->platform_name,
                   device->platform_version, device->name, device->vendor, device->version, device->driver,
                   (int)(8 * sizeof(void *)));
@@ -154,11 +155,11 @@ static void store_binary(const char *path, const struct eq_str *key, cl_program 
     free(binary);
 }
 
-static eq_status build_source(struct eq_device *device, const char *source, const char *const texts[2], const char *options,
-                              cl_program *out)
+static eq_status build_source(struct eq_device *device, const char *source, const char *const texts[NUM_TEXTS],
+                              const char *options, cl_program *out)
 {
     cl_int code;
-    cl_program program = clCreateProgramWithSource(device->context, 2, (const char **)texts, NULL, &code);
+    cl_program program = clCreateProgramWithSource(device->context, NUM_TEXTS, (const char **)texts, NULL, &code);
     EQ_REQUIRE(code == CL_SUCCESS, EQ_ERR_DEVICE, "%s.cl: %s", source, eq_cl_error(code));
     code = clBuildProgram(program, 1, &device->id, options, NULL, NULL);
     if (code == CL_SUCCESS) {
@@ -180,8 +181,10 @@ static bool driver_caches(const struct eq_device *device)
 
 static eq_status build(struct eq_device *device, const char *source, const char *options, cl_program *program)
 {
-    const char *texts[2] = { embedded_text("common.clh"), embedded_text(source) };
-    EQ_REQUIRE(texts[0] && texts[1], EQ_ERR_NOT_FOUND, "no kernel file %s.cl in the library", source);
+    const bool uses_tiles = strstr(options, "-DEQ_MATRIX=") != NULL;
+    const char *texts[NUM_TEXTS] = { embedded_text("common.clh"), uses_tiles ? embedded_text("matrix.clh") : "",
+                                     embedded_text(source) };
+    EQ_REQUIRE(texts[0] && texts[1] && texts[2], EQ_ERR_NOT_FOUND, "no kernel file %s.cl in the library", source);
     struct eq_str key = { 0 };
     make_key(device, texts, options, &key);
     if (key.failed)

@@ -24,6 +24,18 @@ enum eq_kind { EQ_KIND_CPU, EQ_KIND_GPU, EQ_KIND_OTHER };
 // pixels and channels with tiles in local memory (GPUs).
 enum eq_family { EQ_FAMILY_VECTOR, EQ_FAMILY_SIMT };
 
+// What multiplies tiles of tf32, fp16 or bf16: see cl/matrix.clh, which has these numbers too.
+enum eq_matrix_unit {
+    EQ_MATRIX_EMULATED,
+    EQ_MATRIX_MMA,    // NVIDIA mma.sync
+    EQ_MATRIX_MFMA,   // AMD CDNA
+    EQ_MATRIX_WMMA11, // AMD RDNA 3
+    EQ_MATRIX_WMMA12, // AMD RDNA 4
+    EQ_MATRIX_DPAS8,  // Intel, sub-groups of 8
+    EQ_MATRIX_DPAS16, // Intel, sub-groups of 16
+    EQ_NUM_MATRIX_UNITS
+};
+
 // What plans and shapes depend on. Pure data, so that a plan can be made, and tested, without a device.
 struct eq_target {
     enum eq_family family;
@@ -36,6 +48,8 @@ struct eq_target {
     bool has_fma;              // CL_FP_FMA: kernels get -DEQ_FMA=1
     bool has_real_local;       // local memory is not emulated in global memory
     bool use_winograd;         // 3x3 convolutions may go through Winograd's transform (EQUIL_WINOGRAD=0: none does)
+    enum eq_precision precision;    // of the inputs of convolutions; other than fp32 only with the SIMT family
+    enum eq_matrix_unit matrix_unit; // what multiplies them where it is not fp32
     const struct eq_tuning *tuning; // NULL: every op's own defaults
 };
 // What Equil assumes where no device is named (`info` without a device): a CPU with 512-bit vectors.
@@ -54,7 +68,19 @@ struct eq_device {
     struct eq_tuning *tuning; // what target.tuning is when the device was opened; may be empty
     char *tuning_path;        // the user's file in it, or NULL
     char tuning_text[320];    // see eq_device_tuning_text()
+    char precision_text[64];  // see eq_device_precision_text()
 };
+
+// ---- matrix units (matrix.c)
+
+const char *eq_precision_name(enum eq_precision precision);
+// The nearest value of the precision, ties to even: what kernels round inputs to.
+float eq_precision_round(enum eq_precision precision, float value);
+// Work-items that share a tile.
+int eq_matrix_unit_lanes(enum eq_matrix_unit unit);
+const char *eq_matrix_unit_name(enum eq_matrix_unit unit);
+// Whether the unit works on the device: compiles and runs cl/matrix.cl and compares. Why not goes to the log, at debug.
+bool eq_matrix_probe(struct eq_device *device, enum eq_matrix_unit unit, enum eq_precision precision);
 
 // ---- tuning (tune_device.c)
 

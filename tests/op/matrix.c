@@ -1,0 +1,305 @@
+// Matrix units: rounding, the tiles of cl/matrix.clh, and the convolutions that are made of them, against sums in double of
+// rounded inputs. Here the emulation does it, which defines what the units of real devices have to give.
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conv2d_cases.h"
+#include "op/conv2d.h"
+#include "support.h"
+
+enum { NUM_CASES = sizeof conv2d_cases / sizeof *conv2d_cases };
+static const enum eq_precision precisions[] = { EQ_TF32, EQ_FP16, EQ_BF16 };
+enum { NUM_PRECISIONS = sizeof precisions / sizeof *precisions };
+
+// ---- rounding
+
+static const struct {
+    enum eq_precision precision;
+    float value, want;
+} roundings[] = {
+    { EQ_FP32, 1.2345678f, 1.2345678f },
+    { EQ_TF32, 1 + 0x1p-10f, 1 + 0x1p-10f },
+    { EQ_TF32, 1 + 0x1p-11f, 1 },                    // tie, to even
+    { EQ_TF32, 1 + 0x3p-11f, 1 + 0x2p-10f },         // tie, to even
+    { EQ_TF32, 1 + 0x1p-11f + 0x1p-23f, 1 + 0x1p-10f },
+    { EQ_TF32, -2 + 0x1p-23f, -2 },
+    { EQ_TF32, FLT_MAX, INFINITY },
+    { EQ_FP16, 1 + 0x1p-11f, 1 },
+    { EQ_FP16, 2049, 2048 },
+    { EQ_FP16, 2051, 2052 },
+    { EQ_FP16, 65519, 65504 },
+    { EQ_FP16, -65520, -INFINITY },
+    { EQ_FP16, 0x1p-14f - 0x1p-25f, 0x1p-14f },      // tie at the smallest normal value
+    { EQ_FP16, 0x3p-25f, 0x1p-23f },                 // tie of multiples of 2^-24
+    { EQ_FP16, 0x1p-25f, 0 },
+    { EQ_FP16, -0x1.8p-25f, -0x1p-24f },
+    { EQ_BF16, 1 + 0x1p-8f, 1 },
+    { EQ_BF16, 1 + 0x3p-8f, 1 + 0x1p-6f },
+    { EQ_BF16, 257, 256 },
+    { EQ_BF16, 1e-30f, 0x1.44p-100f },
+    { EQ_BF16, -FLT_MAX, -INFINITY },
+    { EQ_BF16, INFINITY, INFINITY },
+};
+enum { NUM_ROUNDINGS = sizeof roundings / sizeof *roundings };
+
+START_TEST(test_round)
+{
+    for (int i = 0; i < NUM_ROUNDINGS; i++) {
+        const float got = eq_precision_round(roundings[i].precision, roundings[i].value);
+        ck_assert_msg(got == roundings[i].want, "%s of %a is %a, not %a", eq_precision_name(roundings[i].precision),
+                      (double)roundings[i].value, (double)got, (double)roundings[i].want);
+    }
+    for (int p = 0; p < NUM_PRECISIONS; p++)
+        ck_assert(isnan(eq_precision_round(precisions[p], NAN)));
+}
+END_TEST
+
+// ---- tiles
+
+enum { ROWS = 32, COLUMNS = 16, MOST = 32 };
+
+// z [32, 16] = a [32, depth] times b [16, depth] transposed, on the unit.
+static void run_tiles(enum eq_matrix_unit unit, enum eq_precision precision, const float *a, const float *b, int depth,
+                      float *z)
+{
+    const size_t num_a = (size_t)(ROWS * depth), num_b = (size_t)(COLUMNS * depth), num_z = ROWS * COLUMNS,
+                 group = 2 * (size_t)eq_matrix_unit_lanes(unit);
+    struct eq_buffer *buffer;
+    struct eq_list *list;
+    EQ_TEST_OK(eq_buffer_create(eq_test_device, (num_a + num_b + num_z) * sizeof(float), &buffer));
+    EQ_TEST_OK(eq_list_create(eq_test_device, &list));
+    const struct eq_ref ra = eq_ref_at(buffer, 0), rb = eq_ref_plus(ra, num_a), rz = eq_ref_plus(rb, num_b);
+    const struct eq_options options = eq_options_format("-DEQ_MATRIX=%d -DPRECISION=%d", (int)unit, (int)precision);
+    EQ_TEST_OK(eq_list_kernel(list,
+                              &(struct eq_launch){ .source = "matrix", .options = options.text, .kernel = "matrix_probe",
+                                                   .range = eq_range_1d(group, group) },
+                              EQ_ARGS(EQ_REF(ra), EQ_REF(rb), EQ_REF(rz))));
+    EQ_TEST_OK(eq_ref_write(ra, a, num_a, sizeof *a));
+    EQ_TEST_OK(eq_ref_write(rb, b, num_b, sizeof *b));
+    EQ_TEST_OK(eq_list_run(list));
+    EQ_TEST_OK(eq_ref_read(rz, z, num_z, sizeof *z));
+    eq_list_destroy(&list);
+    eq_buffer_destroy(&buffer);
+}
+
+static int depth_of(enum eq_precision precision)
+{
+    return precision == EQ_TF32 ? 16 : 32;
+}
+
+// Row i of a is zero but for one value, and b is 1 there: z shows how the kernel rounds.
+START_TEST(test_tile_rounding)
+{
+    const enum eq_precision precision = precisions[_i];
+    const int depth = depth_of(precision);
+    float a[ROWS * MOST] = { 0 }, b[COLUMNS * MOST], z[ROWS * COLUMNS], value[ROWS];
+    for (int i = 0; i < COLUMNS * depth; i++)
+        b[i] = 1;
+    for (int i = 0; i < ROWS; i++) {
+        value[i] = i < NUM_ROUNDINGS ? roundings[i].value : i == ROWS - 1 ? NAN : 1.1f * (float)i;
+        a[i * depth + i % depth] = value[i];
+    }
+    run_tiles(EQ_MATRIX_EMULATED, precision, a, b, depth, z);
+    for (int i = 0; i < ROWS * COLUMNS; i++) {
+        const float want = eq_precision_round(precision, value[i / COLUMNS]);
+        ck_assert_msg(z[i] == want || (isnan(z[i]) && isnan(want)), "%s of %a is %a in the kernel, not %a",
+                      eq_precision_name(precision), (double)value[i / COLUMNS], (double)z[i], (double)want);
+    }
+}
+END_TEST
+
+START_TEST(test_tile_product)
+{
+    const enum eq_precision precision = precisions[_i];
+    const int depth = depth_of(precision);
+    float *a = eq_test_values("a", (size_t)(ROWS * depth), 0.5, 3), *b = eq_test_values("b", (size_t)(COLUMNS * depth), 0, 1);
+    float z[ROWS * COLUMNS];
+    run_tiles(EQ_MATRIX_EMULATED, precision, a, b, depth, z);
+    for (int i = 0; i < ROWS * COLUMNS; i++) {
+        double want = 0, size = 0;
+        for (int k = 0; k < depth; k++) {
+            const double product = (double)eq_precision_round(precision, a[i / COLUMNS * depth + k]) *
+                                   (double)eq_precision_round(precision, b[i % COLUMNS * depth + k]);
+            want += product;
+            size += fabs(product);
+        }
+        ck_assert_msg(fabs(z[i] - want) <= 8 * 0x1p-24 * size, "%s: row %d, column %d is %.9g, not %.9g",
+                      eq_precision_name(precision), i / COLUMNS, i % COLUMNS, (double)z[i], want);
+    }
+    free(a);
+    free(b);
+}
+END_TEST
+
+// ---- the device's choice
+
+START_TEST(test_device)
+{
+    struct eq_device *device;
+    EQ_TEST_OK(eq_device_open(NULL, &device));
+    ck_assert_str_eq(eq_device_precision_text(device), "fp32");
+    ck_assert_int_eq(device->target.precision, EQ_FP32);
+    enum eq_precision precision;
+    EQ_TEST_OK(eq_precision_parse("bf16", &precision));
+    EQ_TEST_OK(eq_device_set_precision(device, precision));
+    ck_assert_int_eq(device->target.precision, EQ_BF16);
+    ck_assert_int_eq(device->target.family, EQ_FAMILY_SIMT);
+    ck_assert(!device->target.use_winograd);
+    // no unit on any of the devices that tests run on, and none is claimed
+    ck_assert_int_eq(device->target.matrix_unit, EQ_MATRIX_EMULATED);
+    ck_assert_str_eq(eq_device_precision_text(device), "bf16 emulated");
+    ck_assert(eq_matrix_probe(device, EQ_MATRIX_EMULATED, EQ_TF32));
+    EQ_TEST_OK(eq_device_set_precision(device, EQ_BF16));
+    ck_assert_int_eq(eq_device_set_precision(device, EQ_TF32), EQ_ERR_ARGUMENT);
+    ck_assert_int_eq(eq_precision_parse("fp8", &precision), EQ_ERR_ARGUMENT);
+    ck_assert(strstr(eq_last_error(), "fp8"));
+    eq_device_destroy(&device);
+}
+END_TEST
+
+// ---- convolutions
+
+// Output 0 of the call against sums of rounded inputs. `add`: input that is neither rounded nor multiplied, or -1.
+static void compare(const struct eq_test_call *call, enum eq_precision precision, int add)
+{
+    const size_t num = eq_tensor_logical(&call->shaped.output[0]);
+    float *rounded[3] = { NULL };
+    for (int i = 0; i < call->num_inputs; i++) {
+        const size_t elems = eq_tensor_logical(&call->input[i].tensor);
+        rounded[i] = eq_malloc(elems, sizeof(float));
+        for (size_t e = 0; call->input[i].plain && e < elems; e++) {
+            const float value = ((const float *)call->input[i].plain)[e];
+            rounded[i][e] = i == add ? value : eq_precision_round(precision, value);
+        }
+    }
+    double *want = eq_malloc(num, sizeof *want), *tolerance = eq_malloc(num, sizeof *tolerance);
+    for (size_t e = 0; e < num; e++) {
+        double magnitude;
+        want[e] = call->op->expect(&call->shaped, (const float *const *)rounded, e, &magnitude);
+        tolerance[e] = 16 * 0x1p-24 * magnitude;
+    }
+    eq_test_close(call, 0, want, tolerance, 0);
+    for (int i = 0; i < call->num_inputs; i++)
+        free(rounded[i]);
+    free(want);
+    free(tolerance);
+}
+
+static void check_case(struct conv2d_case c, enum eq_precision precision)
+{
+    const struct eq_target *target = &eq_test_device->target;
+    c.sh = c.sh ? c.sh : 1;
+    c.sw = c.sw ? c.sw : 1;
+    const struct eq_conv2d_attributes attributes = { c.sh, c.sw, c.ph, c.pw, .algorithm = EQ_CONV2D_DIRECT };
+    const struct eq_conv2d_data_grad_attributes data_grad = { attributes, c.ih, c.iw };
+    const struct eq_tensor xt = eq_tensor_blocked(c.n, c.ic, c.ih, c.iw, c.is_plain ? 1 : target->block, 0),
+                           wt = eq_conv2d_weight(target, &xt, c.oc, c.kh, c.kw),
+                           zt = eq_tensor_blocked(c.n, c.oc, (c.ih + 2 * c.ph - c.kh) / c.sh + 1,
+                                                  (c.iw + 2 * c.pw - c.kw) / c.sw + 1, target->block, 0);
+    float *x = eq_test_values("x", eq_tensor_logical(&xt), c.mean, 1), *w = eq_test_values("w", eq_tensor_logical(&wt), 0, 1),
+          *dz = eq_test_values("dz", eq_tensor_logical(&zt), 0, 1), *add = eq_test_values("add", eq_tensor_logical(&xt), 0, 1);
+    struct eq_test_call forward = { .name = c.name, .op = &eq_op_conv2d, .attributes = &attributes, .num_inputs = 2,
+                                    .input = { { xt, x, false }, { wt, w, false } }, .output_halo = c.halo,
+                                    .is_workspace = { false, true } };
+    eq_test_call_run(&forward);
+    compare(&forward, precision, -1);
+    eq_test_call_free(&forward);
+    struct eq_test_call backward = { .name = c.name, .op = &eq_op_conv2d_data_grad, .attributes = &data_grad, .num_inputs = 3,
+                                     .input = { { zt, dz, false }, { wt, w, false }, { xt, add, false } },
+                                     .output_halo = c.halo, .in_place = c.halo == 0,
+                                     .is_workspace = { false, true } };
+    eq_test_call_run(&backward);
+    compare(&backward, precision, 2);
+    eq_test_call_free(&backward);
+    free(x);
+    free(w);
+    free(dz);
+    free(add);
+}
+
+static void set_target(enum eq_precision precision, int block)
+{
+    struct eq_target *target = &eq_test_device->target;
+    target->family = EQ_FAMILY_SIMT;
+    target->block = block;
+    target->precision = precision;
+    target->matrix_unit = EQ_MATRIX_EMULATED;
+}
+
+START_TEST(test_conv)
+{
+    const struct conv2d_case *c = &conv2d_cases[_i];
+    if (eq_test_is_tiny() && !c->is_tiny)
+        return;
+    // every precision and block size for the tiny cases, which have every kernel; one precision for the others
+    const int last_block = c->is_tiny && !eq_test_is_tiny() ? 4 : 16;
+    for (int p = 0; p < NUM_PRECISIONS; p++)
+        for (int block = c->is_tiny || p == _i % NUM_PRECISIONS ? 16 : 0; block >= last_block; block /= 2) {
+            set_target(precisions[p], block);
+            check_case(*c, precisions[p]);
+        }
+}
+END_TEST
+
+// Many work-groups, so that the wide tile is taken.
+START_TEST(test_wide)
+{
+    const struct conv2d_case c = { .name = "wide", .n = 2, .ic = 32, .ih = 17, .iw = 19, .oc = 72, .kh = 3, .kw = 3,
+                                   .ph = 1, .pw = 1 };
+    if (eq_test_is_tiny())
+        return;
+    set_target(precisions[_i], 16);
+    eq_test_device->target.compute_units = 1;
+    check_case(c, precisions[_i]);
+}
+END_TEST
+
+// Bias, residual and activation are added to the sums unrounded.
+START_TEST(test_fused)
+{
+    enum { N = 2, IC = 20, OC = 24, H = 5, W = 6, PIXELS = N * H * W };
+    const enum eq_precision precision = precisions[_i];
+    set_target(precision, 16);
+    const struct eq_target *target = &eq_test_device->target;
+    const struct eq_conv2d_fused_attributes attributes = { { 1, 1, 1, 1, .algorithm = EQ_CONV2D_DIRECT }, OC, 3, 3,
+                                                           EQ_ACT_RELU };
+    const struct eq_tensor xt = eq_tensor_blocked(N, IC, H, W, target->block, 0), zt = eq_tensor_blocked(N, OC, H, W, 16, 0),
+                           wt = eq_conv2d_weight(target, &xt, OC, 3, 3), bt = eq_tensor_vector(2 * 16),
+                           filter = eq_tensor_vector((int)eq_tensor_elems(&wt));
+    float *x = eq_test_values("x", eq_tensor_logical(&xt), 0, 1), *w = eq_test_values("w", eq_tensor_logical(&wt), 0, 1),
+          *bias = eq_test_values("bias", 2 * 16, 0, 1), *residual = eq_test_values("residual", eq_tensor_logical(&zt), 0, 1),
+          *stored = eq_malloc(eq_tensor_elems(&wt), sizeof(float));
+    memset(bias + OC, 0, (2 * 16 - OC) * sizeof *bias);
+    eq_tensor_pack(&wt, w, stored);
+    struct eq_test_call call = { .name = "fused", .op = &eq_op_conv2d_fused, .attributes = &attributes, .num_inputs = 4,
+                                 .input = { { xt, x, false }, { filter, stored, false }, { bt, bias, false },
+                                            { zt, residual, false } },
+                                 .is_workspace = { false, true } };
+    eq_test_call_run(&call);
+    for (size_t i = 0; i < eq_tensor_logical(&xt); i++)
+        x[i] = eq_precision_round(precision, x[i]);
+    for (size_t i = 0; i < eq_tensor_logical(&wt); i++)
+        w[i] = eq_precision_round(precision, w[i]);
+    const struct eq_call conv = { .op = &eq_op_conv2d, .attributes = &attributes.conv, .target = target, .num_inputs = 2,
+                                  .input = { xt, wt }, .output = { zt } };
+    double want[OC * PIXELS], tolerance[OC * PIXELS];
+    for (size_t i = 0; i < OC * PIXELS; i++) {
+        const int channel = (int)(i / (H * W) % OC);
+        const double sum = eq_conv2d_expect(&conv, (const float *const[]){ x, w }, i, &tolerance[i]);
+        want[i] = fmax(sum + bias[channel] + residual[i], 0);
+        tolerance[i] = 16 * 0x1p-24 * (tolerance[i] + fabsf(bias[channel]) + fabsf(residual[i]));
+    }
+    eq_test_close(&call, 0, want, tolerance, 0);
+    eq_test_call_free(&call);
+    free(x);
+    free(w);
+    free(bias);
+    free(residual);
+    free(stored);
+}
+END_TEST
+
+EQ_TEST_MAIN("matrix", { test_round, 1 }, { test_tile_rounding, NUM_PRECISIONS }, { test_tile_product, NUM_PRECISIONS },
+             { test_device, 1 }, { test_conv, NUM_CASES }, { test_wide, NUM_PRECISIONS }, { test_fused, NUM_PRECISIONS })
