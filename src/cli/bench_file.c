@@ -324,9 +324,8 @@ const char *bench_record_name(const struct bench_record *r, char *text, size_t b
     if (is_op)
         snprintf(text, bytes, "%s %s, %s, batch %d", r->op, r->shape, r->mode, r->batch);
     else
-        snprintf(text, bytes, "%s %s, batch %d, %d x %d pixels, %d classes%s%s%s", r->arch, r->mode, r->batch, r->size, r->size,
-                 r->classes, r->is_small ? ", small" : "", strcmp(r->act, "elu") == 0 ? ", elu" : "",
-                 r->recompute ? ", recompute" : "");
+        snprintf(text, bytes, "%s %s, batch %d, %d px, %d classes%s%s%s", r->arch, r->mode, r->batch, r->size, r->classes,
+                 r->is_small ? ", small" : "", strcmp(r->act, "elu") == 0 ? ", elu" : "", r->recompute ? ", recompute" : "");
     return text;
 }
 

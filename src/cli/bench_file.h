@@ -58,7 +58,8 @@ void bench_document_free(struct bench_document *document);
 // A new record at the end, zeroed, or NULL: no memory (message printed).
 struct bench_record *bench_document_add(struct bench_document *document);
 
-// "ce-resnet50 infer, batch 16, 224 px", or "conv2d 64x56x56 -> ...": what has to be the same to compare two records.
+// "ce-resnet50 infer, batch 16, 224 px, 1000 classes", or "conv2d 64x56x56 -> ...": what has to be the same to compare two
+// records.
 const char *bench_record_name(const struct bench_record *record, char *text, size_t bytes);
 // Share of the roof over a step: its time at the measured peaks, or what its arithmetic intensity allows of them.
 double bench_share(const struct bench_record *record, double gflop, double mbyte, double ms);

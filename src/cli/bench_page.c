@@ -67,18 +67,19 @@ static const char style[] =
     "*{box-sizing:border-box}body{margin:0 auto;max-width:1120px;padding:32px 24px 64px;background:var(--bg);color:var(--fg);"
     "font:16px/1.55 system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',sans-serif}"
     "h1{font-size:30px;line-height:1.2;margin:0 0 4px}h2{font-size:21px;margin:44px 0 6px;padding-top:14px;"
-    "border-top:1px solid var(--line)}h3{font-size:16px;margin:22px 0 4px}p{margin:6px 0 12px;max-width:76ch}"
+    "border-top:1px solid var(--line)}h3{font-size:16px;margin:16px 0 4px}p{margin:6px 0 12px;max-width:76ch}"
     ".dim,figcaption{color:var(--dim);font-size:14px}figure{margin:10px 0 20px}svg{display:block;width:100%;height:auto;"
     "font:13px system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}svg text{fill:var(--fg)}svg .dim{fill:var(--dim)}"
     ".grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(440px,1fr));gap:20px}.grid "
     "figure{margin:0;max-width:620px;"
     "background:var(--panel);border-radius:8px;padding:12px}.scroll{overflow-x:auto}table{border-collapse:collapse;"
-    "font-size:13.5px;margin:8px 0 16px;font-variant-numeric:tabular-nums}th,td{padding:4px 12px 4px 0;text-align:left;"
+    "font-size:13.5px;margin:8px 0 16px;font-variant-numeric:tabular-nums}th,td{padding:4px 10px 4px 0;text-align:left;"
     "border-bottom:1px solid "
     "var(--line);vertical-align:top}th{font-weight:600}td{white-space:nowrap}td.w{white-space:normal;min-width:160px}td.n,th.n{"
     "text-align:right}"
     "summary{cursor:pointer;color:var(--dim);font-size:14px;margin:6px 0}.key{display:inline-block;width:11px;height:11px;"
-    "border-radius:3px;margin:0 6px 0 0;vertical-align:-1px}.legend span{margin-right:18px;white-space:nowrap}"
+    "border-radius:3px;margin:0 6px 0 0;vertical-align:-1px}h4{font-size:14px;margin:12px 0 "
+    "2px}.legend>span{margin-right:18px;white-space:nowrap}"
     "code{font-size:13px}@media(max-width:520px){.grid{grid-template-columns:1fr}}";
 
 void page_begin(FILE *out)

@@ -96,8 +96,21 @@ static double roof_y(const struct roof *r, double rate)
     return r->top + (1 - share) * r->height;
 }
 
+// "100", "10k", "1M" into text.
+static const char *short_number(double value, char text[24])
+{
+    if (value >= 1e6)
+        snprintf(text, 24, "%gM", value / 1e6);
+    else if (value >= 1e4)
+        snprintf(text, 24, "%gk", value / 1e3);
+    else
+        snprintf(text, 24, "%g", value);
+    return text;
+}
+
 static void roof_axes(FILE *out, const struct roof *r)
 {
+    char text[24];
     for (double x = r->x0; x <= r->x1 * 1.01; x *= 10)
         fprintf(out,
                 "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"var(--line)\"/>"
@@ -106,8 +119,8 @@ static void roof_axes(FILE *out, const struct roof *r)
     for (double y = r->y0; y <= r->y1 * 1.01; y *= 10)
         fprintf(out,
                 "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"var(--line)\"/>"
-                "<text class=\"dim\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%g</text>",
-                r->left, roof_y(r, y), r->left + r->width, roof_y(r, y), r->left - 7, roof_y(r, y) + 4, y);
+                "<text class=\"dim\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%s</text>",
+                r->left, roof_y(r, y), r->left + r->width, roof_y(r, y), r->left - 7, roof_y(r, y) + 4, short_number(y, text));
     fprintf(out, "<text class=\"dim\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">operations per byte of memory traffic</text>",
             r->left + r->width, r->top + r->height + 36);
     fprintf(out, "<text class=\"dim\" x=\"%.1f\" y=\"%.1f\">GFLOP/s</text>", r->left - 38, r->top - 10);
@@ -119,51 +132,69 @@ static void roof_line(FILE *out, const struct roof *r, const struct bench_record
     fprintf(out, "<path d=\"M%.1f %.1fL%.1f %.1fH%.1f\" stroke=\"var(--roof)\" stroke-width=\"2.5\" fill=\"none\"/>",
             roof_x(r, start), roof_y(r, start * record->peak_gbytes), roof_x(r, ridge), roof_y(r, record->peak_gflops),
             r->left + r->width);
-    fprintf(out, "<text class=\"dim\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%.0f GFLOP/s multiply-add</text>",
-            r->left + r->width - 4, roof_y(r, record->peak_gflops) + 17, record->peak_gflops);
-    const double x = roof_x(r, start * 2), y = roof_y(r, start * 2 * record->peak_gbytes);
-    const double slope = atan2(roof_y(r, record->peak_gflops) - y, roof_x(r, ridge) - x) * 180 / 3.14159265;
-    fprintf(out, "<text class=\"dim\" transform=\"translate(%.1f %.1f) rotate(%.1f)\" y=\"-7\">%.0f GB/s copying</text>", x, y,
-            slope, record->peak_gbytes);
 }
 
-// Points largest first, so that small ones stay visible; names of the few that take the most time, kept apart.
+struct disc {
+    double x, y, radius, share; // share of the time
+};
+
+static struct disc place_disc(const struct roof *r, const struct bench_total *k, double all)
+{
+    const double share = k->ms / all;
+    return (struct disc){ roof_x(r, k->gflop * 1e3 / k->mbyte), roof_y(r, k->gflop / k->ms * 1e3), 3.5 + 15 * sqrt(share),
+                          share };
+}
+
+static void draw_disc(FILE *out, const struct disc *d, const struct bench_total *k)
+{
+    fprintf(
+        out,
+        "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\" fill=\"var(--c%d)\" fill-opacity=\"0.75\" stroke=\"var(--panel)\"><title>",
+        d->x, d->y, d->radius, class_of_kernel(k->kernel));
+    page_text(out, k->kernel);
+    fprintf(out, ": %.2f ms in %d steps, %.1f GFLOP/s, %.1f GB/s, %.0f %% of the roof</title></circle>", k->ms, k->count,
+            k->gflop / k->ms * 1e3, k->mbyte / k->ms, 100 * k->roof_ms / k->ms);
+}
+
+// Beside the disc, lower where another name stands already.
+static void name_disc(FILE *out, const struct roof *r, const struct disc *d, const char *kernel, double *taken, int num_taken)
+{
+    double at = d->y + 4;
+    for (int tries = 0; tries < num_taken; tries++)
+        for (int l = 0; l < num_taken; l++)
+            if (fabs(taken[l] - at) < 14)
+                at = taken[l] + 14;
+    taken[num_taken] = at;
+    const bool is_right = d->x > r->left + 0.62 * r->width;
+    fprintf(out,
+            "<text x=\"%.1f\" y=\"%.1f\" font-size=\"11.5\" text-anchor=\"%s\" paint-order=\"stroke\" stroke=\"var(--panel)\" "
+            "stroke-width=\"3\">",
+            is_right ? d->x - d->radius - 4 : d->x + d->radius + 4, at, is_right ? "end" : "start");
+    page_text(out, kernel);
+    fprintf(out, " %.0f %%</text>", 100 * d->share);
+}
+
+// Discs largest first, so that small ones stay visible; then the names of the few that take the most time.
 static void roof_points(FILE *out, const struct roof *r, const struct bench_record *record)
 {
-    int num, labels = 0;
+    int num, names = 0;
     double taken[MAX_LABELS], all = 0;
     struct bench_total *totals = bench_totals(record, &num);
     for (int t = 0; totals && t < num; t++)
         all += totals[t].ms;
-    for (int t = 0; totals && t < num; t++) {
-        const struct bench_total *k = &totals[t];
-        if (k->gflop <= 0 || k->mbyte <= 0)
-            continue;
-        const double rate = k->gflop / k->ms * 1e3, x = roof_x(r, k->gflop * 1e3 / k->mbyte), y = roof_y(r, rate);
-        fprintf(out,
-                "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\" fill=\"var(--c%d)\" fill-opacity=\"0.75\" "
-                "stroke=\"var(--panel)\"><title>",
-                x, y, 3.5 + 15 * sqrt(k->ms / all), class_of_kernel(k->kernel));
-        page_text(out, k->kernel);
-        fprintf(out, ": %.2f ms in %d steps, %.1f GFLOP/s, %.1f GB/s, %.0f %% of the roof</title></circle>", k->ms, k->count,
-                rate, k->mbyte / k->ms, 100 * k->roof_ms / k->ms);
-        if (labels == MAX_LABELS || k->ms < 0.01 * all)
-            continue;
-        double at = y + 4;
-        for (int tries = 0; tries < 2 * MAX_LABELS; tries++)
-            for (int l = 0; l < labels; l++)
-                if (fabs(taken[l] - at) < 14)
-                    at = taken[l] + 14;
-        taken[labels++] = at;
-        const double radius = 3.5 + 15 * sqrt(k->ms / all);
-        const bool is_right = x > r->left + 0.62 * r->width;
-        fprintf(out,
-                "<text x=\"%.1f\" y=\"%.1f\" font-size=\"11.5\" text-anchor=\"%s\" paint-order=\"stroke\" "
-                "stroke=\"var(--panel)\" stroke-width=\"3\">",
-                is_right ? x - radius - 4 : x + radius + 4, at, is_right ? "end" : "start");
-        page_text(out, k->kernel);
-        fprintf(out, " %.0f %%</text>", 100 * k->ms / all);
-    }
+    for (int pass = 0; pass < 2; pass++)
+        for (int t = 0; totals && t < num; t++) {
+            const struct bench_total *k = &totals[t];
+            if (k->gflop <= 0 || k->mbyte <= 0)
+                continue;
+            const struct disc disc = place_disc(r, k, all);
+            if (pass == 0) {
+                draw_disc(out, &disc, k);
+            } else if (names < MAX_LABELS && disc.share >= 0.01) {
+                name_disc(out, r, &disc, k->kernel, taken, names);
+                names++;
+            }
+        }
     free(totals);
 }
 
@@ -238,12 +269,10 @@ static void draw_line(FILE *out, const struct lines_frame *f, const struct plot_
         fprintf(out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"4\" fill=\"var(--s%d)\"><title>", x, line_y(f, at->y), colour);
         page_text(out, line->label);
         fprintf(out, ", %g: %.4g</title></circle>", at->x, at->y);
-        fprintf(out, "<text class=\"dim\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\" font-size=\"12\">%g</text>", x,
-                f->top + f->height + 17, at->x);
     }
     if (line->num)
-        fprintf(out, "<text x=\"%.1f\" y=\"%.1f\" font-size=\"12\" font-weight=\"600\">%.3g</text>", f->left + f->width + 10,
-                line_y(f, line->points[line->num - 1].y) + 4, line->points[line->num - 1].y);
+        fprintf(out, "<text x=\"%.1f\" y=\"%.1f\" font-size=\"12\" font-weight=\"600\">%c %.3g</text>", f->left + f->width + 10,
+                line_y(f, line->points[line->num - 1].y) + 4, 'A' + line->system, line->points[line->num - 1].y);
 }
 
 void plot_lines(FILE *out, const struct plot_line *lines, int num, const char *x_label, const char *y_label)
@@ -263,8 +292,14 @@ void plot_lines(FILE *out, const struct plot_line *lines, int num, const char *x
                 "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"var(--line)\"/>"
                 "<text class=\"dim\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%g</text>",
                 f.left, line_y(&f, y), f.left + f.width, line_y(&f, y), f.left - 8, line_y(&f, y) + 4, y);
-    for (int l = 0; l < num; l++)
+    int longest = 0;
+    for (int l = 0; l < num; l++) {
         draw_line(out, &f, &lines[l]);
+        longest = lines[l].num > lines[longest].num ? l : longest;
+    }
+    for (int p = 0; p < lines[longest].num; p++)
+        fprintf(out, "<text class=\"dim\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\" font-size=\"12\">%g</text>",
+                line_x(&f, lines[longest].points[p].x), f.top + f.height + 17, lines[longest].points[p].x);
     fprintf(out, "<text class=\"dim\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%s</text></svg>\n", f.left + f.width,
             f.top + f.height + 36, x_label);
 }

@@ -30,42 +30,51 @@ static int find_system(struct bench_page *page, const struct bench_document *doc
     return s;
 }
 
-static bool differs(const struct bench_page *page, size_t offset)
+// Whether another system has the same device, but not the same text there.
+static bool differs(const struct bench_page *page, int system, size_t offset)
 {
-    for (int s = 1; s < page->num_systems; s++)
-        if (strcmp((const char *)page->systems[s].document + offset, (const char *)page->systems[0].document + offset) != 0)
+    const char *const base = (const char *)page->systems[system].document;
+    for (int s = 0; s < page->num_systems; s++) {
+        const char *const other = (const char *)page->systems[s].document;
+        if (strcmp(page->systems[s].document->device, page->systems[system].document->device) == 0 &&
+            strcmp(base + offset, other + offset) != 0)
+            return true;
+    }
+    return false;
+}
+
+static bool winograd_differs(const struct bench_page *page, int system)
+{
+    const struct bench_document *const document = page->systems[system].document;
+    for (int s = 0; s < page->num_systems; s++)
+        if (strcmp(page->systems[s].document->device, document->device) == 0 &&
+            page->systems[s].document->winograd != document->winograd)
             return true;
     return false;
 }
 
-static bool winograd_differs(const struct bench_page *page)
-{
-    for (int s = 1; s < page->num_systems; s++)
-        if (page->systems[s].document->winograd != page->systems[0].document->winograd)
-            return true;
-    return false;
-}
-
+// A letter, the device, and what tells it from other systems with that device.
 static void name_systems(struct bench_page *page)
 {
     static const struct {
         size_t offset;
         const char *before;
     } parts[] = {
-        { offsetof(struct bench_document, driver), "driver " }, { offsetof(struct bench_document, family), "" },
-        { offsetof(struct bench_document, precision), "" },     { offsetof(struct bench_document, version), "equil " },
-        { offsetof(struct bench_document, commit), "" },        { offsetof(struct bench_document, compiler), "" },
-        { offsetof(struct bench_document, tuning), "tuning " }
+        { offsetof(struct bench_document, platform), "" },      { offsetof(struct bench_document, driver), "driver " },
+        { offsetof(struct bench_document, family), "" },        { offsetof(struct bench_document, precision), "" },
+        { offsetof(struct bench_document, version), "equil " }, { offsetof(struct bench_document, commit), "commit " },
+        { offsetof(struct bench_document, compiler), "" },      { offsetof(struct bench_document, options), "" },
+        { offsetof(struct bench_document, tuning), "tuning " },
     };
     for (int s = 0; s < page->num_systems; s++) {
         struct bench_system *system = &page->systems[s];
         char *label = system->label;
         const size_t bytes = sizeof system->label;
         size_t at = (size_t)snprintf(label, bytes, "%c  %.100s", 'A' + s, system->document->device);
-        if (winograd_differs(page))
+        if (winograd_differs(page, s))
             at += (size_t)snprintf(label + at, bytes - at, ", Winograd %s", system->document->winograd ? "on" : "off");
         for (size_t p = 0; p < sizeof parts / sizeof *parts && at < bytes; p++)
-            if (differs(page, parts[p].offset))
+            if (differs(page, s, parts[p].offset))
                 at += (size_t)snprintf(label + at, bytes - at, ", %s%.24s", parts[p].before,
                                        (const char *)system->document + parts[p].offset);
     }
@@ -295,7 +304,7 @@ static void write_kernel_table(FILE *out, const struct bench_record *r)
     struct bench_total *totals = bench_totals(r, &num);
     for (int t = 0; totals && t < num; t++)
         all += totals[t].ms;
-    fputs("<details><summary>Kernels</summary><div class=\"scroll\"><table><tr><th>kernel</th><th class=\"n\">steps</th><th "
+    fputs("<h4>Kernels</h4><div class=\"scroll\"><table><tr><th>kernel</th><th class=\"n\">steps</th><th "
           "class=\"n\">ms</th><th class=\"n\">of the time</th><th class=\"n\">GFLOP/s</th><th class=\"n\">GB/s</th><th "
           "class=\"n\">of "
           "its roof</th></tr>",
@@ -310,13 +319,13 @@ static void write_kernel_table(FILE *out, const struct bench_record *r)
                 "<td class=\"n\">%.1f</td><td class=\"n\">%.2f</td></tr>",
                 k->count, k->ms, 100 * k->ms / all, k->gflop / k->ms * 1e3, k->mbyte / k->ms, k->roof_ms / k->ms);
     }
-    fputs("</table></div></details>\n", out);
+    fputs("</table></div>\n", out);
     free(totals);
 }
 
 static void write_step_table(FILE *out, const struct bench_record *r)
 {
-    fputs("<details><summary>Every step, in the order they run</summary><div class=\"scroll\"><table><tr><th>layer</th>"
+    fputs("<h4>Every step, in the order they run</h4><div class=\"scroll\"><table><tr><th>layer</th>"
           "<th>kernel</th><th class=\"n\">ms</th><th class=\"n\">lowest to highest</th><th class=\"n\">GFLOP/s</th><th "
           "class=\"n\">GB/s</th><th class=\"n\">of its roof</th><th>bound</th></tr>",
           out);
@@ -334,7 +343,7 @@ static void write_step_table(FILE *out, const struct bench_record *r)
             bench_share(r, s->gflop, s->mbyte, s->median),
             bench_is_compute_bound(r, s->gflop, s->mbyte) ? "compute" : "memory");
     }
-    fputs("</table></div></details>\n", out);
+    fputs("</table></div>\n", out);
 }
 
 static void write_entry_title(struct bench_page *page, const struct bench_entry *entry)
@@ -372,8 +381,10 @@ static void write_shares(struct bench_page *page)
             continue;
         write_entry_title(page, entry);
         plot_shares(page->out, entry->record);
+        fputs("<details><summary>Kernels and steps</summary>", page->out);
         write_kernel_table(page->out, entry->record);
         write_step_table(page->out, entry->record);
+        fputs("</details>\n", page->out);
     }
 }
 
@@ -400,7 +411,8 @@ static void write_rooflines(struct bench_page *page)
         fputs("<figure>", out);
         write_entry_title(page, entry);
         plot_roofline(out, entry->record);
-        fputs("</figure>", out);
+        fprintf(out, "<figcaption>Roof: %.0f GFLOP/s of multiply-adds, %.1f GB/s copying</figcaption></figure>",
+                entry->record->peak_gflops, entry->record->peak_gbytes);
     }
     fputs("</div>\n", out);
 }
@@ -421,16 +433,22 @@ static void write_op_rows(struct bench_page *page, const struct bench_document *
         page_text(out, r->shape);
         fprintf(out,
                 "</td><td class=\"n\">%d</td><td class=\"n\">%.3f</td><td class=\"n\">%.1f %%</td><td class=\"n\">%.1f</td><td "
-                "class=\"n\">%.1f</td><td class=\"n\">%.2f</td><td><svg viewBox=\"0 0 100 12\" style=\"width:100px\"><rect "
+                "class=\"n\">%.1f</td><td class=\"n\">%.2f</td><td><svg viewBox=\"0 0 100 12\" style=\"width:72px\"><rect "
                 "width=\"100\" height=\"12\" fill=\"var(--line)\"/><rect width=\"%.1f\" height=\"12\" "
                 "fill=\"var(--c%d)\"/></svg></td>"
-                "<td>%s</td><td>",
+                "<td>%s</td></tr>",
                 r->count, r->wall.median, 50 * (r->wall.high - r->wall.low) / r->wall.median, r->gflop / r->wall.median * 1e3,
                 r->mbyte / r->wall.median, share, fmin(100, 100 * share), class_of_kernel(r->op),
                 bench_is_compute_bound(r, r->gflop, r->mbyte) ? "compute" : "memory");
-        page_text(out, r->check);
-        fputs("</td></tr>", out);
     }
+}
+
+static int count_verified(const struct bench_document *document)
+{
+    int num = 0;
+    for (int i = 0; i < document->num_records; i++)
+        num += strcmp(document->records[i].check, "double precision") == 0;
+    return num;
 }
 
 static void write_ops(struct bench_page *page)
@@ -461,10 +479,14 @@ static void write_ops(struct bench_page *page)
               "class=\"n\">ms"
               "</th><th class=\"n\">&plusmn;</th><th class=\"n\">GFLOP/s</th><th class=\"n\">GB/s</th><th class=\"n\">of "
               "roof</th><th></th>"
-              "<th>bound</th><th>verified by</th></tr>",
+              "<th>bound</th></tr>",
               out);
         write_op_rows(page, document);
-        fputs("</table></div>\n", out);
+        fprintf(
+            out,
+            "</table></div><p class=\"dim\">%d of these %d were compared with sums in double precision before they were timed; "
+            "the others gave finite numbers, not all the same, and the same bits twice.</p>\n",
+            count_verified(document), document->num_records);
     }
 }
 

@@ -100,8 +100,8 @@ expect "3 % faster" 0 stdout "1 faster, 0 slower, 1 within noise" --compare "$a"
 edit "$a" "$folder/wide.json" 'd["results"][0]["wall"].update(median_ms=310.4, low_ms=290, high_ms=330)'
 expect "3 % faster in a wide interval" 0 stdout "0 faster, 0 slower, 2 within noise" --compare "$a" "$folder/wide.json"
 edit "$a" "$folder/batch.json" 'd["results"][0]["batch"] = 8'
-expect "another batch is refused" 1 stderr "has ce-resnet50 infer, batch 8, 224 x 224 pixels, 1000 classes, which" --compare "$a" "$folder/batch.json"
-expect "and the other is named" 1 stderr "has ce-resnet50 infer, batch 16, 224 x 224 pixels, 1000 classes, which" --compare "$a" "$folder/batch.json"
+expect "another batch is refused" 1 stderr "has ce-resnet50 infer, batch 8, 224 px, 1000 classes, which" --compare "$a" "$folder/batch.json"
+expect "and the other is named" 1 stderr "has ce-resnet50 infer, batch 16, 224 px, 1000 classes, which" --compare "$a" "$folder/batch.json"
 
 # ---- faults in files
 
