@@ -76,10 +76,6 @@ static int first_block(int b, int group)
 
 #if !SIMT
 
-// A vector at any address. vstore16 would be cut into pieces by PoCL.
-typedef vecf __attribute__((aligned(4))) anyf;
-#define STORE(v, p) (*(__global anyf *)(p) = (v))
-
 #define LANE(x, i, lane) (((const float *)(x))[(i)*BLOCK + (lane)])
 #define CHUNK 8 // pixels whose sums are in registers
 
@@ -90,7 +86,7 @@ typedef vecf __attribute__((aligned(4))) anyf;
 static void zero(__global float *to, int pixels)
 {
     for (int i = 0; i < pixels; i++)
-        STORE((vecf)(0.0f), to + (long)i * BLOCK);
+        EQ_STORE((vecf)(0.0f), to + (long)i * BLOCK);
 }
 
 // Zeroes the halo that belongs to the run x_from .. x_to of row y: beside it, and above the first and below the last row.
@@ -150,14 +146,14 @@ void NAME(affine_diag)(INPUTS, OUTPUTS, STRIDES, SIZES)
             vecf r = g;
             if (has_add)
                 r += EQ_LOAD(ap + x * BLOCK);
-            STORE(EQ_MAD(s, g, EQ_MAD(t, centred, c)), to_dz + x * BLOCK);
+            EQ_STORE(EQ_MAD(s, g, EQ_MAD(t, centred, c)), to_dz + x * BLOCK);
             if (has_dres)
-                STORE(r, to_dres + x * BLOCK);
+                EQ_STORE(r, to_dres + x * BLOCK);
 #else
             vecf v = EQ_MAD(s, centred, c);
             if (has_residual)
                 v += EQ_LOAD(rp + x * BLOCK);
-            STORE(ACT_APPLY(act, v, vecf), to + x * BLOCK);
+            EQ_STORE(ACT_APPLY(act, v, vecf), to + x * BLOCK);
 #endif
         }
         FINISH_RUN;
@@ -235,14 +231,14 @@ void NAME(affine_cross)(INPUTS, MATRICES, OUTPUTS, STRIDES, SIZES, int blocks, i
                 vecf r = g;
                 if (has_add)
                     r += EQ_LOAD(ap + i * BLOCK);
-                STORE(EQ_MAD(s, g, EQ_MAD(t, centred, total[i])), to_dz + i * BLOCK);
+                EQ_STORE(EQ_MAD(s, g, EQ_MAD(t, centred, total[i])), to_dz + i * BLOCK);
                 if (has_dres)
-                    STORE(r, to_dres + i * BLOCK);
+                    EQ_STORE(r, to_dres + i * BLOCK);
 #else
                 vecf v = EQ_MAD(s, centred, total[i]);
                 if (has_residual)
                     v += EQ_LOAD(rp + i * BLOCK);
-                STORE(ACT_APPLY(act, v, vecf), to + i * BLOCK);
+                EQ_STORE(ACT_APPLY(act, v, vecf), to + i * BLOCK);
 #endif
             }
         }

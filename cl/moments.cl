@@ -50,10 +50,6 @@ static int first_block(int b, int group)
 
 #if !SIMT
 
-// A vector at any address. vstore16 would be cut into pieces by PoCL.
-typedef vecf __attribute__((aligned(4))) anyf;
-#define STORE(v, p) (*(__global anyf *)(p) = (v))
-
 #define LANE(x, i, lane) (((const float *)(x))[(i)*BLOCK + (lane)])
 #define CHUNK 16 // pixels that stand ready at a time
 
@@ -94,8 +90,8 @@ void NAME(moments_diag)(INPUTS, EQ_BUF(float, sums), STRIDES, int w, int pixels,
         }
     }
     __global float *to_sums = sums + ((size_t)n * parts + part) * 2 * stride + b * BLOCK;
-    STORE(sum, to_sums);
-    STORE(product, to_sums + stride);
+    EQ_STORE(sum, to_sums);
+    EQ_STORE(product, to_sums + stride);
 }
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1)))
@@ -156,10 +152,10 @@ void NAME(moments_cross)(INPUTS, EQ_BUF(float, sums), EQ_BUF(float, tiles), STRI
     __global float *to_tile = tiles + (at * blocks * span + tile) * BLOCK * BLOCK;
 #pragma unroll
     for (int i = 0; i < BLOCK; i++)
-        STORE(product[i], to_tile + i * BLOCK);
+        EQ_STORE(product[i], to_tile + i * BLOCK);
     if (bi == b) {
-        STORE(sum, sums + at * 2 * stride + b * BLOCK);
-        STORE(diagonal, sums + at * 2 * stride + stride + b * BLOCK);
+        EQ_STORE(sum, sums + at * 2 * stride + b * BLOCK);
+        EQ_STORE(diagonal, sums + at * 2 * stride + stride + b * BLOCK);
     }
 }
 
