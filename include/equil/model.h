@@ -49,6 +49,8 @@ struct eq_model_info {
     size_t inference_bytes;   // planned peak of inference: weights, activations, input
     size_t training_bytes;    // planned peak of training: weights, gradients, velocities, activations, input
     size_t recompute_bytes;   // the same with eq_model_params.recompute; both are filled in for either value of it
+    size_t validation_bytes;  // what inference beside training adds to its peak: the input, and activations only where
+                              // those of training leave them no room
     double training_flops;    // of a training step's forward and backward pass, without recompute
     double training_traffic;  // its least memory traffic in bytes
     double recompute_flops;   // what recompute adds to them

@@ -15,6 +15,8 @@ struct eq_exec {
     struct eq_ref *refs; // [ir values]
     struct eq_buffer *chunks[MAX_CHUNKS];
     int num_chunks;
+    struct eq_exec *lender;      // whose chunks some are; itself where none are
+    const struct eq_exec *user;  // of a lender: who ran last in its chunks
     struct eq_buffer **inputs; // [ir values], those of kind input
     float *staging;            // host side of the largest input or output
     size_t staging_elems;
@@ -51,6 +53,12 @@ eq_status eq_plan_bytes(const struct eq_ir *ir, size_t *arena_bytes, size_t *inp
     return EQ_OK;
 }
 
+static bool is_lent(const struct eq_exec *exec, int chunk, size_t bytes)
+{
+    const struct eq_exec *lender = exec->lender;
+    return lender != exec && chunk < lender->num_chunks && bytes <= lender->chunks[chunk]->bytes;
+}
+
 static eq_status make_arena(struct eq_exec *exec)
 {
     struct eq_plan_item *items;
@@ -58,8 +66,12 @@ static eq_status make_arena(struct eq_exec *exec)
     size_t chunk_bytes[MAX_CHUNKS];
     EQ_TRY(plan_arena(exec->ir, &items, &item_of_value, chunk_bytes, &exec->num_chunks));
     eq_status status = EQ_OK;
-    for (int i = 0; i < exec->num_chunks && status == EQ_OK; i++)
-        status = eq_buffer_create(exec->device, chunk_bytes[i], &exec->chunks[i]);
+    for (int i = 0; i < exec->num_chunks && status == EQ_OK; i++) {
+        if (is_lent(exec, i, chunk_bytes[i]))
+            exec->chunks[i] = exec->lender->chunks[i];
+        else
+            status = eq_buffer_create(exec->device, chunk_bytes[i], &exec->chunks[i]);
+    }
     for (int v = 0; v < exec->ir->num_values && status == EQ_OK; v++)
         if (item_of_value[v] >= 0) {
             const struct eq_plan_item *item = &items[item_of_value[v]];
@@ -152,10 +164,16 @@ eq_status eq_exec_create(struct eq_device *device, struct eq_store *store, const
     EQ_ALLOC(*exec, 1);
     (*exec)->device = device;
     (*exec)->store = store;
+    (*exec)->lender = params->lender ? params->lender : *exec;
     eq_status status = fill_exec(*exec, store, graph, params);
     if (status != EQ_OK)
         eq_exec_destroy(exec);
     return status;
+}
+
+static bool is_own(const struct eq_exec *exec, int chunk)
+{
+    return exec->lender == exec || exec->chunks[chunk] != exec->lender->chunks[chunk];
 }
 
 void eq_exec_destroy(struct eq_exec **exec)
@@ -167,7 +185,8 @@ void eq_exec_destroy(struct eq_exec **exec)
     for (int v = 0; (*exec)->inputs && v < (*exec)->ir->num_values; v++)
         eq_buffer_destroy(&(*exec)->inputs[v]);
     for (int i = 0; i < (*exec)->num_chunks; i++)
-        eq_buffer_destroy(&(*exec)->chunks[i]);
+        if (is_own(*exec, i))
+            eq_buffer_destroy(&(*exec)->chunks[i]);
     eq_ir_destroy(&(*exec)->ir);
     free((*exec)->inputs);
     free((*exec)->refs);
@@ -180,7 +199,7 @@ size_t eq_exec_bytes(const struct eq_exec *exec)
 {
     size_t bytes = 0;
     for (int i = 0; i < exec->num_chunks; i++)
-        bytes += exec->chunks[i]->bytes;
+        bytes += is_own(exec, i) ? exec->chunks[i]->bytes : 0;
     for (int v = 0; v < exec->ir->num_values; v++)
         bytes += exec->inputs[v] ? exec->inputs[v]->bytes : 0;
     return bytes;
@@ -246,9 +265,10 @@ eq_status eq_exec_read(struct eq_exec *exec, eq_value value, void *host)
 eq_status eq_exec_run(struct eq_exec *exec)
 {
     const uint64_t version = eq_store_version(exec->store);
-    if (eq_list_length(exec->prepare) > 0 && exec->version != version) {
+    if (eq_list_length(exec->prepare) > 0 && (exec->version != version || exec->lender->user != exec)) {
         EQ_TRY(eq_list_run(exec->prepare));
         exec->version = version;
     }
+    exec->lender->user = exec;
     return eq_list_run(exec->list);
 }

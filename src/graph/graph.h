@@ -80,6 +80,9 @@ struct eq_compile_params {
     bool training;  // batch statistics
     eq_value loss;  // with gradients: front value of the loss; EQ_NO_VALUE: forward only
     bool recompute; // with gradients: outputs of units are made again in backward rather than kept
+    // Its arena is used for this one, too, where it is large enough; NULL: none. It must outlive this one, and the outputs of
+    // either are good until the other's next run.
+    struct eq_exec *lender;
 };
 eq_status eq_ir_create(const struct eq_graph *graph, const struct eq_target *target, const struct eq_compile_params *params,
                        struct eq_ir **ir);
@@ -153,7 +156,7 @@ struct eq_exec;
 eq_status eq_exec_create(struct eq_device *device, struct eq_store *store, const struct eq_graph *graph,
                          const struct eq_compile_params *params, struct eq_exec **exec);
 void eq_exec_destroy(struct eq_exec **exec);
-// Bytes of arena and inputs that it holds.
+// Bytes of arena and inputs that it holds, without what it borrows.
 size_t eq_exec_bytes(const struct eq_exec *exec);
 // The steps of every run; those that run only after weights changed are not among them.
 struct eq_list *eq_exec_list(struct eq_exec *exec);
@@ -164,7 +167,8 @@ eq_status eq_exec_find(const struct eq_exec *exec, eq_value value, struct eq_ref
 // Host copies: f32 in the API's order [n, c, h, w], or i32 as it is.
 eq_status eq_exec_write(struct eq_exec *exec, eq_value value, const void *host);
 eq_status eq_exec_read(struct eq_exec *exec, eq_value value, void *host);
-// Enqueues; does not wait. What depends on weights alone is computed again when the store's version has changed.
+// Enqueues; does not wait. What depends on weights alone is computed again when the store's version has changed, or its memory
+// was lent.
 eq_status eq_exec_run(struct eq_exec *exec);
 
 // Arena bytes an ir would need, and its inputs' bytes: for `info`, without a device.

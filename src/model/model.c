@@ -129,66 +129,86 @@ static void count_tensors(const struct eq_ir *ir, struct eq_model_info *info)
 }
 
 static eq_status describe_inference(const struct eq_target *target, const struct eq_model_graph *model,
-                                    struct eq_model_info *info)
+                                    struct eq_model_info *info, size_t *arena_bytes)
 {
     struct eq_ir *ir;
-    size_t parameter_bytes, state_bytes, arena_bytes, input_bytes;
+    size_t parameter_bytes, state_bytes, input_bytes;
     EQ_TRY(eq_ir_create(model->graph, target, &(struct eq_compile_params){ .loss = EQ_NO_VALUE }, &ir));
-    eq_status status = eq_plan_bytes(ir, &arena_bytes, &input_bytes);
+    eq_status status = eq_plan_bytes(ir, arena_bytes, &input_bytes);
     if (status == EQ_OK)
         status = add_layers(ir, info);
     if (status == EQ_OK) {
         eq_store_sizes(ir, &parameter_bytes, &state_bytes);
         count_tensors(ir, info);
         info->weight_bytes = parameter_bytes + state_bytes;
-        info->inference_bytes = info->weight_bytes + arena_bytes + input_bytes;
+        info->inference_bytes = info->weight_bytes + *arena_bytes + input_bytes;
     }
     eq_ir_destroy(&ir);
     return status;
 }
 
-static eq_status describe_training(const struct eq_target *target, const struct eq_model_graph *model,
-                                   bool recompute, size_t *bytes, double *flops, double *traffic)
+// A training step, as planned.
+struct training {
+    size_t bytes, arena_bytes; // all, and activations of it
+    struct eq_cost cost;
+};
+
+static eq_status describe_training(const struct eq_target *target, const struct eq_model_graph *model, bool recompute,
+                                   struct training *training)
 {
     struct eq_ir *ir;
-    size_t parameter_bytes, state_bytes, arena_bytes, input_bytes;
+    size_t parameter_bytes, state_bytes, input_bytes;
     const struct eq_compile_params params = { .training = true, .loss = model->loss, .recompute = recompute };
+    *training = (struct training){ 0 };
     EQ_TRY(eq_ir_create(model->graph, target, &params, &ir));
-    eq_status status = eq_plan_bytes(ir, &arena_bytes, &input_bytes);
+    eq_status status = eq_plan_bytes(ir, &training->arena_bytes, &input_bytes);
     if (status == EQ_OK) {
         eq_store_sizes(ir, &parameter_bytes, &state_bytes);
-        *bytes = 3 * parameter_bytes + state_bytes + arena_bytes + input_bytes;
+        training->bytes = 3 * parameter_bytes + state_bytes + training->arena_bytes + input_bytes;
     }
     for (int c = 0; c < ir->num_calls; c++) {
         const struct eq_cost cost = ir->calls[c].call.op->cost(&ir->calls[c].call);
-        *flops += cost.flops;
-        *traffic += cost.bytes;
+        training->cost.flops += cost.flops;
+        training->cost.bytes += cost.bytes;
     }
     eq_ir_destroy(&ir);
     return status;
+}
+
+static eq_status describe(const struct eq_target *target, const struct eq_model_params *params, int n, int h, int w,
+                          struct eq_model_info *info)
+{
+    struct eq_model_graph model;
+    struct training kept, again;
+    size_t arena_bytes;
+    EQ_TRY(eq_model_graph_create(params, n, h, w, -1, &model));
+    eq_status status = describe_inference(target, &model, info, &arena_bytes);
+    eq_model_graph_destroy(&model);
+    EQ_TRY(status);
+    EQ_TRY(eq_model_graph_create(params, n, h, w, 0.1f, &model));
+    status = describe_training(target, &model, false, &kept);
+    if (status == EQ_OK)
+        status = describe_training(target, &model, true, &again);
+    eq_model_graph_destroy(&model);
+    EQ_TRY(status);
+    info->training_bytes = kept.bytes;
+    info->recompute_bytes = again.bytes;
+    info->validation_bytes = info->inference_bytes - info->weight_bytes;
+    if (arena_bytes <= (params->recompute ? again : kept).arena_bytes)
+        info->validation_bytes -= arena_bytes;
+    info->training_flops = kept.cost.flops;
+    info->training_traffic = kept.cost.bytes;
+    info->recompute_flops = again.cost.flops - kept.cost.flops;
+    info->recompute_traffic = again.cost.bytes - kept.cost.bytes;
+    return EQ_OK;
 }
 
 eq_status eq_model_describe(const struct eq_device *device, const struct eq_model_params *params, int n, int h, int w,
                             struct eq_model_info *info)
 {
-    struct eq_target target = device ? device->target : eq_target_default();
-    struct eq_model_graph model;
+    const struct eq_target target = device ? device->target : eq_target_default();
     *info = (struct eq_model_info){ 0 };
-    EQ_TRY(eq_model_graph_create(params, n, h, w, -1, &model));
-    eq_status status = describe_inference(&target, &model, info);
-    eq_model_graph_destroy(&model);
-    if (status == EQ_OK)
-        status = eq_model_graph_create(params, n, h, w, 0.1f, &model);
-    if (status == EQ_OK) {
-        status = describe_training(&target, &model, false, &info->training_bytes, &info->training_flops,
-                                   &info->training_traffic);
-        if (status == EQ_OK)
-            status = describe_training(&target, &model, true, &info->recompute_bytes, &info->recompute_flops,
-                                       &info->recompute_traffic);
-        info->recompute_flops -= info->training_flops;
-        info->recompute_traffic -= info->training_traffic;
-        eq_model_graph_destroy(&model);
-    }
+    eq_status status = describe(&target, params, n, h, w, info);
     if (status != EQ_OK)
         eq_model_info_free(info);
     return status;

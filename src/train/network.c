@@ -339,9 +339,14 @@ static eq_status compile(struct eq_network *network, struct eq_compiled *compile
     if (compiled->exec && compiled->n == n && compiled->h == h && compiled->w == w && compiled->smoothing == smoothing)
         return EQ_OK;
     drop_compiled(compiled);
+    if (compiled == &network->gradients) { // they may use its memory
+        drop_compiled(&network->infer);
+        drop_compiled(&network->forward);
+    }
     EQ_TRY(eq_model_graph_create(&network->params, n, h, w, smoothing, &compiled->model));
     struct eq_compile_params params = { .training = training, .loss = compiled->model.loss,
-                                        .recompute = network->params.recompute };
+                                        .recompute = network->params.recompute,
+                                        .lender = compiled == &network->gradients ? NULL : network->gradients.exec };
     eq_status status = eq_exec_create(network->device, network->store, compiled->model.graph, &params, &compiled->exec);
     if (status != EQ_OK) {
         drop_compiled(compiled);

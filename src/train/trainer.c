@@ -101,8 +101,8 @@ static eq_status plan_memory(struct eq_trainer *trainer)
     const struct eq_train_params *p = &trainer->summary.params;
     EQ_TRY(eq_model_describe(trainer->device, &trainer->meta.model, p->batch, p->size, p->size, &info));
     size_t training = p->recompute ? info.recompute_bytes : info.training_bytes;
-    size_t evaluation = info.inference_bytes - info.weight_bytes, sums = p->accumulate > 1 ? info.weight_bytes : 0;
-    trainer->summary.planned_bytes = training + evaluation + sums + 2 * eq_feed_bytes(p->batch, p->size);
+    size_t sums = p->accumulate > 1 ? info.weight_bytes : 0;
+    trainer->summary.planned_bytes = training + info.validation_bytes + sums + 2 * eq_feed_bytes(p->batch, p->size);
     eq_model_info_free(&info);
     return EQ_OK;
 }
