@@ -73,6 +73,13 @@ static double add(const struct eq_call *call, const float *const *in, size_t ind
     return (double)in[0][index] + (double)in[1][index];
 }
 
+static double activate(enum eq_activation activation, double value)
+{
+    if (activation == EQ_ACT_RELU)
+        return fmax(value, 0);
+    return activation == EQ_ACT_ELU && value < 0 ? expm1(value) : value;
+}
+
 // A normalisation alone, by the batch's own moments or the running ones, the residual and the activation.
 static double unit(const struct eq_call *call, const float *const *in, size_t index, double *magnitude)
 {
@@ -101,9 +108,34 @@ static double unit(const struct eq_call *call, const float *const *in, size_t in
         value += in[EQ_UNIT_RESIDUAL][index];
         *magnitude += fabs((double)in[EQ_UNIT_RESIDUAL][index]);
     }
-    if (a->activation == EQ_ACT_RELU)
-        return fmax(value, 0);
-    return a->activation == EQ_ACT_ELU && value < 0 ? expm1(value) : value;
+    return activate(a->activation, value);
+}
+
+double eq_bench_expect_fused(const struct eq_call *call, const struct eq_call *prepare, const float *const *inputs,
+                             const float *const *prepared, size_t index, double *magnitude)
+{
+    enum { X, RESIDUAL = 3, W = 0, GAMMA, BETA, MEAN, VAR };
+    const struct eq_conv2d_fused_attributes *a = call->attributes;
+    const struct eq_conv2d_prepare_attributes *norm = prepare->attributes;
+    const struct eq_tensor *x = &call->input[X], *w = &prepare->input[W];
+    const struct position p = position_of(&call->output[0], index);
+    double sum = 0, all = 0, scale = 1, shift = 0;
+    for (int c = 0; c < x->c; c++)
+        for (int i = 0; i < a->kh; i++)
+            for (int j = 0; j < a->kw; j++) {
+                const int y = p.y * a->conv.stride_h + i - a->conv.pad_h, k = p.x * a->conv.stride_w + j - a->conv.pad_w;
+                const double product =
+                    is_inside(x, y, k) ? at(x, inputs[X], p.n, c, y, k) * at(w, prepared[W], p.c, c, i, j) : 0;
+                sum += product;
+                all += fabs(product);
+            }
+    if (prepare->has[GAMMA]) {
+        scale = prepared[GAMMA][p.c] / sqrt(prepared[VAR][p.c] + (double)norm->eps);
+        shift = prepared[BETA][p.c] - prepared[MEAN][p.c] * scale;
+    }
+    const double residual = call->has[RESIDUAL] ? inputs[RESIDUAL][index] : 0;
+    *magnitude = all * fabs(scale) + fabs(shift) + fabs(residual);
+    return activate(a->activation, sum * scale + shift + residual);
 }
 
 static bool is_normalisation(const struct eq_call *call)

@@ -137,12 +137,12 @@ static eq_status check_finite(const struct session *s, const float *plain, size_
 }
 
 // The call's inputs in plain order; those that another op made are read back.
-static eq_status read_inputs(struct session *s, const float *inputs[EQ_MAX_OPERANDS])
+static eq_status read_inputs(struct session *s, const struct eq_ir_call *at, const float *inputs[EQ_MAX_OPERANDS])
 {
-    const struct eq_call *call = &s->at->call;
+    const struct eq_call *call = &at->call;
     for (int i = 0; i < call->num_inputs; i++) {
         const struct eq_tensor *t = &call->input[i];
-        const int value = s->at->in[i];
+        const int value = at->in[i];
         inputs[i] = NULL;
         if (!call->has[i])
             continue;
@@ -162,21 +162,33 @@ static eq_status read_inputs(struct session *s, const float *inputs[EQ_MAX_OPERA
     return EQ_OK;
 }
 
+// The call that prepared the filter of a fused convolution, or NULL.
+static const struct eq_ir_call *find_prepare(const struct session *s)
+{
+    const int producer = s->at->call.op == &eq_op_conv2d_fused ? s->ir->values[s->at->in[1]].producer : -1;
+    return producer >= 0 ? &s->ir->calls[producer] : NULL;
+}
+
 // Sampled elements against double precision.
 static eq_status check_samples(struct session *s, const float *plain, size_t num, struct eq_bench_op *op)
 {
     const struct eq_call *call = &s->at->call;
-    const float *inputs[EQ_MAX_OPERANDS];
+    const struct eq_ir_call *prepare = find_prepare(s);
+    const float *inputs[EQ_MAX_OPERANDS], *prepared[EQ_MAX_OPERANDS] = { NULL };
     const eq_bench_expect_fn expect = eq_bench_expect(call);
     op->check = EQ_BENCH_CHECK_REPEAT;
-    if (!expect)
+    if (!expect && !prepare)
         return EQ_OK;
-    EQ_TRY(read_inputs(s, inputs));
+    EQ_TRY(read_inputs(s, s->at, inputs));
+    if (prepare)
+        EQ_TRY(read_inputs(s, prepare, prepared));
     const uint64_t key = eq_random_key(0, 0, 0, "sample");
     for (size_t k = 0; k < SAMPLES; k++) {
         const size_t at = k == 0 ? 0 : k == 1 ? num - 1 : (size_t)(eq_random_bits(key, k) % num);
         double magnitude = 0;
-        const double want = expect(call, inputs, at, &magnitude), error = fabs(want - (double)plain[at]);
+        const double want = prepare ? eq_bench_expect_fused(call, &prepare->call, inputs, prepared, at, &magnitude)
+                                    : expect(call, inputs, at, &magnitude);
+        const double error = fabs(want - (double)plain[at]);
         EQ_REQUIRE(error <= TOLERANCE * magnitude, EQ_ERR_NUMERIC,
                    "%s %s: element %zu of %zu is %.9g, in double precision %.9g: the device computes wrongly", op->op,
                    op->label, at, num, (double)plain[at], want);
@@ -344,15 +356,15 @@ static bool is_frame(const char *label)
     return false;
 }
 
-// Each call that comes more than once is measured once, at its first place. shape: the name of the one layer that is of
-// interest, or NULL: the graph is a network.
+// "all" is what a batch runs: not what is prepared once. Each call that comes more than once is measured once, at its first
+// place. shape: the name of the one layer that is of interest, or NULL: the graph is a network.
 static eq_status bench_plan(struct eq_device *device, const struct eq_ir *ir, const char *op, const char *shape,
                             const struct eq_bench_params *params, struct eq_bench_ops *ops)
 {
     for (int c = 0; c < ir->num_calls; c++) {
         const struct eq_ir_call *at = &ir->calls[c];
-        if ((strcmp(op, "all") != 0 && strcmp(op, at->call.op->name) != 0) || (shape && is_frame(at->label)) ||
-            find_same(ir, c) >= 0)
+        const bool is_wanted = strcmp(op, at->call.op->name) == 0 || (strcmp(op, "all") == 0 && !at->is_constant);
+        if (!is_wanted || (shape && is_frame(at->label)) || find_same(ir, c) >= 0)
             continue;
         struct eq_bench_op *made = NULL;
         EQ_TRY(add_op(at, shape ? shape : at->label, ops, &made));
