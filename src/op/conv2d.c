@@ -35,6 +35,12 @@ eq_status eq_conv2d_job_emit(struct eq_list *list, const struct eq_conv2d_job *j
     return eq_conv2d_simt_emit(list, job);
 }
 
+eq_status eq_conv2d_job_tunable(const struct eq_target *target, const struct eq_conv2d_job *job, struct eq_tunable *tunable)
+{
+    return target->family == EQ_FAMILY_VECTOR ? eq_conv2d_vector_tunable(job, tunable)
+                                              : eq_conv2d_simt_tunable(target, job, tunable);
+}
+
 eq_status eq_conv2d_border_emit(struct eq_list *list, const struct eq_tensor *tensor, struct eq_ref ref)
 {
     if (tensor->form != EQ_FORM_BLOCKED || tensor->halo == 0)
@@ -188,12 +194,9 @@ static eq_status tunables(const struct eq_call *call, struct eq_tunable *tunable
     const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
     const struct eq_conv2d_job job = make_job(call, EQ_REF_NONE, EQ_REF_NONE, EQ_REF_NONE);
     assert(max >= 2);
-    *num = 1;
-    EQ_TRY(eq_conv2d_algorithm_tunable(call->target, call->attributes, w->h, w->w, w->block_in, &s, &tunables[0]));
-    if (call->target->family != EQ_FAMILY_VECTOR)
-        return EQ_OK;
     *num = 2;
-    return algorithm == EQ_CONV2D_DIRECT ? eq_conv2d_vector_tunable(&job, &tunables[1])
+    EQ_TRY(eq_conv2d_algorithm_tunable(call->target, call->attributes, w->h, w->w, w->block_in, &s, &tunables[0]));
+    return algorithm == EQ_CONV2D_DIRECT ? eq_conv2d_job_tunable(call->target, &job, &tunables[1])
                                          : eq_conv2d_winograd_tunable(call->target, algorithm, &s, &tunables[1]);
 }
 

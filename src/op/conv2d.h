@@ -68,11 +68,14 @@ eq_status eq_conv2d_winograd_grad_emit(struct eq_list *list, enum eq_conv2d_algo
                                        const struct eq_conv2d_attributes *attributes, const struct eq_conv2d_view *x,
                                        const struct eq_conv2d_view *dz, struct eq_ref dw, struct eq_ref scratch);
 
-// Choices for the tuner: the algorithm (no candidates where there is no choice), the direct kernel's tile and order, and
+// Choices for the tuner: the algorithm (no candidates where there is no choice), the direct kernels' tiles and orders, and
 // Winograd's tiles.
 eq_status eq_conv2d_algorithm_tunable(const struct eq_target *target, const struct eq_conv2d_attributes *attributes, int kh,
                                       int kw, int x_block, const struct eq_conv2d_shape *shape, struct eq_tunable *tunable);
 eq_status eq_conv2d_vector_tunable(const struct eq_conv2d_job *job, struct eq_tunable *tunable);
+eq_status eq_conv2d_simt_tunable(const struct eq_target *target, const struct eq_conv2d_job *job, struct eq_tunable *tunable);
+eq_status eq_conv2d_job_tunable(const struct eq_target *target, const struct eq_conv2d_job *job,
+                                struct eq_tunable *tunable); // by the target's family
 eq_status eq_conv2d_winograd_tunable(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,
                                      const struct eq_conv2d_shape *shape, struct eq_tunable *tunable);
 

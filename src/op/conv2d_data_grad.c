@@ -248,7 +248,7 @@ static eq_status tunables(const struct eq_call *call, struct eq_tunable *tunable
     const struct eq_ref none[EQ_MAX_OPERANDS] = { EQ_REF_NONE };
     const struct eq_conv2d_shape s = shape_of(call);
     const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
-    if (call->target->family != EQ_FAMILY_VECTOR || is_plain(call))
+    if (is_plain(call))
         return EQ_OK;
     assert(max >= 2);
     EQ_TRY(eq_conv2d_algorithm_tunable(call->target, &a->conv, w->h, w->w, w->block_in, &s, &tunables[(*num)++]));
@@ -261,7 +261,7 @@ static eq_status tunables(const struct eq_call *call, struct eq_tunable *tunable
             if (y.out == 0 || x.out == 0 || y.taps == 0 || x.taps == 0)
                 continue;
             const struct eq_conv2d_job job = make_job(call, none, none, &y, &x);
-            EQ_TRY(eq_conv2d_vector_tunable(&job, &tunables[(*num)++]));
+            EQ_TRY(eq_conv2d_job_tunable(call->target, &job, &tunables[(*num)++]));
         }
     return EQ_OK;
 }

@@ -1,6 +1,7 @@
 // Convolutions on GPUs: the work-group's tile and the launch.
 #include <assert.h>
 
+#include "op/choice.h"
 #include "op/conv2d.h"
 
 // 4 * lanes_oc output channels x lanes_px * pixels pixels.
@@ -13,8 +14,8 @@ static size_t ceil_div(size_t a, size_t b)
     return (a + b - 1) / b;
 }
 
-// Wide tiles for reuse; narrower ones where there are few channels, or too few work-groups to fill the device twice.
-static struct tile choose_tile(const struct eq_target *target, int channels, size_t pixels)
+// By a model: wide tiles for reuse; narrower ones where there are few channels, or too few work-groups to fill the device twice.
+static struct tile model_tile(const struct eq_target *target, int channels, size_t pixels)
 {
     if (channels <= 16)
         return (struct tile){ 4, 16, 8 };
@@ -29,11 +30,61 @@ static struct tile choose_tile(const struct eq_target *target, int channels, siz
     return tiles[2];
 }
 
+// Values of the tuning, in this order.
+enum { LANES_OC, LANES_PX, PIXELS, NUM_VALUES };
+
+static void make_key(const struct eq_conv2d_job *job, char key[EQ_TUNE_MAX_KEY])
+{
+    const struct eq_conv2d_view *x = &job->x, *z = &job->z;
+    snprintf(key, EQ_TUNE_MAX_KEY, "conv2d_simt block=%dx%d ic=%d oc=%d h=%d w=%d k=%dx%d s=%dx%d step=%d", x->block, z->block,
+             x->c, z->c, z->h, z->w, job->kh, job->kw, job->stride_h, job->stride_w, z->step / z->block);
+}
+
+// What cl/conv2d_simt.cl is written for.
+static bool is_tile(const int *values, const void *user)
+{
+    const struct eq_target *target = user;
+    return (values[LANES_OC] == 4 || values[LANES_OC] == 8 || values[LANES_OC] == 16) &&
+           (values[LANES_PX] == 8 || values[LANES_PX] == 16) && (values[PIXELS] == 4 || values[PIXELS] == 8) &&
+           (size_t)(values[LANES_OC] * values[LANES_PX]) <= target->max_group;
+}
+
+static size_t num_pixels(const struct eq_conv2d_job *job)
+{
+    return (size_t)job->x.n * (size_t)job->z.h * (size_t)job->z.w;
+}
+
+static struct tile choose_tile(const struct eq_target *target, const struct eq_conv2d_job *job)
+{
+    char key[EQ_TUNE_MAX_KEY];
+    int v[NUM_VALUES];
+    make_key(job, key);
+    if (eq_tuning_choose(target->tuning, key, v, NUM_VALUES, is_tile, target))
+        return (struct tile){ v[LANES_OC], v[LANES_PX], v[PIXELS] };
+    return model_tile(target, job->z.blocks * job->z.block, num_pixels(job));
+}
+
+eq_status eq_conv2d_simt_tunable(const struct eq_target *target, const struct eq_conv2d_job *job, struct eq_tunable *tunable)
+{
+    const struct tile model = model_tile(target, job->z.blocks * job->z.block, num_pixels(job));
+    *tunable = (struct eq_tunable){ .names = { "lanes_oc", "lanes_px", "pixels" }, .num_values = NUM_VALUES };
+    make_key(job, tunable->key);
+    EQ_TRY(eq_tunable_add(tunable, (const int[NUM_VALUES]){ model.lanes_oc, model.lanes_px, model.pixels }));
+    for (int lanes_oc = 16; lanes_oc >= 4; lanes_oc /= 2)
+        for (int lanes_px = 16; lanes_px >= 8; lanes_px /= 2)
+            for (int pixels = 8; pixels >= 4; pixels /= 2) {
+                const int values[NUM_VALUES] = { lanes_oc, lanes_px, pixels };
+                if (is_tile(values, target))
+                    EQ_TRY(eq_tunable_add(tunable, values));
+            }
+    return EQ_OK;
+}
+
 eq_status eq_conv2d_simt_emit(struct eq_list *list, const struct eq_conv2d_job *job)
 {
     const struct eq_conv2d_view *x = &job->x, *z = &job->z, *add = &job->add;
-    const size_t pixels = (size_t)x->n * (size_t)z->h * (size_t)z->w;
-    const struct tile tile = choose_tile(eq_list_target(list), z->blocks * z->block, pixels);
+    const size_t pixels = num_pixels(job);
+    const struct tile tile = choose_tile(eq_list_target(list), job);
     const bool has_taps = job->kh > 0 && job->kw > 0;
     // Without taps there is nothing to sum: no input block, and any filter size will do.
     const struct eq_options options =
