@@ -191,6 +191,7 @@ void conv2d_matrix(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_
     }
 
     __local float *out = (__local float *)memory + part * 16 * EQ_TILE_PITCH;
+    #pragma unroll
     for (int t = 0; t < TP * TO; t++) {
         eq_tile_store(&sums[t], out, lane);
         barrier(CLK_LOCAL_MEM_FENCE);
