@@ -2,8 +2,8 @@
 // batch norm is a constant map, a convolution takes it into its filter, and the residual and the activation into its last step.
 //
 // Nodes are visited in order. A norm opens a unit that stays pending, not yet a call, while the nodes that follow may join it;
-// the unit becomes a call when somebody else reads its value. In evaluation a convolution opens one, too. A value with more than
-// one reader cannot be absorbed.
+// the unit becomes a call when somebody else reads its value. In evaluation a convolution opens one, too. A value with more
+// than one reader cannot be absorbed.
 #include <stdlib.h>
 #include <string.h>
 

@@ -16,12 +16,12 @@ static const struct mode {
     enum eq_activation activation;
 } modes[] = {
     { false, false, false, EQ_ACT_NONE },
-    { true, false, false, EQ_ACT_RELU },
-    { true, true, false, EQ_ACT_ELU },
     { true, true, true, EQ_ACT_RELU },
-    { false, true, true, EQ_ACT_NONE },
+    { true, true, false, EQ_ACT_ELU },
+    { true, false, false, EQ_ACT_RELU },
 };
-enum { NUM_MODES = sizeof modes / sizeof *modes };
+// Winograd's kernels are slow to compile, and Oclgrind is slow at everything: the first two have all parts in and out.
+enum { NUM_MODES = sizeof modes / sizeof *modes, NUM_SHORT_MODES = 2 };
 
 // A case with its tensors and values in plain order: x [n, ic, ih, iw], w [oc, ic, kh, kw], residual as z [n, oc, oh, ow].
 struct data {
@@ -219,7 +219,8 @@ static void check_algorithm(const struct conv2d_case *c, enum eq_conv2d_algorith
                 for (int y = 0; y < d.zt.h; y++)
                     for (int x = 0; x < d.zt.w; x++, e++)
                         conv[e] = conv_at(&d, n, o, y, x, &squares[e]);
-        for (int m = 0; m < NUM_MODES; m++)
+        const bool is_short = eq_test_is_tiny() || algorithm != EQ_CONV2D_DIRECT;
+        for (int m = 0; m < (is_short ? NUM_SHORT_MODES : NUM_MODES); m++)
             check_mode(&d, &modes[m], conv, squares);
         free(conv);
         free(squares);
