@@ -37,8 +37,10 @@ eq_status eq_conv2d_job_emit(struct eq_list *list, const struct eq_conv2d_job *j
 
 eq_status eq_conv2d_job_tunable(const struct eq_target *target, const struct eq_conv2d_job *job, struct eq_tunable *tunable)
 {
-    return target->family == EQ_FAMILY_VECTOR ? eq_conv2d_vector_tunable(job, tunable)
-                                              : eq_conv2d_simt_tunable(target, job, tunable);
+    if (target->family == EQ_FAMILY_VECTOR)
+        return eq_conv2d_vector_tunable(job, tunable);
+    *tunable = (struct eq_tunable){ .num_candidates = 0 }; // the kernel of matrix units has one tile
+    return target->precision == EQ_FP32 ? eq_conv2d_simt_tunable(target, job, tunable) : EQ_OK;
 }
 
 eq_status eq_conv2d_border_emit(struct eq_list *list, const struct eq_tensor *tensor, struct eq_ref ref)

@@ -237,6 +237,22 @@ START_TEST(test_other_device)
     ck_assert_int_eq(eq_trainer_create(eq_test_device, &params, &trainer), EQ_ERR_UNSUPPORTED);
     ck_assert_msg(strstr(eq_last_error(), " as driver") != NULL, "%s", eq_last_error());
     eq_test_device->driver[strlen(eq_test_device->driver) - 1] = '\0';
+
+    struct eq_tuning *tuning;
+    char hash[20], want[64];
+    const struct eq_tuning *before = eq_test_device->target.tuning;
+    EQ_TEST_OK(eq_tuning_create(&tuning));
+    EQ_TEST_OK(eq_tuning_merge(tuning, before));
+    EQ_TEST_OK(eq_tuning_set(tuning, "kernel", (const int[]){ 1 }, 1, ""));
+    eq_test_device->target.tuning = tuning;
+    ck_assert_int_eq(eq_trainer_create(eq_test_device, &params, &trainer), EQ_ERR_UNSUPPORTED);
+    eq_test_device->target.tuning = before;
+    ck_assert_msg(strstr(eq_last_error(), " as tuning") != NULL, "%s", eq_last_error());
+    snprintf(want, sizeof want, "\"%s\"", eq_tuning_hash(tuning, hash));
+    ck_assert_msg(strstr(eq_last_error(), want) != NULL, "%s: not in %s", want, eq_last_error());
+    snprintf(want, sizeof want, "\"%s\"", eq_tuning_hash(before, hash));
+    ck_assert_msg(strstr(eq_last_error(), want) != NULL, "%s: not in %s", want, eq_last_error());
+    eq_tuning_destroy(&tuning);
 }
 END_TEST
 
