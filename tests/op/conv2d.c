@@ -1,5 +1,6 @@
 // The three convolution ops against sums in double, in both kernel families and, for the small cases, with every block size.
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,10 +14,11 @@ static struct conv2d_case normalised(struct conv2d_case c)
 {
     c.sh = c.sh ? c.sh : 1;
     c.sw = c.sw ? c.sw : 1;
+    c.groups = c.groups ? c.groups : 1;
     return c;
 }
 
-// A case with its tensors and values, plain order: x and add [n, ic, ih, iw], w [oc, ic, kh, kw], dz [n, oc, oh, ow].
+// A case with its tensors and values, plain order: x and add [n, ic, ih, iw], w [oc, ic / groups, kh, kw], dz [n, oc, oh, ow].
 struct data {
     struct conv2d_case c;
     int oh, ow;
@@ -28,11 +30,11 @@ struct data {
 static struct data make_data(struct conv2d_case c, enum eq_conv2d_algorithm algorithm)
 {
     const struct eq_target *target = &eq_test_device->target;
-    struct data d = { .c = c, .attributes = { c.sh, c.sw, c.ph, c.pw, .algorithm = algorithm } };
+    struct data d = { .c = c, .attributes = { c.sh, c.sw, c.ph, c.pw, .algorithm = algorithm, .groups = c.groups } };
     d.oh = (c.ih + 2 * c.ph - c.kh) / c.sh + 1;
     d.ow = (c.iw + 2 * c.pw - c.kw) / c.sw + 1;
     d.xt = eq_tensor_blocked(c.n, c.ic, c.ih, c.iw, c.is_plain ? 1 : target->block, 0);
-    d.wt = eq_conv2d_weight(target, &d.xt, c.oc, c.kh, c.kw);
+    d.wt = eq_conv2d_weight(target, &d.xt, c.oc, c.kh, c.kw, c.groups);
     d.zt = eq_tensor_blocked(c.n, c.oc, d.oh, d.ow, target->block, 0);
     d.x = eq_test_values("x", eq_tensor_logical(&d.xt), c.mean, 1);
     d.w = eq_test_values("w", eq_tensor_logical(&d.wt), 0, 1);
@@ -73,12 +75,13 @@ static struct sum ref_forward(const struct data *d, int n, int o, int y, int x)
 {
     const struct conv2d_case *c = &d->c;
     struct sum s = { 0, 0, 0 };
-    for (int i = 0; i < c->ic; i++)
+    const int per_in = c->ic / c->groups, first = o / (c->oc / c->groups) * per_in;
+    for (int i = 0; i < per_in; i++)
         for (int p = 0; p < c->kh; p++)
             for (int q = 0; q < c->kw; q++) {
                 const int iy = y * c->sh + p - c->ph, ix = x * c->sw + q - c->pw;
                 if (iy >= 0 && iy < c->ih && ix >= 0 && ix < c->iw)
-                    sum_add(&s, at(d->x, &d->xt, n, i, iy, ix) * at(d->w, &d->wt, o, i, p, q));
+                    sum_add(&s, at(d->x, &d->xt, n, first + i, iy, ix) * at(d->w, &d->wt, o, i, p, q));
             }
     return s;
 }
@@ -88,12 +91,13 @@ static struct sum ref_data_grad(const struct data *d, int n, int i, int y, int x
 {
     const struct conv2d_case *c = &d->c;
     struct sum s = { 0, 0, 0 };
-    for (int o = 0; o < c->oc; o++)
+    const int per_in = c->ic / c->groups, per_out = c->oc / c->groups, first = i / per_in * per_out;
+    for (int o = first; o < first + per_out; o++)
         for (int p = 0; p < c->kh; p++)
             for (int q = 0; q < c->kw; q++) {
                 const int zy = y + c->ph - p, zx = x + c->pw - q;
                 if (zy >= 0 && zy % c->sh == 0 && zy / c->sh < d->oh && zx >= 0 && zx % c->sw == 0 && zx / c->sw < d->ow)
-                    sum_add(&s, at(d->dz, &d->zt, n, o, zy / c->sh, zx / c->sw) * at(d->w, &d->wt, o, i, p, q));
+                    sum_add(&s, at(d->dz, &d->zt, n, o, zy / c->sh, zx / c->sw) * at(d->w, &d->wt, o, i % per_in, p, q));
             }
     return s;
 }
@@ -103,12 +107,13 @@ static struct sum ref_weight_grad(const struct data *d, int o, int i, int p, int
 {
     const struct conv2d_case *c = &d->c;
     struct sum s = { 0, 0, 0 };
+    const int first = o / (c->oc / c->groups) * (c->ic / c->groups);
     for (int n = 0; n < c->n; n++)
         for (int y = 0; y < d->oh; y++)
             for (int x = 0; x < d->ow; x++) {
                 const int iy = y * c->sh + p - c->ph, ix = x * c->sw + q - c->pw;
                 if (iy >= 0 && iy < c->ih && ix >= 0 && ix < c->iw)
-                    sum_add(&s, at(d->x, &d->xt, n, i, iy, ix) * at(d->dz, &d->zt, n, o, y, x));
+                    sum_add(&s, at(d->x, &d->xt, n, first + i, iy, ix) * at(d->dz, &d->zt, n, o, y, x));
             }
     return s;
 }
@@ -263,6 +268,68 @@ START_TEST(test_weight_grad_large)
 }
 END_TEST
 
+// Winograd's error on the layers of ResNet-50 that it takes: outputs of all three directions, spread over the tensor, against
+// sums in double, relative to the root mean square of those outputs. Bounds: 1e-5, what single ops are held to, for F(2x2), and half
+// of the 1e-4 that no op may pass for F(4x4).
+enum { NUM_SAMPLES = 96 };
+
+static double sampled_error(const struct eq_test_call *call, const struct data *d,
+                            struct sum (*reference)(const struct data *, int, int, int, int))
+{
+    const struct eq_tensor *t = &call->shaped.output[0];
+    const size_t num = eq_tensor_logical(t);
+    const float *got = call->output[0];
+    double worst = 0, squares = 0;
+    for (size_t s = 0; s < NUM_SAMPLES; s++) {
+        const size_t e = (s * 2654435761u + 12345) % num, plane = (size_t)t->h * (size_t)t->w;
+        const size_t nc = e / plane, yx = e % plane;
+        const struct sum want = reference(d, (int)(nc / (size_t)t->c), (int)(nc % (size_t)t->c), (int)(yx / (size_t)t->w),
+                                          (int)(yx % (size_t)t->w));
+        worst = fmax(worst, fabs(got[e] - want.value));
+        squares += want.value * want.value;
+    }
+    return worst / sqrt(squares / NUM_SAMPLES);
+}
+
+START_TEST(test_winograd_error)
+{
+    static const int layers[][2] = { { 64, 56 }, { 128, 28 }, { 256, 14 }, { 512, 7 } };
+    static const double bounds[] = { [EQ_CONV2D_WINOGRAD_2] = 1e-5, [EQ_CONV2D_WINOGRAD_4] = 5e-5 };
+    const int channels = layers[_i][0], size = layers[_i][1];
+    const struct conv2d_case c = { .name = "layer", .n = 2, .ic = channels, .ih = size, .iw = size, .oc = channels, .kh = 3,
+                                   .kw = 3, .sh = 1, .sw = 1, .ph = 1, .pw = 1 };
+    if (eq_test_is_tiny() || eq_test_device->target.family != EQ_FAMILY_VECTOR)
+        return;
+    for (enum eq_conv2d_algorithm a = EQ_CONV2D_WINOGRAD_2; a <= EQ_CONV2D_WINOGRAD_4; a++) {
+        struct data d = make_data(c, a);
+        const struct eq_conv2d_data_grad_attributes data = { d.attributes, size, size };
+        const struct eq_conv2d_weight_grad_attributes weight = { d.attributes, 3, 3 };
+        struct eq_test_call calls[] = {
+            { .name = "layer", .op = &eq_op_conv2d, .attributes = &d.attributes, .num_inputs = 2,
+              .input = { { d.xt, d.x, false }, { d.wt, d.w, false } }, .is_workspace = { false, true } },
+            { .name = "layer", .op = &eq_op_conv2d_data_grad, .attributes = &data, .num_inputs = 3,
+              .input = { { d.zt, d.dz, false }, { d.wt, d.w, false }, { d.xt, NULL, false } }, .is_workspace = { false, true } },
+            { .name = "layer", .op = &eq_op_conv2d_weight_grad, .attributes = &weight, .num_inputs = 2,
+              .input = { { d.xt, d.x, false }, { d.zt, d.dz, false } }, .is_workspace = { false, true } },
+        };
+        struct sum (*const references[])(const struct data *, int, int, int, int) = { ref_forward, ref_data_grad,
+                                                                                      ref_weight_grad };
+        double errors[3];
+        for (int k = 0; k < 3; k++) {
+            eq_test_call_run(&calls[k]);
+            errors[k] = sampled_error(&calls[k], &d, references[k]);
+            eq_test_call_free(&calls[k]);
+        }
+        printf("# F(%d x %d), %d channels of %d x %d: forward %.1e, data gradient %.1e, weight gradient %.1e\n",
+               a == EQ_CONV2D_WINOGRAD_2 ? 2 : 4, a == EQ_CONV2D_WINOGRAD_2 ? 2 : 4, channels, size, size, errors[0], errors[1],
+               errors[2]);
+        for (int k = 0; k < 3; k++)
+            ck_assert_msg(errors[k] < bounds[a], "direction %d: error %.2e, bound %.2e", k, errors[k], bounds[a]);
+        free_data(&d);
+    }
+}
+END_TEST
+
 // Each row is a call that shape() refuses, with what its text must name.
 START_TEST(test_refused)
 {
@@ -328,7 +395,7 @@ START_TEST(test_cost_and_halo)
                             .target = &target,
                             .num_inputs = 2,
                             .has = { true, true },
-                            .input = { x, eq_conv2d_weight(&target, &x, 64, 7, 7) } };
+                            .input = { x, eq_conv2d_weight(&target, &x, 64, 7, 7, 1) } };
     EQ_TEST_OK(call.op->shape(&call));
     ck_assert(call.op->cost(&call).flops == 2.0 * 2 * 64 * 112 * 112 * 3 * 49);
     ck_assert_int_eq(call.op->halo(&call, 0), 3);
@@ -435,4 +502,4 @@ START_TEST(test_gradient)
 END_TEST
 
 EQ_TEST_MAIN("conv2d", { test_values, NUM_CASES }, { test_weight_grad_parts, 1 }, { test_weight_grad_large, 1 },
-             { test_refused, 1 }, { test_cost_and_halo, 1 }, { test_gradient, 1 })
+             { test_winograd_error, 4 }, { test_refused, 1 }, { test_cost_and_halo, 1 }, { test_gradient, 1 })
