@@ -22,7 +22,7 @@ struct eq_bench_identity {
     char version[32], commit[64], compiler[128],
         options[128];   // the library; commit: its version where it was built without git
     char tuning[320];   // as eq_device_tuning_text()
-    char precision[16]; // of arithmetic and storage: "fp32"
+    char precision[64]; // as eq_device_precision_text()
     bool has_winograd;  // 3x3 convolutions may go through Winograd's transform
 };
 EQ_API void eq_bench_identify(const struct eq_device *device, struct eq_bench_identity *identity);

@@ -69,6 +69,12 @@ enum args_outcome args_parse(const struct arg_spec *spec, int argc, char **argv,
         .help = "part of a device's or platform's name, an index, gpu or cpu\n(default: $EQUIL_DEVICE, else the first GPU, " \
                 "else the first CPU)"                                                                                        \
     }
+#define ARG_OPTION_PRECISION(variable)                                                                                       \
+    {                                                                                                                        \
+        .name = "precision", .kind = ARG_CHOICE, .value = (variable), .choices = "fp32|tf32|fp16|bf16",                      \
+        .help = "of what convolutions multiply; other than fp32 is for devices with matrix\nunits, and emulated elsewhere, " \
+                "slowly (default: $EQUIL_PRECISION, else fp32)"                                                              \
+    }
 #define ARG_OPTION_JSON(variable)                                                                                          \
     { .name = "json", .kind = ARG_FLAG, .value = (variable), .help = "print the result as JSON" }
 

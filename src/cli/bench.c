@@ -11,9 +11,9 @@
 
 struct bench_run {
     struct network_options network;
-    const char *device, *mode, *op, *shapes, *curve, *json, *report;
+    const char *device, *precision, *mode, *op, *shapes, *curve, *json, *report;
     int batch, size;
-    double seconds, precision, noise;
+    double seconds, interval, noise;
     bool is_compare;
 };
 
@@ -34,7 +34,7 @@ static struct eq_bench_params params_of(const struct bench_run *run)
                                      .seconds = run->seconds > 0 ? run->seconds
                                                 : is_curve(run)  ? 2
                                                                  : 0,
-                                     .precision = run->precision };
+                                     .precision = run->interval };
 }
 
 static void identify(const struct eq_device *device, struct bench_document *d)
@@ -169,7 +169,7 @@ static bool measure_curve(const struct bench_run *run, struct bench_document *do
             params.size = curve_sizes[i];
         progress_line(false, "batch %d, %d x %d pixels", params.n, params.size, params.size);
         struct eq_device *device = NULL;
-        if (eq_device_open(run->device, &device) != EQ_OK) {
+        if (open_device(run->device, run->precision, &device) != EQ_OK) {
             fail_with_last_error(NULL);
             return false;
         }
@@ -238,7 +238,7 @@ static int measure(const struct bench_run *run)
     struct bench_document document = { .num_records = 0 };
     const struct eq_bench_params params = params_of(run);
     int exit_code = EXIT_FAILED;
-    if (eq_device_open(run->device, &device) != EQ_OK)
+    if (open_device(run->device, run->precision, &device) != EQ_OK)
         return fail_with_last_error(NULL);
     identify(device, &document);
     if (is_curve(run))
@@ -331,9 +331,9 @@ static int run_bench(int argc, char **argv)
           .min = 0,
           .max = 3600,
           .help = "longest time to measure each figure for, after the warm-up;\n0: 5, on a curve 2, for an op 0.5" },
-        { .name = "precision",
+        { .name = "interval",
           .kind = ARG_FLOAT,
-          .value = &run.precision,
+          .value = &run.interval,
           .fallback = "0.005",
           .min = 0.0001,
           .max = 1,
@@ -363,6 +363,7 @@ static int run_bench(int argc, char **argv)
         NETWORK_OPTION_SMALL(&run.network),
         NETWORK_OPTION_ACT(&run.network),
         NETWORK_OPTION_RECOMPUTE(&run.network),
+        ARG_OPTION_PRECISION(&run.precision),
         ARG_OPTION_DEVICE(&run.device),
         { 0 },
     };

@@ -45,7 +45,7 @@ struct bench_document {
     int compute_units;
     double memory_mib;
     char version[32], commit[64], compiler[128], options[128];
-    char tuning[320], precision[16];
+    char tuning[320], precision[64];
     bool winograd;
     struct bench_record *records;
     int num_records;

@@ -4,7 +4,7 @@
 
 #include "args.h"
 #include "command.h"
-#include "equil/equil.h"
+#include "network.h"
 #include "output.h"
 
 static void print_progress(void *user, size_t images, size_t num_images)
@@ -16,18 +16,20 @@ static void print_progress(void *user, size_t images, size_t num_images)
 static json_t *result_json(const struct eq_classifier *classifier, const struct eq_device *device,
                            const struct eq_evaluation *e)
 {
-    return json_pack("{s:f, s:f, s:f, s:f, s:I, s:I, s:s, s:i, s:s}", "top1", e->top1, "top5", e->top5, "loss", e->loss,
+    return json_pack("{s:f, s:f, s:f, s:f, s:I, s:I, s:s, s:i, s:s, s:s}", "top1", e->top1, "top5", e->top5, "loss", e->loss,
                      "images_per_second", e->images_per_second, "images", (json_int_t)e->images, "skipped",
                      (json_int_t)e->skipped, "arch", eq_classifier_arch(classifier), "classes",
-                     eq_classifier_num_classes(classifier), "device", eq_device_name(device));
+                     eq_classifier_num_classes(classifier), "device", eq_device_name(device), "precision",
+                     eq_device_precision_text(device));
 }
 
-static int evaluate(const char *selector, const struct eq_classifier_params *params, const char *data, bool is_json)
+static int evaluate(const char *selector, const char *precision, const struct eq_classifier_params *params, const char *data,
+                    bool is_json)
 {
-    struct eq_device *device;
+    struct eq_device *device = NULL;
     struct eq_classifier *classifier;
     struct eq_evaluation e;
-    if (eq_device_open(selector, &device) != EQ_OK)
+    if (open_device(selector, precision, &device) != EQ_OK)
         return fail_with_last_error(NULL);
     int exit_code = EXIT_SUCCESS;
     if (eq_classifier_create(device, params, &classifier) != EQ_OK ||
@@ -46,7 +48,7 @@ static int evaluate(const char *selector, const struct eq_classifier_params *par
 static int run_eval(int argc, char **argv)
 {
     struct eq_classifier_params params = { 0 };
-    const char *device, *data;
+    const char *device, *precision, *data;
     bool is_json;
     const struct arg_option options[] = {
         { .name = "weights",
@@ -80,6 +82,7 @@ static int run_eval(int argc, char **argv)
           .min = 8,
           .max = 4096,
           .help = "side of the network's images in pixels (default: the file's)" },
+        ARG_OPTION_PRECISION(&precision),
         ARG_OPTION_DEVICE(&device),
         ARG_OPTION_JSON(&is_json),
         { 0 },
@@ -90,7 +93,7 @@ static int run_eval(int argc, char **argv)
     struct arg_result args;
     if (args_parse(&spec, argc, argv, &args) != ARGS_RUN)
         return args.exit_code;
-    return evaluate(device, &params, data, is_json);
+    return evaluate(device, precision, &params, data, is_json);
 }
 
 const struct command command_eval = { "eval", "evaluate a trained network on labelled images", run_eval };

@@ -6,7 +6,8 @@
 #include "network.h"
 #include "output.h"
 
-static json_t *info_json(const struct eq_model_params *params, int batch, int size, const struct eq_model_info *info)
+static json_t *info_json(const struct eq_model_params *params, int batch, int size, const char *precision,
+                         const struct eq_model_info *info)
 {
     json_t *layers = json_array();
     for (int i = 0; i < info->num_layers; i++) {
@@ -15,8 +16,8 @@ static json_t *info_json(const struct eq_model_params *params, int batch, int si
                                                 "shape", layer->shape[0], layer->shape[1], layer->shape[2], layer->shape[3],
                                                 "parameters", (json_int_t)layer->parameters, "flops", layer->flops));
     }
-    return json_pack("{s:s, s:i, s:i, s:i, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:o}", "arch",
-                     params->arch, "classes", params->classes, "batch", batch, "size", size, "parameters",
+    return json_pack("{s:s, s:s, s:i, s:i, s:i, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:o}", "arch",
+                     params->arch, "precision", precision, "classes", params->classes, "batch", batch, "size", size, "parameters",
                      (json_int_t)info->parameters, "tensors", (json_int_t)info->tensors, "flops", info->flops, "conv_flops",
                      info->conv_flops, "weight_bytes", (json_int_t)info->weight_bytes, "inference_bytes",
                      (json_int_t)info->inference_bytes, "training_bytes", (json_int_t)info->training_bytes, "recompute_bytes",
@@ -25,7 +26,8 @@ static json_t *info_json(const struct eq_model_params *params, int batch, int si
                      info->recompute_traffic, "layers", layers);
 }
 
-static void print_info(const struct eq_model_params *params, int batch, int size, const struct eq_model_info *info)
+static void print_info(const struct eq_model_params *params, int batch, int size, const char *precision,
+                       const struct eq_model_info *info)
 {
     char text[4][32];
     printf("%-28s %-12s %22s %12s %10s\n", "layer", "op", "output", "parameters", "MFLOP");
@@ -36,6 +38,7 @@ static void print_info(const struct eq_model_params *params, int batch, int size
         printf("%-28s %-12s %22s %12zu %10.1f\n", layer->name, layer->op, shape, layer->parameters, layer->flops * 1e-6);
     }
     printf("\n%s, %d classes, batch %d of %d x %d pixels\n", params->arch, params->classes, batch, size, size);
+    printf("precision           %s\n", precision);
     printf("parameters          %zu in a state dict of %zu tensors\n", info->parameters, info->tensors);
     printf("forward             %.2f GFLOP an image, %.2f of them in convolutions (a multiply-add is two)\n",
            info->flops * 1e-9 / batch, info->conv_flops * 1e-9 / batch);
@@ -78,17 +81,20 @@ static int describe(const char *selector, const struct eq_model_params *params, 
 {
     struct eq_device *device = NULL;
     struct eq_model_info info;
+    char precision[64] = "fp32";
     if (selector && eq_device_open(selector, &device) != EQ_OK)
         return fail_with_last_error(NULL);
     eq_status status = eq_model_describe(device, params, batch, size, size, &info);
+    if (device)
+        snprintf(precision, sizeof precision, "%s", eq_device_precision_text(device));
     eq_device_destroy(&device);
     if (status != EQ_OK)
         return fail_with_last_error(NULL);
     int exit_code = EXIT_SUCCESS;
     if (is_json)
-        exit_code = json_print(info_json(params, batch, size, &info));
+        exit_code = json_print(info_json(params, batch, size, precision, &info));
     else
-        print_info(params, batch, size, &info);
+        print_info(params, batch, size, precision, &info);
     eq_model_info_free(&info);
     return exit_code;
 }

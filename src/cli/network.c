@@ -14,6 +14,19 @@ struct eq_model_params network_params(const struct network_options *options)
                                      .recompute = options->recompute };
 }
 
+eq_status open_device(const char *selector, const char *precision, struct eq_device **device)
+{
+    enum eq_precision chosen = EQ_FP32;
+    eq_status status = precision ? eq_precision_parse(precision, &chosen) : EQ_OK;
+    if (status == EQ_OK)
+        status = eq_device_open(selector, device);
+    if (status == EQ_OK && precision)
+        status = eq_device_set_precision(*device, chosen);
+    if (status != EQ_OK)
+        eq_device_destroy(device);
+    return status;
+}
+
 // images [n, 3, h, w] from the file's tensor `input`.
 static bool read_images(struct network_job *job)
 {

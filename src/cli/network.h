@@ -1,4 +1,4 @@
-// What run, grad, info and bench share: the options that name a network, and opening it.
+// What the commands that run networks share: the options that name a network, and opening it.
 #ifndef EQUIL_CLI_NETWORK_H
 #define EQUIL_CLI_NETWORK_H
 
@@ -33,6 +33,9 @@ struct network_options {
         .help = "make activations again in the backward pass rather than keep them:\nless memory, same results" \
     }
 struct eq_model_params network_params(const struct network_options *options);
+
+// eq_device_open() and, unless it is NULL, eq_device_set_precision().
+eq_status open_device(const char *selector, const char *precision, struct eq_device **device);
 
 // A network on a device with the weights of a file, and a batch of images.
 struct network_job {

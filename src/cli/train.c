@@ -6,7 +6,7 @@
 
 #include "args.h"
 #include "command.h"
-#include "equil/equil.h"
+#include "network.h"
 #include "output.h"
 
 static struct eq_trainer *running; // for the signal handler
@@ -60,7 +60,8 @@ static void print_summary(const struct eq_device *device, const struct eq_train_
     format_bytes(memory, summary->planned_bytes);
     if (p->accumulate > 1)
         snprintf(batch, sizeof batch, " x %d", p->accumulate);
-    message("%s%s on %s (driver %s)", p->arch, p->small ? " (small)" : "", eq_device_name(device), eq_device_driver(device));
+    message("%s%s on %s (driver %s), %s", p->arch, p->small ? " (small)" : "", eq_device_name(device),
+            eq_device_driver(device), eq_device_precision_text(device));
     message("%zu training images of %d classes, %zu validation images%s", summary->train_images, summary->classes,
             summary->val_images,
             summary->is_held_out ? " (a tenth of the data, held out by the seed: there is no --val and no test part)" : "");
@@ -71,11 +72,11 @@ static void print_summary(const struct eq_device *device, const struct eq_train_
         message("resuming in epoch %d after step %lld", summary->epoch + 1, (long long)summary->step);
 }
 
-static int train(const char *selector, const struct eq_train_params *params)
+static int train(const char *selector, const char *precision, const struct eq_train_params *params)
 {
-    struct eq_device *device;
+    struct eq_device *device = NULL;
     struct eq_trainer *trainer;
-    if (eq_device_open(selector, &device) != EQ_OK)
+    if (open_device(selector, precision, &device) != EQ_OK)
         return fail_with_last_error(NULL);
     int exit_code = EXIT_SUCCESS;
     if (eq_trainer_create(device, params, &trainer) == EQ_OK) {
@@ -104,7 +105,7 @@ static int train(const char *selector, const struct eq_train_params *params)
 // Where the options' values go.
 static struct {
     struct eq_train_params params;
-    const char *act, *schedule, *augment, *device;
+    const char *act, *schedule, *augment, *device, *precision;
     int64_t seed;
     bool has_rate, has_warmup, has_momentum, has_decay, has_smoothing; // on the command line
 } given;
@@ -233,6 +234,7 @@ static const struct arg_option options[] = {
       .value = &given.params.resume,
       .help = "go on from the checkpoint in --out; options that are not given are\nthose of its run, other values are "
               "refused" },
+    ARG_OPTION_PRECISION(&given.precision),
     ARG_OPTION_DEVICE(&given.device),
     { 0 },
 };
@@ -281,7 +283,7 @@ static int run_train(int argc, char **argv)
     p->weight_decay = number(given.has_decay, p->weight_decay);
     p->label_smoothing = number(given.has_smoothing, p->label_smoothing);
     set_choices(p);
-    return train(given.device, p);
+    return train(given.device, given.precision, p);
 }
 
 const struct command command_train = { "train", "train a network on labelled images", run_train };

@@ -221,8 +221,8 @@ void eq_bench_identify(const struct eq_device *device, struct eq_bench_identity 
     static const char *const kinds[] = { [EQ_KIND_CPU] = "cpu", [EQ_KIND_GPU] = "gpu", [EQ_KIND_OTHER] = "other" };
     *identity = (struct eq_bench_identity){ .compute_units = device->target.compute_units,
                                             .memory_bytes = device->target.memory_bytes,
-                                            .has_winograd = device->target.use_winograd,
-                                            .precision = "fp32" };
+                                            .has_winograd = device->target.use_winograd };
+    snprintf(identity->precision, sizeof identity->precision, "%s", eq_device_precision_text(device));
     snprintf(identity->device, sizeof identity->device, "%s", device->name);
     snprintf(identity->vendor, sizeof identity->vendor, "%s", device->vendor);
     snprintf(identity->platform, sizeof identity->platform, "%s", device->platform_name);

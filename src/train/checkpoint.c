@@ -1,12 +1,11 @@
 #include "train/checkpoint.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "train/options.h"
 
-enum { FORMAT = 1, NUM_PLAN = 8 };
+enum { FORMAT = 1, NUM_PLAN = 9 };
 
 void eq_train_state_clear(struct eq_train_state *state)
 {
@@ -31,7 +30,8 @@ static void plan_texts(const struct eq_device *device, struct plan_text texts[NU
                                                 { "plan.block", "channels in a block", "" },
                                                 { "plan.equil", "version of Equil", "" },
                                                 { "plan.winograd", "use of Winograd's convolution", "" },
-                                                { "plan.tuning", "tuning", "" } };
+                                                { "plan.tuning", "tuning", "" },
+                                                { "plan.precision", "precision", "" } };
     char hash[20];
     memcpy(texts, filled, sizeof filled);
     snprintf(texts[0].value, sizeof texts[0].value, "%s", device->name);
@@ -42,6 +42,7 @@ static void plan_texts(const struct eq_device *device, struct plan_text texts[NU
     snprintf(texts[5].value, sizeof texts[5].value, "%s", EQ_VERSION);
     snprintf(texts[6].value, sizeof texts[6].value, "%d", target->use_winograd);
     snprintf(texts[7].value, sizeof texts[7].value, "%s", eq_tuning_hash(target->tuning, hash));
+    snprintf(texts[8].value, sizeof texts[8].value, "%s", eq_device_precision_text(device));
 }
 
 static eq_status write_plan(const struct eq_device *device, struct eq_texts *texts)
@@ -131,35 +132,23 @@ eq_status eq_checkpoint_read_state(const struct eq_tensors *file, struct eq_trai
 
 // ---- whole files
 
-// Weights that are not finite never replace good ones.
-static eq_status check_finite(const struct eq_tensor_list *list)
-{
-    for (size_t i = 0; i < list->num; i++) {
-        const float *values = list->entries[i].data;
-        for (size_t e = 0; list->entries[i].type == EQ_DATA_F32 && e < list->entries[i].elems; e++)
-            EQ_REQUIRE(isfinite(values[e]), EQ_ERR_NUMERIC, "%s is not finite", list->entries[i].name);
-    }
-    return EQ_OK;
-}
-
 static eq_status save(const struct eq_checkpoint *checkpoint, const char *path, struct eq_tensor_list *list,
                       struct eq_texts *texts, bool is_whole)
 {
     EQ_TRY(eq_meta_write(checkpoint->meta, texts));
-    EQ_TRY(eq_network_collect(checkpoint->network, EQ_STORE_VALUE, "", list));
+    EQ_TRY(eq_network_collect(list, EQ_STORE_VALUE, ""));
     if (is_whole) {
         EQ_TRY(write_options(checkpoint->params, texts));
         EQ_TRY(write_plan(checkpoint->network->device, texts));
         EQ_TRY(write_state(checkpoint->state, texts));
-        EQ_TRY(eq_network_collect(checkpoint->network, EQ_STORE_VELOCITY, "velocity.", list));
+        EQ_TRY(eq_network_collect(list, EQ_STORE_VELOCITY, "velocity."));
     }
-    EQ_TRY(check_finite(list));
-    return eq_tensors_save(path, list->entries, list->num, texts->items, texts->num);
+    return eq_tensor_list_save(list, path, texts->items, texts->num);
 }
 
 static eq_status save_and_free(const struct eq_checkpoint *checkpoint, const char *path, bool is_whole)
 {
-    struct eq_tensor_list list = { 0 };
+    struct eq_tensor_list list = { .network = checkpoint->network, .must_be_finite = true }; // good weights stay
     struct eq_texts texts = { .num = 0 };
     eq_status status = save(checkpoint, path, &list, &texts, is_whole);
     eq_tensor_list_free(&list);
