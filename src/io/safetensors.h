@@ -18,4 +18,10 @@ bool eq_data_type_find(const char *name, enum eq_data_type *type);
 // Number of elements of a shape and of its bytes; false when an extent is negative or the bytes do not fit 63 bits.
 bool eq_data_size(enum eq_data_type type, const int64_t *dims, int num_dims, size_t *elems, size_t *bytes);
 
+// eq_tensors_save() for tensors that are not in memory all at once: fetch() writes the data of entry `index`, whose own is
+// NULL, into memory for it. When it fails, so does this, and the old file stays.
+typedef eq_status (*eq_tensor_fetch_fn)(void *user, size_t index, void *data);
+eq_status eq_tensors_save_fetched(const char *path, const struct eq_tensor_entry *entries, size_t num_entries,
+                                  const struct eq_tensors_text *texts, size_t num_texts, eq_tensor_fetch_fn fetch, void *user);
+
 #endif

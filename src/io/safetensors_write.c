@@ -13,7 +13,16 @@ struct item {
     uint64_t begin;
 };
 
-static eq_status check_entries(const char *path, const struct eq_tensor_entry *entries, size_t num, struct item *items)
+// Where data comes from that an entry does not have; fetch NULL: every entry has its own.
+struct source {
+    eq_tensor_fetch_fn fetch;
+    void *user;
+    const struct eq_tensor_entry *entries; // the first
+    void *scratch;                         // for the largest
+};
+
+static eq_status check_entries(const char *path, const struct eq_tensor_entry *entries, size_t num, const struct source *source,
+                               struct item *items)
 {
     size_t at = 0;
     for (size_t i = 0; i < num; i++) {
@@ -28,7 +37,7 @@ static eq_status check_entries(const char *path, const struct eq_tensor_entry *e
                    path, entry->name, entry->num_dims, EQ_MAX_DIMS);
         EQ_REQUIRE(eq_data_size(entry->type, entry->dims, entry->num_dims, &elems, &bytes), EQ_ERR_ARGUMENT,
                    "%s: tensor %s: its shape has a negative extent or more elements than can be counted", path, entry->name);
-        EQ_REQUIRE(bytes == 0 || entry->data, EQ_ERR_ARGUMENT, "%s: tensor %s: no data", path, entry->name);
+        EQ_REQUIRE(bytes == 0 || entry->data || source->fetch, EQ_ERR_ARGUMENT, "%s: tensor %s: no data", path, entry->name);
     }
     for (size_t width = 8; width > 0; width /= 2)
         for (size_t i = 0; i < num; i++)
@@ -81,7 +90,22 @@ static eq_status fill_header(const char *path, json_t *header, const struct item
     return EQ_OK;
 }
 
-static eq_status write_all(const char *path, const char *header, const struct item *items, size_t num)
+static eq_status write_item(struct eq_writer *writer, const struct item *item, const struct source *source)
+{
+    const void *data = item->entry->data;
+    if (!data && item->bytes > 0) {
+        eq_status status = source->fetch(source->user, (size_t)(item->entry - source->entries), source->scratch);
+        if (status != EQ_OK) {
+            eq_writer_abort(writer);
+            return status;
+        }
+        data = source->scratch;
+    }
+    return eq_writer_write(writer, data, item->bytes);
+}
+
+static eq_status write_all(const char *path, const char *header, const struct item *items, size_t num,
+                           const struct source *source)
 {
     struct eq_writer writer;
     size_t length = strlen(header);
@@ -94,14 +118,24 @@ static eq_status write_all(const char *path, const char *header, const struct it
     EQ_TRY(eq_writer_write(&writer, header, length));
     EQ_TRY(eq_writer_write(&writer, "       ", (size_t)header_bytes - length));
     for (size_t i = 0; i < num; i++)
-        EQ_TRY(eq_writer_write(&writer, items[i].entry->data, items[i].bytes));
+        EQ_TRY(write_item(&writer, &items[i], source));
     return eq_writer_commit(&writer);
 }
 
-eq_status eq_tensors_save(const char *path, const struct eq_tensor_entry *entries, size_t num_entries,
-                          const struct eq_tensors_text *texts, size_t num_texts)
+static eq_status make_scratch(const struct item *items, size_t num, struct source *source)
+{
+    size_t most = 0;
+    for (size_t i = 0; i < num; i++)
+        if (!items[i].entry->data && items[i].bytes > most)
+            most = items[i].bytes;
+    return most == 0 || (source->scratch = eq_malloc(most, 1)) ? EQ_OK : EQ_ERR_HOST_MEMORY;
+}
+
+eq_status eq_tensors_save_fetched(const char *path, const struct eq_tensor_entry *entries, size_t num_entries,
+                                  const struct eq_tensors_text *texts, size_t num_texts, eq_tensor_fetch_fn fetch, void *user)
 {
     eq_status status;
+    struct source source = { .fetch = fetch, .user = user, .entries = entries };
     char *text = NULL;
     struct item *items = NULL;
     json_t *header = json_object();
@@ -109,15 +143,24 @@ eq_status eq_tensors_save(const char *path, const struct eq_tensor_entry *entrie
     if (!(items = eq_calloc(num_entries, sizeof *items)))
         status = EQ_ERR_HOST_MEMORY;
     else
-        status = check_entries(path, entries, num_entries, items);
+        status = check_entries(path, entries, num_entries, &source, items);
     if (status == EQ_OK)
         status = fill_header(path, header, items, num_entries, texts, num_texts);
     if (status == EQ_OK && !(text = json_dumps(header, JSON_COMPACT)))
         status = eq_fail(EQ_ERR_HOST_MEMORY, "%s: out of memory for the header", path);
     if (status == EQ_OK)
-        status = write_all(path, text, items, num_entries);
+        status = make_scratch(items, num_entries, &source);
+    if (status == EQ_OK)
+        status = write_all(path, text, items, num_entries, &source);
+    free(source.scratch);
     free(text);
     free(items);
     json_decref(header);
     return status;
+}
+
+eq_status eq_tensors_save(const char *path, const struct eq_tensor_entry *entries, size_t num_entries,
+                          const struct eq_tensors_text *texts, size_t num_texts)
+{
+    return eq_tensors_save_fetched(path, entries, num_entries, texts, num_texts, NULL, NULL);
 }

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/safetensors.h"
+
 static size_t entry_elems(const struct eq_store_entry *entry)
 {
     return (size_t)entry->shape[0] * (size_t)entry->shape[1] * (size_t)entry->shape[2] * (size_t)entry->shape[3];
@@ -245,88 +247,98 @@ eq_status eq_network_read_gradient(const struct eq_network *network, const char 
 
 // ---- writing files
 
-void *eq_tensor_list_add(struct eq_tensor_list *list, const char *name, enum eq_data_type type, int num_dims,
-                         const int64_t *dims)
+static eq_status reserve_tensor(struct eq_tensor_list *list)
 {
-    if (list->num == list->capacity) {
-        size_t capacity = list->capacity ? 2 * list->capacity : 256;
-        struct eq_tensor_entry *entries = realloc(list->entries, capacity * sizeof *entries);
-        if (!entries) {
-            eq_fail(EQ_ERR_HOST_MEMORY, "out of memory: %zu tensors", capacity);
-            return NULL;
-        }
-        list->entries = entries;
-        list->capacity = capacity;
+    if (list->num < list->capacity)
+        return EQ_OK;
+    size_t capacity = list->capacity ? 2 * list->capacity : 256;
+    struct eq_tensor_entry *entries = realloc(list->entries, capacity * sizeof *entries);
+    list->entries = entries ? entries : list->entries;
+    struct eq_tensor_place *places = entries ? realloc(list->places, capacity * sizeof *places) : NULL;
+    EQ_REQUIRE(places, EQ_ERR_HOST_MEMORY, "out of memory: %zu tensors", capacity);
+    list->places = places;
+    list->capacity = capacity;
+    return EQ_OK;
+}
+
+static eq_status add_tensor(struct eq_tensor_list *list, const char *name, enum eq_data_type type,
+                            const struct eq_tensor_place *place)
+{
+    EQ_TRY(reserve_tensor(list));
+    struct eq_tensor_entry entry = { .name = eq_strdup(name), .type = type, .elems = 1 };
+    if (!entry.name)
+        return EQ_ERR_HOST_MEMORY;
+    entry.num_dims = place->entry ? place->entry->rank : 0;
+    for (int d = 0; d < entry.num_dims; d++) {
+        entry.dims[d] = place->entry->shape[d];
+        entry.elems *= (size_t)entry.dims[d];
     }
-    struct eq_tensor_entry entry = { .type = type, .num_dims = num_dims, .elems = 1 };
-    for (int d = 0; d < num_dims; d++) {
-        entry.dims[d] = dims[d];
-        entry.elems *= (size_t)dims[d];
-    }
-    char *copy = eq_strdup(name);
-    void *data = eq_calloc(entry.elems, eq_data_type_bytes(type));
-    if (!copy || !data) {
-        free(copy);
-        free(data);
-        return NULL;
-    }
-    entry.name = copy;
-    entry.data = data;
-    list->entries[list->num++] = entry;
-    return data;
+    list->entries[list->num] = entry;
+    list->places[list->num++] = *place;
+    return EQ_OK;
 }
 
 void eq_tensor_list_free(struct eq_tensor_list *list)
 {
-    for (size_t i = 0; i < list->num; i++) {
+    for (size_t i = 0; i < list->num; i++)
         free((void *)list->entries[i].name);
-        free((void *)list->entries[i].data);
-    }
     free(list->entries);
+    free(list->places);
     *list = (struct eq_tensor_list){ 0 };
 }
 
-static eq_status collect_entry(const struct eq_network *network, const struct eq_store_entry *entry, enum eq_store_part part,
-                               const char *prefix, struct eq_tensor_list *list)
+static eq_status collect_entry(struct eq_tensor_list *list, const struct eq_store_entry *entry, enum eq_store_part part,
+                               const char *prefix)
 {
     char name[300];
-    int64_t dims[4];
-    for (int d = 0; d < entry->rank; d++)
-        dims[d] = entry->shape[d];
     snprintf(name, sizeof name, "%s%s", prefix, entry->name);
-    float *values = eq_tensor_list_add(list, name, EQ_DATA_F32, entry->rank, dims);
-    if (!values)
-        return EQ_ERR_HOST_MEMORY;
-    EQ_TRY(eq_store_read(network->store, entry, part, values));
+    EQ_TRY(add_tensor(list, name, EQ_DATA_F32, &(struct eq_tensor_place){ entry, part }));
     if (part != EQ_STORE_VALUE || !eq_str_ends(entry->name, ".running_var"))
         return EQ_OK;
     snprintf(name, sizeof name, "%s%.*snum_batches_tracked", prefix, (int)(strlen(entry->name) - strlen("running_var")),
              entry->name);
-    int64_t *batches = eq_tensor_list_add(list, name, EQ_DATA_I64, 0, NULL);
-    if (!batches)
-        return EQ_ERR_HOST_MEMORY;
-    *batches = network->batches;
+    return add_tensor(list, name, EQ_DATA_I64, &(struct eq_tensor_place){ NULL, part });
+}
+
+eq_status eq_network_collect(struct eq_tensor_list *list, enum eq_store_part part, const char *prefix)
+{
+    const struct eq_store *store = list->network->store;
+    for (int i = 0; i < eq_store_num_entries(store); i++) {
+        const struct eq_store_entry *entry = eq_store_entry(store, i);
+        if (part == EQ_STORE_VALUE || entry->kind == EQ_VALUE_PARAMETER)
+            EQ_TRY(collect_entry(list, entry, part, prefix));
+    }
     return EQ_OK;
 }
 
-eq_status eq_network_collect(const struct eq_network *network, enum eq_store_part part, const char *prefix,
-                             struct eq_tensor_list *list)
+static eq_status fetch_tensor(void *user, size_t index, void *data)
 {
-    for (int i = 0; i < eq_store_num_entries(network->store); i++) {
-        const struct eq_store_entry *entry = eq_store_entry(network->store, i);
-        if (part == EQ_STORE_VALUE || entry->kind == EQ_VALUE_PARAMETER)
-            EQ_TRY(collect_entry(network, entry, part, prefix, list));
+    const struct eq_tensor_list *list = user;
+    const struct eq_tensor_place *place = &list->places[index];
+    if (!place->entry) {
+        memcpy(data, &list->network->batches, sizeof list->network->batches);
+        return EQ_OK;
     }
+    const float *values = data;
+    EQ_TRY(eq_store_read(list->network->store, place->entry, place->part, data));
+    for (size_t e = 0; list->must_be_finite && e < list->entries[index].elems; e++)
+        EQ_REQUIRE(isfinite(values[e]), EQ_ERR_NUMERIC, "%s is not finite", list->entries[index].name);
     return EQ_OK;
+}
+
+eq_status eq_tensor_list_save(struct eq_tensor_list *list, const char *path, const struct eq_tensors_text *texts,
+                              size_t num_texts)
+{
+    return eq_tensors_save_fetched(path, list->entries, list->num, texts, num_texts, fetch_tensor, list);
 }
 
 eq_status eq_network_save(const struct eq_network *network, const char *path, const struct eq_tensors_text *texts,
                           size_t num_texts)
 {
-    struct eq_tensor_list list = { 0 };
-    eq_status status = eq_network_collect(network, EQ_STORE_VALUE, "", &list);
+    struct eq_tensor_list list = { .network = network };
+    eq_status status = eq_network_collect(&list, EQ_STORE_VALUE, "");
     if (status == EQ_OK)
-        status = eq_tensors_save(path, list.entries, list.num, texts, num_texts);
+        status = eq_tensor_list_save(&list, path, texts, num_texts);
     eq_tensor_list_free(&list);
     return status;
 }

@@ -34,17 +34,23 @@ eq_status eq_network_check_scales(struct eq_network *network);
 // Call after training steps changed weights and statistics.
 void eq_network_touched(struct eq_network *network, int64_t num_batches);
 
-// Tensors as they go into a file: values and num_batches_tracked. All memory belongs to the list.
+// Tensors as they go into a file: values and num_batches_tracked. The data of the former is read from the device while the file
+// is written, one tensor at a time. Names belong to the list.
+struct eq_tensor_place {
+    const struct eq_store_entry *entry; // NULL: num_batches_tracked
+    enum eq_store_part part;
+};
 struct eq_tensor_list {
+    const struct eq_network *network;
+    bool must_be_finite; // else EQ_ERR_NUMERIC, and the old file stays
     struct eq_tensor_entry *entries;
+    struct eq_tensor_place *places;
     size_t num, capacity;
 };
-// Appends a copy of the data (NULL data: zeroed), and returns the place of that copy, or NULL.
-void *eq_tensor_list_add(struct eq_tensor_list *list, const char *name, enum eq_data_type type, int num_dims,
-                         const int64_t *dims);
 void eq_tensor_list_free(struct eq_tensor_list *list);
-// Appends every tensor of a part, names with `prefix` before them.
-eq_status eq_network_collect(const struct eq_network *network, enum eq_store_part part, const char *prefix,
-                             struct eq_tensor_list *list);
+// Appends every tensor of a part of list->network, names with `prefix` before them.
+eq_status eq_network_collect(struct eq_tensor_list *list, enum eq_store_part part, const char *prefix);
+eq_status eq_tensor_list_save(struct eq_tensor_list *list, const char *path, const struct eq_tensors_text *texts,
+                              size_t num_texts);
 
 #endif

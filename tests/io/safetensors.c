@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include "io/safetensors.h"
 #include "io_test.h"
 
 // Writes 8 bytes of length, a header and `data_bytes` zeros.
@@ -353,6 +354,52 @@ START_TEST(full_disk)
 }
 END_TEST
 
+static const float fetched[2][3] = { { 1, 2, 3 }, { 4, 5, 6 } };
+
+static eq_status fetch(void *user, size_t index, void *data)
+{
+    const int *num_good = user;
+    if ((int)index >= *num_good)
+        return eq_fail(EQ_ERR_DEVICE, "tensor %zu is lost", index);
+    memcpy(data, fetched[index], sizeof fetched[index]);
+    return EQ_OK;
+}
+
+// Tensors that are read while the file is written, a wider one first: the same file. A source that fails leaves the old one.
+START_TEST(fetched_data)
+{
+    const int64_t wide = 7;
+    const struct eq_tensor_entry entries[] = { { .name = "a", .num_dims = 1, .dims = { 3 } },
+                                               { .name = "b", .num_dims = 1, .dims = { 3 } },
+                                               { .name = "w", .type = EQ_DATA_I64, .data = &wide } };
+    struct eq_tensor_entry whole[3];
+    const char *names[] = { "fetched", "whole" };
+    int num_good = 3;
+    char *data[2];
+    size_t bytes[2], num_before, num;
+    char **files;
+    memcpy(whole, entries, sizeof whole);
+    whole[0].data = fetched[0];
+    whole[1].data = fetched[1];
+    IO_OK(eq_tensors_save_fetched(io_path("fetched"), entries, 3, NULL, 0, fetch, &num_good));
+    IO_OK(eq_tensors_save(io_path("whole"), whole, 3, NULL, 0));
+    IO_OK(eq_dir_list(io_folder, &files, &num_before));
+    eq_names_free(files, num_before);
+    num_good = 1;
+    IO_FAILS(eq_tensors_save_fetched(io_path("fetched"), entries, 3, NULL, 0, fetch, &num_good), EQ_ERR_DEVICE,
+             "tensor 1 is lost");
+    IO_OK(eq_dir_list(io_folder, &files, &num));
+    eq_names_free(files, num);
+    ck_assert_uint_eq(num, num_before); // no temporary file is left
+    for (int i = 0; i < 2; i++)
+        IO_OK(eq_file_read(io_path(names[i]), 1 << 20, &data[i], &bytes[i]));
+    ck_assert_uint_eq(bytes[0], bytes[1]);
+    ck_assert(memcmp(data[0], data[1], bytes[0]) == 0);
+    free(data[0]);
+    free(data[1]);
+}
+END_TEST
+
 START_TEST(becomes_shorter)
 {
     float values[64] = { 0 };
@@ -368,4 +415,4 @@ START_TEST(becomes_shorter)
 END_TEST
 
 IO_TEST_MAIN("safetensors", hostile_headers, hostile_lengths, deep_nesting, damaged_everywhere, round_trip, element_types,
-             long_conversion, refused_to_write, full_disk, becomes_shorter)
+             long_conversion, refused_to_write, full_disk, fetched_data, becomes_shorter)
