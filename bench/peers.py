@@ -6,7 +6,8 @@
 Runs ResNet-50 and CE-ResNet-50, evaluation and training, batch 16 of 224 x 224 pixels. Every round measures each contender once, in
 turn, so that whatever else the machine does, and its clocks, meet all of them; the figures are medians over the rounds. Equil runs as
 `equil bench`; its batch time is the median of a run, without the start of the process. PyTorch runs in this process, in every form
-that it has (channels first and last; for evaluation also traced and optimised, which folds and fuses), and its fastest form counts.
+that it has (channels first and last; for evaluation also traced and optimised, which folds and fuses), and its fastest form counts; forms that reach less
+than 0.8 of it in the first round are not measured again.
 
 PyTorch has no CE-ResNet: --ce-module names a Python file with one, whose build(NAME, classes), or model(), returns the module. Without it those rows
 are left out. Needs torch and, for ResNet-50, torchvision.
@@ -45,7 +46,6 @@ def parse_arguments():
     parser.add_argument("--modes", default="infer,train", help="infer, train or both (default: infer,train)")
     parser.add_argument("--seconds", type=float, default=4, help="to measure each contender for in a round (default: 4)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of PyTorch (default: all processors)")
-    parser.add_argument("--lock", metavar="COMMAND", help="command that a run of Equil is started through")
     parser.add_argument("--json", metavar="FILE")
     return parser.parse_args()
 
@@ -54,7 +54,7 @@ def parse_arguments():
 
 class Equil:
     def __init__(self, arguments, arch, mode, batch, winograd):
-        self.command = (arguments.lock.split() if arguments.lock else []) + [
+        self.command = [
             arguments.equil, "bench", "--arch", arch, "--mode", mode, "--batch", str(batch), "--size", str(arguments.size),
             "--seconds", str(arguments.seconds), "--json", "-"]
         if arguments.device:
@@ -176,6 +176,12 @@ def key_of(contender):
     return (contender.name, contender.mode, getattr(contender, "form", ""))
 
 
+def drop_slow(contenders, figures):
+    """Without the forms that cannot become the fastest of theirs."""
+    best = best_forms(figures)
+    return [one for one in contenders if figures[key_of(one)][0] >= 0.8 * best[(one.name, one.mode)][0]]
+
+
 def run_rounds(contenders, rounds):
     """Figures of each contender, one a round. Odd rounds go the other way round."""
     figures = {key_of(contender): [] for contender in contenders}
@@ -184,6 +190,8 @@ def run_rounds(contenders, rounds):
             figures[key_of(contender)].append(contender.measure())
             print("round %d: %-60s %8.2f images/s" % (number + 1, ", ".join(part for part in key_of(contender) if part),
                                                      figures[key_of(contender)][-1]), flush=True)
+        if number == 0:
+            contenders = drop_slow(contenders, figures)
     return figures
 
 
