@@ -16,6 +16,9 @@
 #ifndef GRAD
 #define GRAD 0
 #endif
+#ifndef OUTS
+#define OUTS 1 // blocks of outputs that a work-item of the _cross form makes, SIMT 0
+#endif
 #ifndef WG
 #define WG 256 // work-items of a SIMT work-group
 #endif
@@ -77,7 +80,6 @@ static int first_block(int b, int group)
 #if !SIMT
 
 #define LANE(x, i, lane) (((const float *)(x))[(i)*BLOCK + (lane)])
-#define CHUNK 8 // pixels whose sums are in registers
 
 #define FOR_RUNS(from, to)                                                                                                 \
     for (int p = (from), y = p / w, x_from = p - y * w, run = min(w - x_from, (to) - p); p < (to);                         \
@@ -160,20 +162,24 @@ void NAME(affine_diag)(INPUTS, OUTPUTS, STRIDES, SIZES)
     }
 }
 
-// CHUNK pixels at a time: sums in registers, inputs in memory, from where a lane is spread over a vector by the load itself.
+// CHUNK pixels and OUTS blocks of a group at a time: sums in registers, inputs in memory, from where a lane is spread over a
+// vector by the load itself. OUTS divides the span and the number of blocks.
+#if OUTS > 1
+#define CHUNK 4
+#else
+#define CHUNK 8
+#endif
 __kernel __attribute__((reqd_work_group_size(1, 1, 1)))
 void NAME(affine_cross)(INPUTS, MATRICES, OUTPUTS, STRIDES, SIZES, int blocks, int span, int group)
 {
     OPEN;
     OPEN_MATRICES;
-    const int b = get_global_id(0), part = get_global_id(1), n = get_global_id(2), parts = get_global_size(1);
+    const int b0 = get_global_id(0) * OUTS, part = get_global_id(1), n = get_global_id(2), parts = get_global_size(1);
     const int pixels = h * w, chunk = (pixels + parts - 1) / parts, from = part * chunk, to_pixel = min(pixels, from + chunk);
-    const int first = first_block(b, group), num = min(span, blocks - first);
-    const size_t at = (size_t)(instance ? n : 0) * stride + b * BLOCK;
-    const vecf k = EQ_LOAD(pivot + b * BLOCK), s = EQ_LOAD(scale + at), c = EQ_LOAD(shift + at);
-    vecf lane[CHUNK], total[CHUNK];
+    const int first = first_block(b0, group), num = min(span, blocks - first);
+    const size_t at = (size_t)(instance ? n : 0) * stride;
+    vecf lane[CHUNK], total[OUTS * CHUNK];
 #if GRAD
-    const vecf t = EQ_LOAD(slope + at);
     vecf grad[CHUNK];
 #endif
     for (int i = 0; i < CHUNK; i++) {
@@ -186,63 +192,88 @@ void NAME(affine_cross)(INPUTS, MATRICES, OUTPUTS, STRIDES, SIZES, int blocks, i
     {
         for (int x = 0; x < run; x += CHUNK) {
             const int many = min(CHUNK, run - x), x_at = (x_from + x) * BLOCK;
-            vecf sum[CHUNK];
+            vecf sum[OUTS][CHUNK];
 #pragma unroll
-            for (int i = 0; i < CHUNK; i++)
-                sum[i] = c;
+            for (int o = 0; o < OUTS; o++)
+#pragma unroll
+                for (int i = 0; i < CHUNK; i++)
+                    sum[o][i] = EQ_LOAD(shift + at + (b0 + o) * BLOCK);
             for (int j = 0; j < num; j++) {
                 const vecf kj = EQ_LOAD(pivot + (first + j) * BLOCK);
                 __global const float *zj = PLANE(z, n, first + j) + (size_t)y * z_row + x_at;
-                __global const float *m = matrix + ((size_t)b * span + j) * BLOCK * BLOCK;
+                __global const float *m = matrix + ((size_t)b0 * span + j) * BLOCK * BLOCK;
                 for (int i = 0; i < many; i++)
                     lane[i] = EQ_LOAD(zj + i * BLOCK) - kj;
 #if GRAD
                 __global const float *dj = PLANE(dout, n, first + j) + (size_t)y * dout_row + x_at;
                 __global const float *oj = act == ACT_NONE ? dj : PLANE(out, n, first + j) + (size_t)y * out_row + x_at;
-                __global const float *e = slopes + ((size_t)b * span + j) * BLOCK * BLOCK;
+                __global const float *e = slopes + ((size_t)b0 * span + j) * BLOCK * BLOCK;
                 for (int i = 0; i < many; i++)
                     grad[i] = ACT_GRAD(act, EQ_LOAD(dj + i * BLOCK), EQ_LOAD(oj + i * BLOCK), vecf);
 #endif
                 for (int row = 0; row < BLOCK; row++) {
-                    const vecf m_row = EQ_LOAD(m + row * BLOCK);
+                    vecf m_row[OUTS];
+#pragma unroll
+                    for (int o = 0; o < OUTS; o++)
+                        m_row[o] = EQ_LOAD(m + ((size_t)o * span * BLOCK + row) * BLOCK);
 #if GRAD
-                    const vecf e_row = EQ_LOAD(e + row * BLOCK);
+                    vecf e_row[OUTS];
+#pragma unroll
+                    for (int o = 0; o < OUTS; o++)
+                        e_row[o] = EQ_LOAD(e + ((size_t)o * span * BLOCK + row) * BLOCK);
 #endif
 #pragma unroll
                     for (int i = 0; i < CHUNK; i++) {
 #if GRAD
-                        sum[i] = EQ_MAD((vecf)(LANE(grad, i, row)), m_row, sum[i]);
-                        sum[i] = EQ_MAD((vecf)(LANE(lane, i, row)), e_row, sum[i]);
+                        const vecf d = (vecf)(LANE(grad, i, row)), v = (vecf)(LANE(lane, i, row));
+#pragma unroll
+                        for (int o = 0; o < OUTS; o++)
+                            sum[o][i] = EQ_MAD(v, e_row[o], EQ_MAD(d, m_row[o], sum[o][i]));
 #else
-                        sum[i] = EQ_MAD((vecf)(LANE(lane, i, row)), m_row, sum[i]);
+                        const vecf v = (vecf)(LANE(lane, i, row));
+#pragma unroll
+                        for (int o = 0; o < OUTS; o++)
+                            sum[o][i] = EQ_MAD(v, m_row[o], sum[o][i]);
 #endif
                     }
                 }
             }
 #pragma unroll
-            for (int i = 0; i < CHUNK; i++)
-                total[i] = sum[i];
-            __global const float *zp = PLANE(z, n, b) + (size_t)y * z_row + x_at;
-            POINTERS(x_at);
-            for (int i = 0; i < many; i++) {
-                const vecf centred = EQ_LOAD(zp + i * BLOCK) - k;
+            for (int o = 0; o < OUTS; o++)
+#pragma unroll
+                for (int i = 0; i < CHUNK; i++)
+                    total[o * CHUNK + i] = sum[o][i];
+            for (int o = 0; o < OUTS; o++) {
+                const int b = b0 + o;
+                const vecf k = EQ_LOAD(pivot + b * BLOCK), s = EQ_LOAD(scale + at + b * BLOCK);
 #if GRAD
-                const vecf d = EQ_LOAD(dp + i * BLOCK), o = EQ_LOAD(op + i * BLOCK), g = ACT_GRAD(act, d, o, vecf);
-                vecf r = g;
-                if (has_add)
-                    r += EQ_LOAD(ap + i * BLOCK);
-                EQ_STORE(EQ_MAD(s, g, EQ_MAD(t, centred, total[i])), to_dz + i * BLOCK);
-                if (has_dres)
-                    EQ_STORE(r, to_dres + i * BLOCK);
-#else
-                vecf v = EQ_MAD(s, centred, total[i]);
-                if (has_residual)
-                    v += EQ_LOAD(rp + i * BLOCK);
-                EQ_STORE(ACT_APPLY(act, v, vecf), to + i * BLOCK);
+                const vecf t = EQ_LOAD(slope + at + b * BLOCK);
 #endif
+                __global const float *zp = PLANE(z, n, b) + (size_t)y * z_row + x_at;
+                POINTERS(x_at);
+                for (int i = 0; i < many; i++) {
+                    const vecf centred = EQ_LOAD(zp + i * BLOCK) - k;
+#if GRAD
+                    const vecf d = EQ_LOAD(dp + i * BLOCK), y_act = EQ_LOAD(op + i * BLOCK), g = ACT_GRAD(act, d, y_act, vecf);
+                    vecf r = g;
+                    if (has_add)
+                        r += EQ_LOAD(ap + i * BLOCK);
+                    EQ_STORE(EQ_MAD(s, g, EQ_MAD(t, centred, total[o * CHUNK + i])), to_dz + i * BLOCK);
+                    if (has_dres)
+                        EQ_STORE(r, to_dres + i * BLOCK);
+#else
+                    vecf v = EQ_MAD(s, centred, total[o * CHUNK + i]);
+                    if (has_residual)
+                        v += EQ_LOAD(rp + i * BLOCK);
+                    EQ_STORE(ACT_APPLY(act, v, vecf), to + i * BLOCK);
+#endif
+                }
             }
         }
-        FINISH_RUN;
+        for (int o = 0; o < OUTS; o++) {
+            const int b = b0 + o;
+            FINISH_RUN;
+        }
     }
 }
 

@@ -16,11 +16,23 @@ static struct extent extent(const struct eq_unit_plan *plan, const struct eq_uni
     return (struct extent){ plan->pixels, 1 };
 }
 
+// Blocks of a group that a CPU's work-item makes at once: what it reads of the others serves all of them.
+static int outputs(const struct eq_unit_plan *plan, bool cross)
+{
+    return cross && plan->target.family == EQ_FAMILY_VECTOR && plan->groups.span % 4 == 0 && plan->blocks % 4 == 0 ? 4 : 1;
+}
+
+static struct eq_options affine_options(const struct eq_unit_plan *plan, bool is_grad, bool cross)
+{
+    const struct eq_options options = eq_unit_options(plan, is_grad);
+    return eq_options_format("%s -DOUTS=%d", options.text, outputs(plan, cross));
+}
+
 // halo: the largest of the outputs'.
-static struct eq_range range(const struct eq_unit_plan *plan, struct extent extent, int halo)
+static struct eq_range range(const struct eq_unit_plan *plan, struct extent extent, int halo, bool cross)
 {
     if (plan->target.family == EQ_FAMILY_VECTOR)
-        return eq_range_3d((const size_t[]){ (size_t)plan->blocks, (size_t)plan->splits, (size_t)plan->images },
+        return eq_range_3d((const size_t[]){ (size_t)(plan->blocks / outputs(plan, cross)), (size_t)plan->splits, (size_t)plan->images },
                            (const size_t[]){ 1, 1, 1 });
     const size_t local = (size_t)eq_unit_group_size(&plan->target), group_pixels = local / (size_t)plan->block * SIMT_PIXELS;
     const size_t pixels = (size_t)(extent.w + 2 * halo) * (size_t)(extent.h + 2 * halo);
@@ -37,14 +49,14 @@ static struct eq_cost cost(const struct eq_unit_plan *plan, int tensors, int mat
 
 eq_status eq_unit_affine_emit(struct eq_list *list, const struct eq_unit_plan *plan, const struct eq_unit_affine *a)
 {
-    const struct eq_options options = eq_unit_options(plan, false);
-    const struct extent size = extent(plan, (const struct eq_unit_view[]){ a->z, a->residual, a->out }, 3);
     const bool cross = a->matrix.buffer, residual = a->residual.ref.buffer;
+    const struct eq_options options = affine_options(plan, false, cross);
+    const struct extent size = extent(plan, (const struct eq_unit_view[]){ a->z, a->residual, a->out }, 3);
     const struct eq_launch launch = {
         .source = "affine",
         .options = options.text,
         .kernel = cross ? "affine_cross" : "affine_diag",
-        .range = range(plan, size, a->out.halo),
+        .range = range(plan, size, a->out.halo, cross),
         .cost = cost(plan, 2 + residual, cross),
     };
     if (!cross)
@@ -64,14 +76,14 @@ eq_status eq_unit_affine_emit(struct eq_list *list, const struct eq_unit_plan *p
 
 eq_status eq_unit_affine_grad_emit(struct eq_list *list, const struct eq_unit_plan *plan, const struct eq_unit_affine_grad *a)
 {
-    const struct eq_options options = eq_unit_options(plan, true);
-    const struct extent size = extent(plan, (const struct eq_unit_view[]){ a->z, a->dout, a->out, a->add, a->dz, a->dres }, 6);
     const bool cross = a->matrix.buffer, residual = a->dres.ref.buffer, add = a->add.ref.buffer;
+    const struct eq_options options = affine_options(plan, true, cross);
+    const struct extent size = extent(plan, (const struct eq_unit_view[]){ a->z, a->dout, a->out, a->add, a->dz, a->dres }, 6);
     const struct eq_launch launch = {
         .source = "affine",
         .options = options.text,
         .kernel = cross ? "affine_cross_grad" : "affine_diag_grad",
-        .range = range(plan, size, a->dz.halo > a->dres.halo ? a->dz.halo : a->dres.halo),
+        .range = range(plan, size, a->dz.halo > a->dres.halo ? a->dz.halo : a->dres.halo, cross),
         .cost = cost(plan, 3 + residual + add + (a->out.ref.buffer != NULL), cross ? 2 : 0),
     };
     if (!cross)
