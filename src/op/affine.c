@@ -32,8 +32,9 @@ static struct eq_options affine_options(const struct eq_unit_plan *plan, bool is
 static struct eq_range range(const struct eq_unit_plan *plan, struct extent extent, int halo, bool cross)
 {
     if (plan->target.family == EQ_FAMILY_VECTOR)
-        return eq_range_3d((const size_t[]){ (size_t)(plan->blocks / outputs(plan, cross)), (size_t)plan->splits, (size_t)plan->images },
-                           (const size_t[]){ 1, 1, 1 });
+        return eq_range_3d(
+            (const size_t[]){ (size_t)(plan->blocks / outputs(plan, cross)), (size_t)plan->splits, (size_t)plan->images },
+            (const size_t[]){ 1, 1, 1 });
     const size_t local = (size_t)eq_unit_group_size(&plan->target), group_pixels = local / (size_t)plan->block * SIMT_PIXELS;
     const size_t pixels = (size_t)(extent.w + 2 * halo) * (size_t)(extent.h + 2 * halo);
     return eq_range_3d(
