@@ -142,7 +142,7 @@ static double run_direction(int direction, const struct conv2d_layer *l, int bat
     const void *const attributes[] = { &conv, &data, &weight };
     const int block = device->target.block;
     const struct eq_tensor xt = eq_tensor_blocked(batch, l->ic, l->size, l->size, l->ic == 3 ? 1 : block, 0);
-    const struct eq_tensor wt = eq_conv2d_weight(&device->target, &xt, l->oc, l->kernel, l->kernel);
+    const struct eq_tensor wt = eq_conv2d_weight(&device->target, &xt, l->oc, l->kernel, l->kernel, 1);
     const struct eq_tensor zt = eq_tensor_blocked(batch, l->oc, oh, oh, block, 0);
     const struct eq_tensor tensors[NUM_DIRECTIONS][2] = { { xt, wt }, { zt, wt }, { xt, zt } };
 

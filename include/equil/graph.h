@@ -33,9 +33,10 @@ struct eq_conv2d_params {
     int kernel_h, kernel_w; // >= 1
     int stride_h, stride_w; // 0 means 1
     int pad_h, pad_w;       // zero pixels added on each side, >= 0
+    int groups;             // 0 means 1; divides both numbers of channels; as many as input channels: depthwise
 };
 // Convolution without bias: x [n, ic, h, w] -> y [n, oc, (h + 2 pad_h - kernel_h) / stride_h + 1, ...]. Makes name.weight [oc,
-// ic, kh, kw].
+// ic / groups, kh, kw].
 EQ_API eq_status eq_graph_conv2d(struct eq_graph *graph, eq_value x, const char *name, const struct eq_conv2d_params *params,
                                  eq_value *y);
 

@@ -159,14 +159,17 @@ static eq_status conv2d(struct eq_graph *graph, eq_value x, const char *name, co
     EQ_REQUIRE(p->out_channels > 0 && p->kernel_h > 0 && p->kernel_w > 0 && sh > 0 && sw > 0 && p->pad_h >= 0 && p->pad_w >= 0,
                EQ_ERR_ARGUMENT, "%s: %d output channels, kernel %d x %d, stride %d x %d, padding %d x %d", name,
                p->out_channels, p->kernel_h, p->kernel_w, sh, sw, p->pad_h, p->pad_w);
+    const int groups = p->groups ? p->groups : 1;
+    EQ_REQUIRE(groups > 0 && shape[1] % groups == 0 && p->out_channels % groups == 0, EQ_ERR_ARGUMENT,
+               "%s: %d groups do not divide %d input and %d output channels", name, groups, shape[1], p->out_channels);
     EQ_REQUIRE(shape[2] + 2 * p->pad_h >= p->kernel_h && shape[3] + 2 * p->pad_w >= p->kernel_w, EQ_ERR_SHAPE,
                "%s: an image of %d x %d with padding %d x %d is smaller than the kernel of %d x %d", name, shape[2], shape[3],
                p->pad_h, p->pad_w, p->kernel_h, p->kernel_w);
     EQ_TRY(add_tensor(graph, EQ_VALUE_PARAMETER, name, "weight", 4,
-                      (int[]){ p->out_channels, shape[1], p->kernel_h, p->kernel_w }, &weight));
+                      (int[]){ p->out_channels, shape[1] / groups, p->kernel_h, p->kernel_w }, &weight));
     EQ_TRY(add_activation(graph, false, shape[0], p->out_channels, (shape[2] + 2 * p->pad_h - p->kernel_h) / sh + 1,
                           (shape[3] + 2 * p->pad_w - p->kernel_w) / sw + 1, y));
-    struct eq_conv2d_attributes attributes = { sh, sw, p->pad_h, p->pad_w };
+    struct eq_conv2d_attributes attributes = { sh, sw, p->pad_h, p->pad_w, .groups = groups };
     struct eq_front_node node = { .kind = EQ_FRONT_OP, .op = &eq_op_conv2d, .inputs = { x, weight }, .num_inputs = 2,
                                   .output = *y };
     return add_node(graph, &node, &attributes, sizeof attributes, name);

@@ -23,13 +23,19 @@ struct fusion {
     bool *is_pending;        // [front values]
 };
 
-// The reader that makes the graph's input wants it plain (block 1) when every reader is a convolution and there are few
-// channels.
+// Groups of a convolution; 0 for other ops.
+static int groups_of(const struct eq_front_node *node)
+{
+    return node->op == &eq_op_conv2d ? ((const struct eq_conv2d_attributes *)node->attributes)->groups : 0;
+}
+
+// The reader that makes the graph's input wants it plain (block 1) when every reader is a convolution of one group and
+// there are few channels.
 static bool read_by_conv_only(const struct eq_graph *graph, int front)
 {
     for (int i = 0; i < graph->num_nodes; i++)
         for (int j = 0; j < graph->nodes[i].num_inputs; j++)
-            if (graph->nodes[i].inputs[j] == front && graph->nodes[i].op != &eq_op_conv2d)
+            if (graph->nodes[i].inputs[j] == front && groups_of(&graph->nodes[i]) != 1)
                 return false;
     return graph->values[front].shape[1] < 4;
 }
@@ -195,12 +201,12 @@ static eq_status join_activation(struct fusion *f, const struct eq_front_node *n
 }
 
 // A filter is stored as its convolution's input and the target want it.
-static eq_status lower_filter(struct eq_ir *ir, int x, int front)
+static eq_status lower_filter(struct eq_ir *ir, int x, int front, int groups)
 {
     if (ir->lowered[front] >= 0)
         return EQ_OK;
     const int *s = ir->graph->values[front].shape;
-    struct eq_tensor tensor = eq_conv2d_weight(&ir->target, &ir->values[x].tensor, s[0], s[2], s[3]);
+    struct eq_tensor tensor = eq_conv2d_weight(&ir->target, &ir->values[x].tensor, s[0], s[2], s[3], groups);
     return eq_ir_value(ir, EQ_VALUE_PARAMETER, &tensor, front, &ir->lowered[front]);
 }
 
@@ -209,7 +215,7 @@ static eq_status lower_op(struct fusion *f, const struct eq_front_node *node)
     int inputs[EQ_MAX_OPERANDS], outputs[EQ_MAX_OPERANDS];
     for (int i = 0; i < node->num_inputs; i++) {
         if (i == 1 && node->op == &eq_op_conv2d)
-            EQ_TRY(lower_filter(f->ir, inputs[0], node->inputs[1]));
+            EQ_TRY(lower_filter(f->ir, inputs[0], node->inputs[1], groups_of(node)));
         EQ_TRY(materialise(f, node->inputs[i], &inputs[i]));
     }
     if (node->op == &eq_op_conv2d && !f->ir->training) {

@@ -1,5 +1,5 @@
 // Convolution: shapes, halo, forward step and gradient calls, and what the three convolution ops share. Kernels and their
-// launches are in conv2d_vector.c (CPUs), conv2d_simt.c (GPUs) and conv2d_matrix.c (matrix units).
+// launches are in conv2d_vector.c (CPUs), conv2d_simt.c (GPUs), conv2d_matrix.c (matrix units) and conv2d_grouped.c.
 #include "op/conv2d.h"
 
 #include <assert.h>
@@ -28,6 +28,8 @@ struct eq_conv2d_view eq_conv2d_view(const struct eq_tensor *tensor, struct eq_r
 eq_status eq_conv2d_job_emit(struct eq_list *list, const struct eq_conv2d_job *job)
 {
     const struct eq_target *target = eq_list_target(list);
+    if (job->groups > 1)
+        return eq_conv2d_grouped_emit(list, job);
     if (target->family == EQ_FAMILY_VECTOR)
         return eq_conv2d_vector_emit(list, job);
     if (target->precision != EQ_FP32)
@@ -59,18 +61,24 @@ eq_status eq_conv2d_border_emit(struct eq_list *list, const struct eq_tensor *te
                                   EQ_I32(tensor->block)));
 }
 
-static eq_status check_filter(const char *name, const struct eq_target *target, const struct eq_tensor *x,
+static eq_status check_filter(const char *name, const struct eq_target *target, int groups, const struct eq_tensor *x,
                               const struct eq_tensor *w)
 {
-    const int block_in = x->form == EQ_FORM_PLAIN ? 1 : x->block;
+    int block_in = x->form == EQ_FORM_PLAIN ? 1 : x->block;
     EQ_REQUIRE(x->form != EQ_FORM_WEIGHT && x->dtype == EQ_F32 && w->dtype == EQ_F32 && w->form == EQ_FORM_WEIGHT, EQ_ERR_SHAPE,
                "%s: input or filter is not a float tensor of its form", name);
     EQ_REQUIRE(block_in == 1 || block_in == target->block, EQ_ERR_UNSUPPORTED,
                "%s: the input has blocks of %d channels, the device has blocks of %d", name, block_in, target->block);
+    EQ_REQUIRE(groups == 1 || block_in == target->block, EQ_ERR_UNSUPPORTED,
+               "%s: %d groups want the input in blocks of %d channels", name, groups, target->block);
+    block_in = groups > 1 ? 1 : block_in;
     EQ_REQUIRE(w->block == target->block && w->block_in == block_in, EQ_ERR_SHAPE,
                "%s: the filter is stored in blocks of %d x %d, not %d x %d", name, w->block_in, w->block, block_in,
                target->block);
-    EQ_REQUIRE(w->c == x->c, EQ_ERR_SHAPE, "%s: the input has %d channels, the filter takes %d", name, x->c, w->c);
+    EQ_REQUIRE(x->c % groups == 0 && w->n % groups == 0, EQ_ERR_SHAPE,
+               "%s: %d groups do not divide %d input and %d output channels", name, groups, x->c, w->n);
+    EQ_REQUIRE(w->c == x->c / groups, EQ_ERR_SHAPE, "%s: the input has %d channels in %d groups, the filter takes %d of each",
+               name, x->c, groups, w->c);
     return EQ_OK;
 }
 
@@ -84,10 +92,12 @@ eq_status eq_conv2d_check(const char *name, const struct eq_target *target, cons
                a->stride_h, a->stride_w);
     EQ_REQUIRE(a->pad_h >= 0 && a->pad_w >= 0, EQ_ERR_ARGUMENT, "%s: padding is %d x %d, must not be negative", name, a->pad_h,
                a->pad_w);
-    EQ_TRY(check_filter(name, target, x, w));
+    EQ_REQUIRE(a->groups >= 0, EQ_ERR_ARGUMENT, "%s: %d groups", name, a->groups);
+    EQ_TRY(check_filter(name, target, a->groups > 1 ? a->groups : 1, x, w));
     EQ_REQUIRE(a->algorithm <= EQ_CONV2D_DIRECT || eq_conv2d_winograd_fits(target, a, w->h, w->w, w->block_in),
-               EQ_ERR_UNSUPPORTED, "%s: Winograd's algorithm takes 3 x 3 filters at stride 1 on a CPU, not %d x %d at %d x %d", name,
-               w->h, w->w, a->stride_h, a->stride_w);
+               EQ_ERR_UNSUPPORTED,
+               "%s: Winograd's algorithm takes 3 x 3 filters at stride 1 of one group on a CPU, not %d x %d at %d x %d", name, w->h,
+               w->w, a->stride_h, a->stride_w);
     const int64_t height = (int64_t)x->h + 2 * (int64_t)a->pad_h, width = (int64_t)x->w + 2 * (int64_t)a->pad_w;
     EQ_REQUIRE(w->h <= height && w->w <= width, EQ_ERR_SHAPE, "%s: the filter is %d x %d, the padded image only %lld x %lld",
                name, w->h, w->w, (long long)height, (long long)width);
@@ -110,8 +120,10 @@ struct eq_cost eq_conv2d_cost(const struct eq_tensor *x, const struct eq_tensor 
                                  ((double)eq_tensor_logical(x) + (double)eq_tensor_logical(w) + (double)eq_tensor_logical(z)) };
 }
 
-struct eq_tensor eq_conv2d_weight(const struct eq_target *target, const struct eq_tensor *x, int oc, int kh, int kw)
+struct eq_tensor eq_conv2d_weight(const struct eq_target *target, const struct eq_tensor *x, int oc, int kh, int kw, int groups)
 {
+    if (groups > 1)
+        return eq_tensor_weight(oc, x->c / groups, kh, kw, target->block, 1);
     return eq_tensor_weight(oc, x->c, kh, kw, target->block, x->form == EQ_FORM_PLAIN ? 1 : x->block);
 }
 
@@ -165,6 +177,7 @@ static struct eq_conv2d_job make_job(const struct eq_call *call, struct eq_ref x
         .x = eq_conv2d_view(&call->input[0], x),
         .z = eq_conv2d_view(&call->output[0], z),
         .filter = w,
+        .groups = a->groups,
         .kh = call->input[1].h,
         .kw = call->input[1].w,
         .stride_h = a->stride_h,
@@ -195,6 +208,8 @@ static eq_status tunables(const struct eq_call *call, struct eq_tunable *tunable
     const struct eq_conv2d_shape s = shape_of(call);
     const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
     const struct eq_conv2d_job job = make_job(call, EQ_REF_NONE, EQ_REF_NONE, EQ_REF_NONE);
+    if (job.groups > 1)
+        return EQ_OK;
     assert(max >= 2);
     *num = 2;
     EQ_TRY(eq_conv2d_algorithm_tunable(call->target, call->attributes, w->h, w->w, w->block_in, &s, &tunables[0]));

@@ -20,6 +20,7 @@ struct eq_conv2d_job {
     struct eq_ref bias; // f32 [z.blocks * z.block], or EQ_REF_NONE
     enum eq_activation activation;
     struct eq_ref filter; // [z.blocks, x.blocks, kh, kw, x.block, z.block]
+    int groups;           // 0 and 1: one group; several: filter [z.blocks, x.c / groups, kh, kw, z.block]
     int kh, kw;           // 0 taps make zeros (plus `add`)
     int stride_h, stride_w;
     int first_y, first_x; // input pixel under tap (0, 0) of output (0, 0)
@@ -34,6 +35,17 @@ eq_status eq_conv2d_vector_emit(struct eq_list *list, const struct eq_conv2d_job
 eq_status eq_conv2d_simt_emit(struct eq_list *list, const struct eq_conv2d_job *job);
 eq_status eq_conv2d_matrix_emit(struct eq_list *list, const struct eq_conv2d_job *job);
 eq_status eq_conv2d_job_emit(struct eq_list *list, const struct eq_conv2d_job *job); // by the target's family and precision
+
+// Convolutions of several groups (conv2d_grouped.c). The filter of the data gradient's jobs is w made anew, with as many
+// elements as this; groups > 1.
+eq_status eq_conv2d_grouped_emit(struct eq_list *list, const struct eq_conv2d_job *job);
+size_t eq_conv2d_grouped_transposed_elems(const struct eq_tensor *w, int groups);
+eq_status eq_conv2d_grouped_transpose_emit(struct eq_list *list, const struct eq_conv2d_attributes *attributes,
+                                           const struct eq_tensor *w, struct eq_ref from, struct eq_ref to);
+// Workspace and steps of an eq_op_conv2d_weight_grad call.
+size_t eq_conv2d_grouped_weight_grad_elems(const struct eq_call *call);
+eq_status eq_conv2d_grouped_weight_grad_emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in,
+                                             const struct eq_ref *out);
 
 // Winograd's convolution (conv2d_winograd.c). Extents are those of z = conv(x): a data gradient is the convolution of dz with the
 // transposed filter.
@@ -84,6 +96,9 @@ double eq_conv2d_expect(const struct eq_call *call, const float *const *inputs, 
 double eq_conv2d_data_grad_expect(const struct eq_call *call, const float *const *inputs, size_t index, double *magnitude);
 double eq_conv2d_weight_grad_expect(const struct eq_call *call, const float *const *inputs, size_t index, double *magnitude);
 
+// dw, output 0 of a weight gradient's call, as the sum of partial ones, in their order.
+eq_status eq_conv2d_merge_emit(struct eq_list *list, const struct eq_call *call, struct eq_ref partial, struct eq_ref dw,
+                               int parts);
 // Zeroes the halo of a tensor; nothing to do where there is none.
 eq_status eq_conv2d_border_emit(struct eq_list *list, const struct eq_tensor *tensor, struct eq_ref ref);
 

@@ -31,15 +31,23 @@ static struct class make_class(int size, int kernel, int stride, int pad, int re
     return class;
 }
 
+static int groups_of(const struct eq_call *call)
+{
+    const struct eq_conv2d_data_grad_attributes *a = call->attributes;
+    return a->conv.groups > 1 ? a->conv.groups : 1;
+}
+
 static bool is_plain(const struct eq_call *call)
 {
-    return call->input[W].block_in == 1;
+    return call->input[W].block_in == 1 && groups_of(call) == 1;
 }
 
 static struct eq_tensor input_shape(const struct eq_call *call)
 {
     const struct eq_conv2d_data_grad_attributes *a = call->attributes;
-    return eq_tensor_blocked(call->input[DZ].n, call->input[W].c, a->ih, a->iw, call->input[W].block_in, 0);
+    const struct eq_tensor *w = &call->input[W];
+    const int groups = groups_of(call);
+    return eq_tensor_blocked(call->input[DZ].n, w->c * groups, a->ih, a->iw, groups > 1 ? w->block : w->block_in, 0);
 }
 
 // As the convolution of dz that makes dx.
@@ -57,6 +65,13 @@ static enum eq_conv2d_algorithm algorithm_of(const struct eq_call *call)
     return eq_conv2d_choose(call->target, &a->conv, w->h, w->w, w->block_in, &s);
 }
 
+// Elements of the filters that the classes' convolutions read.
+static size_t transposed_elems(const struct eq_call *call)
+{
+    const struct eq_tensor *w = &call->input[W];
+    return groups_of(call) > 1 ? eq_conv2d_grouped_transposed_elems(w, groups_of(call)) : eq_tensor_elems(w);
+}
+
 static eq_status shape(struct eq_call *call)
 {
     const struct eq_conv2d_data_grad_attributes *a = call->attributes;
@@ -72,7 +87,7 @@ static eq_status shape(struct eq_call *call)
         EQ_ERR_SHAPE,
         "conv2d_data_grad: the gradient to add to is [%d, %d, %d, %d] in blocks of %d, not [%d, %d, %d, %d] in blocks of %d",
         add->n, add->c, add->h, add->w, add->block, x.n, x.c, x.h, x.w, x.block);
-    size_t workspace = is_plain(call) ? 1 : eq_tensor_elems(w);
+    size_t workspace = is_plain(call) ? 1 : transposed_elems(call);
     const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
     if (algorithm != EQ_CONV2D_DIRECT) {
         const struct eq_conv2d_shape s = shape_of(call);
@@ -146,6 +161,8 @@ static eq_status emit_transpose(struct eq_list *list, const struct eq_call *call
 {
     const struct eq_conv2d_attributes *a = &((const struct eq_conv2d_data_grad_attributes *)call->attributes)->conv;
     const struct eq_tensor *t = &call->input[W];
+    if (groups_of(call) > 1)
+        return eq_conv2d_grouped_transpose_emit(list, a, t, w, transposed);
     const int oc_blocks = eq_tensor_blocks(t), ic_blocks = eq_tensor_blocks(&call->output[0]);
     const struct eq_options options = eq_options_format("-DBLOCK=%d", t->block);
     const bool is_vector = call->target->family == EQ_FAMILY_VECTOR;
@@ -174,6 +191,7 @@ static struct eq_conv2d_job make_job(const struct eq_call *call, const struct eq
         .z = eq_conv2d_view(&call->output[0], out[0]),
         .has_add = call->has[ADD],
         .filter = out[1],
+        .groups = groups_of(call),
         .kh = has_taps ? y->taps : 0,
         .kw = has_taps ? x->taps : 0,
         .stride_h = 1,
@@ -181,9 +199,9 @@ static struct eq_conv2d_job make_job(const struct eq_call *call, const struct eq
         .first_y = has_taps ? y->first_in : 0,
         .first_x = has_taps ? x->first_in : 0,
     };
-    const size_t tiles = (size_t)job.x.blocks * (size_t)job.z.blocks * (size_t)w->block * (size_t)w->block;
+    const size_t tap_elems = transposed_elems(call) / ((size_t)w->h * (size_t)w->w);
     if (has_taps)
-        job.filter = eq_ref_plus(out[1], tiles * (size_t)(y->before * w->w + y->taps * x->before));
+        job.filter = eq_ref_plus(out[1], tap_elems * (size_t)(y->before * w->w + y->taps * x->before));
     if (job.has_add) {
         job.add = eq_conv2d_view(&call->input[ADD], in[ADD]);
         job.add.origin = eq_ref_plus(job.add.origin,
@@ -248,7 +266,7 @@ static eq_status tunables(const struct eq_call *call, struct eq_tunable *tunable
     const struct eq_ref none[EQ_MAX_OPERANDS] = { EQ_REF_NONE };
     const struct eq_conv2d_shape s = shape_of(call);
     const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
-    if (is_plain(call))
+    if (is_plain(call) || groups_of(call) > 1)
         return EQ_OK;
     assert(max >= 2);
     EQ_TRY(eq_conv2d_algorithm_tunable(call->target, &a->conv, w->h, w->w, w->block_in, &s, &tunables[(*num)++]));

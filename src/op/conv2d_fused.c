@@ -9,7 +9,7 @@ enum fused_input { X, FILTER, BIAS, RESIDUAL };
 static struct eq_tensor filter_form(const struct eq_target *target, const struct eq_conv2d_fused_attributes *a,
                                     const struct eq_tensor *x)
 {
-    return eq_conv2d_weight(target, x, a->oc, a->kh, a->kw);
+    return eq_conv2d_weight(target, x, a->oc, a->kh, a->kw, a->conv.groups);
 }
 
 // Checks everything that both ops know; makes z.
@@ -215,6 +215,7 @@ static eq_status fused_emit(struct eq_list *list, const struct eq_call *call, co
         .bias = in[BIAS],
         .activation = a->activation,
         .filter = in[FILTER],
+        .groups = a->conv.groups,
         .kh = a->kh,
         .kw = a->kw,
         .stride_h = a->conv.stride_h,

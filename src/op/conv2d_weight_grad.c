@@ -189,7 +189,7 @@ static eq_status shape(struct eq_call *call)
     const struct eq_conv2d_weight_grad_attributes *a = call->attributes;
     const struct eq_tensor *x = &call->input[X], *dz = &call->input[DZ];
     EQ_TRY(eq_tensor_check(dz));
-    const struct eq_tensor w = eq_conv2d_weight(call->target, x, dz->c, a->kh, a->kw);
+    const struct eq_tensor w = eq_conv2d_weight(call->target, x, dz->c, a->kh, a->kw, a->conv.groups);
     int oh, ow;
     EQ_TRY(eq_conv2d_check("conv2d_weight_grad", call->target, &a->conv, x, &w, &oh, &ow));
     EQ_REQUIRE(dz->form == EQ_FORM_BLOCKED && dz->block == call->target->block && dz->n == x->n && dz->h == oh && dz->w == ow,
@@ -198,6 +198,10 @@ static eq_status shape(struct eq_call *call)
                dz->n, dz->h, dz->w, dz->block, x->n, oh, ow, call->target->block);
     call->num_outputs = 2;
     call->output[0] = w;
+    if (a->conv.groups > 1) {
+        call->output[1] = eq_tensor_vector((int)eq_conv2d_grouped_weight_grad_elems(call));
+        return EQ_OK;
+    }
     const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
     if (algorithm != EQ_CONV2D_DIRECT) {
         const struct eq_conv2d_shape s = shape_of(call);
@@ -277,11 +281,28 @@ static eq_status emit_simt(struct eq_list *list, const struct eq_call *call, con
                                   EQ_I32(split.size)));
 }
 
+eq_status eq_conv2d_merge_emit(struct eq_list *list, const struct eq_call *call, struct eq_ref partial, struct eq_ref dw,
+                               int parts)
+{
+    const size_t elems = eq_tensor_elems(&call->output[0]);
+    const struct eq_options options = eq_options_format("-DBLOCK=%d", call->target->block);
+    const struct eq_launch launch = {
+        .source = "conv2d_filter",
+        .options = options.text,
+        .kernel = "conv2d_filter_merge",
+        .range = eq_range_1d(elems / 4, 64),
+        .cost = { (double)elems * parts, 4.0 * (double)elems * (parts + 1) },
+    };
+    return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(partial), EQ_REF(dw), EQ_I32(parts), EQ_I32(elems / 4)));
+}
+
 static eq_status emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out)
 {
+    const struct eq_conv2d_attributes *a = &((const struct eq_conv2d_weight_grad_attributes *)call->attributes)->conv;
+    if (a->groups > 1)
+        return eq_conv2d_grouped_weight_grad_emit(list, call, in, out);
     const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
     if (algorithm != EQ_CONV2D_DIRECT) {
-        const struct eq_conv2d_attributes *a = &((const struct eq_conv2d_weight_grad_attributes *)call->attributes)->conv;
         const struct eq_conv2d_view x = eq_conv2d_view(&call->input[X], in[X]), dz = eq_conv2d_view(&call->input[DZ], in[DZ]);
         return eq_conv2d_winograd_grad_emit(list, algorithm, a, &x, &dz, out[0], out[1]);
     }
@@ -291,18 +312,7 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
         EQ_TRY(emit_vector(list, call, in, sums, split));
     else
         EQ_TRY(emit_simt(list, call, in, sums, split));
-    if (split.parts == 1)
-        return EQ_OK;
-    const size_t elems = eq_tensor_elems(&call->output[0]);
-    const struct eq_options options = eq_options_format("-DBLOCK=%d", call->target->block);
-    const struct eq_launch launch = {
-        .source = "conv2d_filter",
-        .options = options.text,
-        .kernel = "conv2d_filter_merge",
-        .range = eq_range_1d(elems / 4, 64),
-        .cost = { (double)elems * split.parts, 4.0 * (double)elems * (split.parts + 1) },
-    };
-    return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(out[1]), EQ_REF(out[0]), EQ_I32(split.parts), EQ_I32(elems / 4)));
+    return split.parts > 1 ? eq_conv2d_merge_emit(list, call, out[1], out[0], split.parts) : EQ_OK;
 }
 
 static eq_status add_tiles(const struct eq_call *call, struct eq_tunable *tunable)
@@ -340,7 +350,7 @@ static eq_status tunables(const struct eq_call *call, struct eq_tunable *tunable
 {
     const struct eq_conv2d_weight_grad_attributes *a = call->attributes;
     const struct eq_conv2d_shape s = shape_of(call);
-    if (call->target->family != EQ_FAMILY_VECTOR)
+    if (call->target->family != EQ_FAMILY_VECTOR || a->conv.groups > 1)
         return EQ_OK;
     assert(max >= 3);
     EQ_TRY(eq_conv2d_algorithm_tunable(call->target, &a->conv, a->kh, a->kw, call->output[0].block_in, &s,

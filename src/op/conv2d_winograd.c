@@ -126,7 +126,7 @@ static double direct_cycles(const struct eq_target *target, const struct eq_conv
 bool eq_conv2d_winograd_fits(const struct eq_target *target, const struct eq_conv2d_attributes *attributes, int kh, int kw,
                              int x_block)
 {
-    return kh == 3 && kw == 3 && attributes->stride_h == 1 && attributes->stride_w == 1 && attributes->pad_h <= 2 &&
+    return attributes->groups <= 1 && kh == 3 && kw == 3 && attributes->stride_h == 1 && attributes->stride_w == 1 && attributes->pad_h <= 2 &&
            attributes->pad_w <= 2 && x_block == target->block && target->family == EQ_FAMILY_VECTOR;
 }
 

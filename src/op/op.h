@@ -91,7 +91,7 @@ struct eq_options eq_options_format(const char *format, ...) __attribute__((form
 
 // The ops. Attributes and operands of each are documented here; `?` marks an optional input.
 
-// conv2d: inputs x [n,ic,ih,iw] (blocked, or plain NCHW = block 1 for images), w [oc,ic,kh,kw]; output z [n,oc,oh,ow],
+// conv2d: inputs x [n,ic,ih,iw] (blocked, or plain NCHW = block 1 for images), w [oc,ic/groups,kh,kw]; output z [n,oc,oh,ow],
 // workspace. No bias: normalisation follows. oh = (ih + 2 pad_h - kh) / stride_h + 1.
 // How: AUTO takes the fastest that applies by a model of the device; the others are for tests, benchmarks and the tuner.
 // Winograd F(2x2) and F(4x4) need 3 x 3 filters, stride 1 and an input in blocks; elsewhere they are EQ_ERR_UNSUPPORTED.
@@ -99,6 +99,7 @@ enum eq_conv2d_algorithm { EQ_CONV2D_AUTO, EQ_CONV2D_DIRECT, EQ_CONV2D_WINOGRAD_
 struct eq_conv2d_attributes {
     int stride_h, stride_w, pad_h, pad_w;
     enum eq_conv2d_algorithm algorithm;
+    int groups; // 0 and 1: one group. Several: x in blocks, DIRECT
 };
 extern const struct eq_op eq_op_conv2d;
 // conv2d_data_grad: inputs dz, w, add? (a gradient of x to be added to; may be updated in place); output dx, workspace.
@@ -133,8 +134,9 @@ extern const struct eq_op eq_op_conv2d_fused;
 // Whether a prepared filter differs from the stored one even without a norm: where not, conv2d itself does as well.
 bool eq_conv2d_prepares(const struct eq_target *target, const struct eq_conv2d_fused_attributes *attributes,
                         const struct eq_tensor *x);
-// The stored form of a convolution's filter for an input with that blocking.
-struct eq_tensor eq_conv2d_weight(const struct eq_target *target, const struct eq_tensor *x, int oc, int kh, int kw);
+// The stored form of a convolution's filter for an input with that blocking. groups: 0 and 1 are one group.
+struct eq_tensor eq_conv2d_weight(const struct eq_target *target, const struct eq_tensor *x, int oc, int kh, int kw,
+                                  int groups);
 
 // unit: normalisation, CE and its relatives, residual and activation in two passes. See unit.h for operands.
 #include "op/unit.h"

@@ -10,7 +10,7 @@ enum { MAX_EXTENT = 1 << 20 };
 
 struct shape_line {
     char name[64], op[32];
-    int ic, oc, size, kernel, stride, pad;
+    int ic, oc, size, kernel, stride, pad, groups;
 };
 
 static eq_status parse_word(const char *word, struct shape_line *line)
@@ -20,7 +20,8 @@ static eq_status parse_word(const char *word, struct shape_line *line)
         int *value;
         int least;
     } keys[] = { { "ic=", &line->ic, 1 },         { "oc=", &line->oc, 1 },         { "size=", &line->size, 1 },
-                 { "kernel=", &line->kernel, 1 }, { "stride=", &line->stride, 1 }, { "pad=", &line->pad, 0 } };
+                 { "kernel=", &line->kernel, 1 }, { "stride=", &line->stride, 1 }, { "pad=", &line->pad, 0 },
+                 { "groups=", &line->groups, 1 } };
     for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
         if (!eq_str_starts(word, keys[k].key))
             continue;
@@ -32,12 +33,12 @@ static eq_status parse_word(const char *word, struct shape_line *line)
         *keys[k].value = (int)value;
         return EQ_OK;
     }
-    return eq_fail(EQ_ERR_FORMAT, "%s is none of ic=, oc=, size=, kernel=, stride=, pad=", word);
+    return eq_fail(EQ_ERR_FORMAT, "%s is none of ic=, oc=, size=, kernel=, stride=, pad=, groups=", word);
 }
 
 static eq_status parse_line(const char *text, struct shape_line *line)
 {
-    *line = (struct shape_line){ .size = 1, .kernel = 1, .stride = 1 };
+    *line = (struct shape_line){ .size = 1, .kernel = 1, .stride = 1, .groups = 1 };
     char word[96];
     int at = 0, used, num = 0;
     while (sscanf(text + at, "%95s%n", word, &used) == 1 && word[0] != '#') {
@@ -63,7 +64,8 @@ static eq_status add_layer(struct eq_graph *graph, const struct shape_line *l, e
                                            .stride_h = l->stride,
                                            .stride_w = l->stride,
                                            .pad_h = l->pad,
-                                           .pad_w = l->pad };
+                                           .pad_w = l->pad,
+                                           .groups = l->groups };
     const struct eq_pool_params pool = { l->kernel, l->stride, l->pad };
     const bool needs_oc = strcmp(l->op, "conv2d") == 0 || strcmp(l->op, "linear") == 0;
     EQ_REQUIRE(!needs_oc || l->oc >= 1, EQ_ERR_FORMAT, "%s: oc= is missing", l->name);

@@ -9,6 +9,7 @@ struct conv2d_case {
     int n, ic, ih, iw, oc, kh, kw;
     int sh, sw;    // stride, 0 means 1
     int ph, pw;    // padding
+    int groups;    // 0 means 1
     bool is_plain; // the input is a plain image
     bool is_tiny;  // also under Oclgrind
     int halo;      // of outputs; inputs have what the op asks for and this
@@ -144,6 +145,37 @@ static const struct conv2d_case conv2d_cases[] = {
       .pw = 1,
       .is_plain = true,
       .is_tiny = true },
+    // groups: one a channel (depthwise), within a block, over several blocks, and none of these
+    { .name = "depthwise", .n = 2, .ic = 32, .ih = 14, .iw = 14, .oc = 32, .kh = 3, .kw = 3, .ph = 1, .pw = 1, .groups = 32 },
+    { .name = "depthwise ragged", .n = 1, .ic = 17, .ih = 5, .iw = 4, .oc = 17, .kh = 3, .kw = 3, .ph = 1, .pw = 1,
+      .groups = 17,
+      .halo = 1, .is_tiny = true },
+    { .name = "depthwise s2", .n = 2, .ic = 24, .ih = 13, .iw = 10, .oc = 24, .kh = 3, .kw = 3, .sh = 2, .sw = 2, .ph = 1,
+      .pw = 1,
+      .groups = 24 },
+    { .name = "depthwise 5x5 s2", .n = 1, .ic = 16, .ih = 9, .iw = 9, .oc = 16, .kh = 5, .kw = 5, .sh = 2, .sw = 2, .ph = 2,
+      .pw = 2, .groups = 16 },
+    { .name = "depthwise 7x7", .n = 1, .ic = 40, .ih = 9, .iw = 30, .oc = 40, .kh = 7, .kw = 7, .ph = 3, .pw = 3, .groups = 40,
+      .mean = 30 },
+    { .name = "depthwise 1x1 s3", .n = 1, .ic = 5, .ih = 7, .iw = 8, .oc = 5, .kh = 1, .kw = 1, .sh = 3, .sw = 3, .groups = 5 },
+    { .name = "depthwise 2x3 s3x1 no pad", .n = 1, .ic = 20, .ih = 8, .iw = 9, .oc = 20, .kh = 2, .kw = 3, .sh = 3, .sw = 1,
+      .groups = 20 },
+    { .name = "groups of 2", .n = 1, .ic = 10, .ih = 6, .iw = 5, .oc = 10, .kh = 3, .kw = 3, .ph = 1, .pw = 1, .groups = 5,
+      .is_tiny = true },
+    { .name = "groups of 4", .n = 2, .ic = 36, .ih = 9, .iw = 8, .oc = 36, .kh = 3, .kw = 3, .ph = 1, .pw = 1, .groups = 9 },
+    { .name = "groups of 8 s2", .n = 1, .ic = 24, .ih = 8, .iw = 7, .oc = 24, .kh = 3, .kw = 3, .sh = 2, .sw = 2, .ph = 1,
+      .pw = 1,
+      .groups = 3 },
+    { .name = "groups of 16", .n = 2, .ic = 48, .ih = 7, .iw = 9, .oc = 48, .kh = 3, .kw = 3, .ph = 1, .pw = 1, .groups = 3 },
+    { .name = "groups 32 to 16", .n = 1, .ic = 64, .ih = 6, .iw = 7, .oc = 32, .kh = 3, .kw = 3, .sh = 2, .sw = 2, .ph = 1,
+      .pw = 1, .groups = 2, .halo = 1 },
+    { .name = "groups 5 to 32", .n = 1, .ic = 10, .ih = 5, .iw = 8, .oc = 64, .kh = 1, .kw = 1, .groups = 2 },
+    { .name = "groups 3 to 2", .n = 1, .ic = 9, .ih = 5, .iw = 4, .oc = 6, .kh = 3, .kw = 3, .ph = 1, .pw = 1, .groups = 3,
+      .is_tiny = true },
+    { .name = "groups 1 to 3", .n = 1, .ic = 7, .ih = 6, .iw = 6, .oc = 21, .kh = 3, .kw = 3, .sh = 2, .sw = 2, .ph = 1,
+      .pw = 1,
+      .groups = 7 },
+    { .name = "groups of 20", .n = 2, .ic = 40, .ih = 5, .iw = 9, .oc = 40, .kh = 3, .kw = 1, .ph = 1, .groups = 2 },
     { .name = "stem 1x1", .n = 1, .ic = 4, .ih = 6, .iw = 6, .oc = 24, .kh = 1, .kw = 1, .is_plain = true },
 };
 

@@ -38,7 +38,7 @@ static struct data make_data(struct conv2d_case c, enum eq_conv2d_algorithm algo
     c.sw = c.sw ? c.sw : 1;
     struct data d = { .c = c, .attributes = { { c.sh, c.sw, c.ph, c.pw, .algorithm = algorithm }, c.oc, c.kh, c.kw } };
     d.xt = eq_tensor_blocked(c.n, c.ic, c.ih, c.iw, c.is_plain ? 1 : target->block, 0);
-    d.wt = eq_conv2d_weight(target, &d.xt, c.oc, c.kh, c.kw);
+    d.wt = eq_conv2d_weight(target, &d.xt, c.oc, c.kh, c.kw, c.groups);
     d.zt = eq_tensor_blocked(c.n, c.oc, (c.ih + 2 * c.ph - c.kh) / c.sh + 1, (c.iw + 2 * c.pw - c.kw) / c.sw + 1,
                              target->block, 0);
     d.channels = eq_tensor_vector(c.oc);
@@ -245,7 +245,7 @@ END_TEST
 START_TEST(test_prepares)
 {
     struct eq_target target = eq_target_default();
-    const struct eq_tensor x = eq_tensor_blocked(16, 64, 56, 56, target.block, 0), w = eq_conv2d_weight(&target, &x, 64, 3, 3);
+    const struct eq_tensor x = eq_tensor_blocked(16, 64, 56, 56, target.block, 0), w = eq_conv2d_weight(&target, &x, 64, 3, 3, 1);
     static const enum eq_conv2d_algorithm algorithms[] = { EQ_CONV2D_DIRECT, EQ_CONV2D_WINOGRAD_2, EQ_CONV2D_WINOGRAD_4 };
     static const size_t points[] = { 9, 16, 36 };
     for (int i = 0; i < 3; i++) {

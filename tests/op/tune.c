@@ -185,7 +185,7 @@ static void shape_convolution(int c, struct eq_call *call, struct eq_conv2d_data
               ow = (convolutions[c].w - 1) / a->stride_w + 1;
     const struct eq_tensor x = eq_tensor_blocked(n, convolutions[c].ic, convolutions[c].h, convolutions[c].w, block, 0),
                            z = eq_tensor_blocked(n, convolutions[c].oc, oh, ow, block, 0),
-                           w = eq_conv2d_weight(target, &x, convolutions[c].oc, 3, 3);
+                           w = eq_conv2d_weight(target, &x, convolutions[c].oc, 3, 3, 1);
     *call = (struct eq_call){ .op = convolutions[c].op, .target = target, .num_inputs = 2, .has = { true, true } };
     *data = (struct eq_conv2d_data_grad_attributes){ *a, x.h, x.w };
     *weight = (struct eq_conv2d_weight_grad_attributes){ *a, 3, 3 };
