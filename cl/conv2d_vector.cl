@@ -35,12 +35,12 @@
 #define ORDER_IMAGES 1 // all tiles of all images, then the next blocks: filters
 #define ORDER_BLOCKS 2 // all blocks of a tile, then the next tile: its pixels, while all filters stay
 
-__kernel __attribute__((reqd_work_group_size(1, 1, 1)))
-void conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base, const ulong bias_at,
-                   __global const float *add_base, const ulong add_at, EQ_BUF(float, z), const int x_row, const int x_plane, const int x_blocks, const int kh, const int kw, const int stride_h,
-                   const int oc_blocks, const int oh, const int ow, const int z_row, const int z_step, const int z_plane,
-                   const int a_row, const int a_step, const int a_plane, const int has_bias, const int has_add,
-                   const int order)
+__kernel __attribute__((reqd_work_group_size(1, 1, 1))) void
+conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base, const ulong bias_at,
+              __global const float *add_base, const ulong add_at, EQ_BUF(float, z), const int x_row, const int x_plane,
+              const int x_blocks, const int kh, const int kw, const int stride_h, const int oc_blocks, const int oh,
+              const int ow, const int z_row, const int z_step, const int z_plane, const int a_row, const int a_step,
+              const int a_plane, const int has_bias, const int has_add, const int order)
 {
     EQ_IN_PTR(float, x);
     EQ_IN_PTR(float, w);

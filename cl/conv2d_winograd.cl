@@ -71,7 +71,8 @@ static void transform_filter(const vecf *in, int in_step, vecf *out, int out_ste
 #endif
 }
 
-// u = G w G^T, times a factor per output channel where there is one. One work-item per (input channel, block, block of outputs).
+// u = G w G^T, times a factor per output channel where there is one. One work-item per (input channel, block, block of
+// outputs).
 __kernel __attribute__((reqd_work_group_size(BLOCK, 1, 1)))
 void conv2d_winograd_filter(EQ_IN(float, w), __global const float *scale_base, const ulong scale_at, EQ_BUF(float, u),
                             const int x_blocks, const int oc_blocks, const int has_scale)

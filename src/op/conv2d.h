@@ -12,8 +12,8 @@ struct eq_conv2d_view {
 };
 struct eq_conv2d_view eq_conv2d_view(const struct eq_tensor *tensor, struct eq_ref ref);
 
-// z = act(correlation of x with a filter, plus `bias`, plus `add`): a convolution, or a parity class of a data gradient. The view of z may have a
-// step and a row of several pixels; its h and w count the pixels made here.
+// z = act(correlation of x with a filter, plus `bias`, plus `add`): a convolution, or a parity class of a data gradient. The
+// view of z may have a step and a row of several pixels; its h and w count the pixels made here.
 struct eq_conv2d_job {
     struct eq_conv2d_view x, z, add;
     bool has_add;
@@ -26,9 +26,9 @@ struct eq_conv2d_job {
     int first_y, first_x; // input pixel under tap (0, 0) of output (0, 0)
     struct eq_cost cost;
 };
-// Cycles of one input channel of a register tile of pixels x blocks of outputs, on a core with two multiply-adds and two loads a
-// cycle: a fit to measured tiles. More sums than EQ_CONV2D_MAX_SUMS leave the registers (measured: 7 x 4 takes 1.3 times as long
-// as two of 7 x 2).
+// Cycles of one input channel of a register tile of pixels x blocks of outputs, on a core with two multiply-adds and two loads
+// a cycle: a fit to measured tiles. More sums than EQ_CONV2D_MAX_SUMS leave the registers (measured: 7 x 4 takes 1.3 times as
+// long as two of 7 x 2).
 double eq_conv2d_sums_cycles(int pixels, int blocks);
 #define EQ_CONV2D_MAX_SUMS(block) ((block) == 16 ? 21 : 12)
 eq_status eq_conv2d_vector_emit(struct eq_list *list, const struct eq_conv2d_job *job);
@@ -47,8 +47,8 @@ size_t eq_conv2d_grouped_weight_grad_elems(const struct eq_call *call);
 eq_status eq_conv2d_grouped_weight_grad_emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in,
                                              const struct eq_ref *out);
 
-// Winograd's convolution (conv2d_winograd.c). Extents are those of z = conv(x): a data gradient is the convolution of dz with the
-// transposed filter.
+// Winograd's convolution (conv2d_winograd.c). Extents are those of z = conv(x): a data gradient is the convolution of dz with
+// the transposed filter.
 struct eq_conv2d_shape {
     int n, ic, oc, oh, ow;
     bool is_prepared; // the transformed filter is there already
@@ -57,7 +57,8 @@ struct eq_conv2d_shape {
 // Whether Winograd's algorithm can do it.
 bool eq_conv2d_winograd_fits(const struct eq_target *target, const struct eq_conv2d_attributes *attributes, int kh, int kw,
                              int x_block);
-// The algorithm of a convolution that eq_conv2d_check() accepted: never AUTO. `shape`: see above; x_block: channels in a block of the input.
+// The algorithm of a convolution that eq_conv2d_check() accepted: never AUTO. `shape`: see above; x_block: channels in a block
+// of the input.
 enum eq_conv2d_algorithm eq_conv2d_choose(const struct eq_target *target, const struct eq_conv2d_attributes *attributes, int kh,
                                           int kw, int x_block, const struct eq_conv2d_shape *shape);
 // Elements of the transformed filter and of the scratch memory.

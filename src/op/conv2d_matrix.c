@@ -57,8 +57,8 @@ eq_status eq_conv2d_matrix_emit(struct eq_list *list, const struct eq_conv2d_job
                           EQ_ARGS(EQ_REF(x->origin), EQ_REF(job->filter), EQ_REF(job->bias),
                                   EQ_REF(job->has_add ? add->origin : EQ_REF_NONE), EQ_REF(z->origin), EQ_I32(x->n),
                                   EQ_I32(x->h), EQ_I32(x->w), EQ_I32(x->row), EQ_I32(x->plane),
-                                  EQ_I32(has_taps ? x->blocks : 0), EQ_I32(job->first_y), EQ_I32(job->first_x), EQ_I32(job->stride_h), EQ_I32(job->stride_w),
-                                  EQ_I32(z->blocks), EQ_I32(z->h), EQ_I32(z->w), EQ_I32(z->row), EQ_I32(z->step),
-                                  EQ_I32(z->plane), EQ_I32(add->row), EQ_I32(add->step), EQ_I32(add->plane),
-                                  EQ_I32(job->bias.buffer != NULL), EQ_I32(job->has_add)));
+                                  EQ_I32(has_taps ? x->blocks : 0), EQ_I32(job->first_y), EQ_I32(job->first_x),
+                                  EQ_I32(job->stride_h), EQ_I32(job->stride_w), EQ_I32(z->blocks), EQ_I32(z->h), EQ_I32(z->w),
+                                  EQ_I32(z->row), EQ_I32(z->step), EQ_I32(z->plane), EQ_I32(add->row), EQ_I32(add->step),
+                                  EQ_I32(add->plane), EQ_I32(job->bias.buffer != NULL), EQ_I32(job->has_add)));
 }

@@ -14,7 +14,8 @@ static size_t ceil_div(size_t a, size_t b)
     return (a + b - 1) / b;
 }
 
-// By a model: wide tiles for reuse; narrower ones where there are few channels, or too few work-groups to fill the device twice.
+// By a model: wide tiles for reuse; narrower ones where there are few channels, or too few work-groups to fill the device
+// twice.
 static struct tile model_tile(const struct eq_target *target, int channels, size_t pixels)
 {
     if (channels <= 16)
@@ -87,9 +88,9 @@ eq_status eq_conv2d_simt_emit(struct eq_list *list, const struct eq_conv2d_job *
     const struct tile tile = choose_tile(eq_list_target(list), job);
     const bool has_taps = job->kh > 0 && job->kw > 0;
     // Without taps there is nothing to sum: no input block, and any filter size will do.
-    const struct eq_options options =
-        eq_options_format("-DBLOCK=%d -DBI=%d -DKH=%d -DKW=%d -DNTO=%d -DNTP=%d -DPT=%d -DACT=%d", z->block, x->block,
-                          has_taps ? job->kh : 1, has_taps ? job->kw : 1, tile.lanes_oc, tile.lanes_px, tile.pixels, (int)job->activation);
+    const struct eq_options options = eq_options_format("-DBLOCK=%d -DBI=%d -DKH=%d -DKW=%d -DNTO=%d -DNTP=%d -DPT=%d -DACT=%d",
+                                                        z->block, x->block, has_taps ? job->kh : 1, has_taps ? job->kw : 1,
+                                                        tile.lanes_oc, tile.lanes_px, tile.pixels, (int)job->activation);
     const size_t group = (size_t)(tile.lanes_oc * tile.lanes_px);
     assert(group <= 256);
     const struct eq_launch launch = {
@@ -101,8 +102,9 @@ eq_status eq_conv2d_simt_emit(struct eq_list *list, const struct eq_conv2d_job *
         .cost = job->cost,
     };
     return eq_list_kernel(list, &launch,
-                          EQ_ARGS(EQ_REF(x->origin), EQ_REF(job->filter), EQ_REF(job->bias), EQ_REF(job->has_add ? add->origin : EQ_REF_NONE),
-                                  EQ_REF(z->origin), EQ_I32(x->n), EQ_I32(x->h), EQ_I32(x->w), EQ_I32(x->row), EQ_I32(x->plane),
+                          EQ_ARGS(EQ_REF(x->origin), EQ_REF(job->filter), EQ_REF(job->bias),
+                                  EQ_REF(job->has_add ? add->origin : EQ_REF_NONE), EQ_REF(z->origin), EQ_I32(x->n),
+                                  EQ_I32(x->h), EQ_I32(x->w), EQ_I32(x->row), EQ_I32(x->plane),
                                   EQ_I32(has_taps ? x->blocks : 0), EQ_I32(job->first_y), EQ_I32(job->first_x),
                                   EQ_I32(job->stride_h), EQ_I32(job->stride_w), EQ_I32(z->blocks), EQ_I32(z->h), EQ_I32(z->w),
                                   EQ_I32(z->row), EQ_I32(z->step), EQ_I32(z->plane), EQ_I32(add->row), EQ_I32(add->step),

@@ -135,7 +135,8 @@ static struct split vector_split(const struct eq_call *call)
     const double pixels = (double)dz->n * dz->h * dz->w, filter_bytes = 4.0 * (double)eq_tensor_elems(w);
     if (order.part_pixels > 0)
         return make_split(1, pixels / order.part_pixels, dz->n * dz->h, 1, filter_bytes);
-    const struct split split = make_split(groups, 8.0 * call->target->compute_units, dz->n * dz->h, MIN_PART_ROWS, filter_bytes);
+    const struct split split =
+        make_split(groups, 8.0 * call->target->compute_units, dz->n * dz->h, MIN_PART_ROWS, filter_bytes);
     if (pixels * pixel <= LARGE_BYTES)
         return split;
     const double chunk = CHUNK_BYTES / pixel > MIN_CHUNK_PIXELS ? CHUNK_BYTES / pixel : MIN_CHUNK_PIXELS;

@@ -6,8 +6,8 @@
 #include "op/conv2d.h"
 
 // A chunk of up to MAX_CHUNK tiles: its transformed input stays in the second-level cache (64 channels: 260 KiB), and each
-// transformed filter that comes from farther away is used that often. Measured from 14 to 128 tiles: 28 to 32 is best from 64 to
-// 512 channels. Products of about GROUP_BYTES at a time.
+// transformed filter that comes from farther away is used that often. Measured from 14 to 128 tiles: 28 to 32 is best from 64
+// to 512 channels. Products of about GROUP_BYTES at a time.
 enum { MAX_CHUNK = 32, GROUP_BYTES = 300 << 10, MAX_COLUMNS = 14, MAX_BLOCKS = 4 };
 
 struct plan {
@@ -126,8 +126,8 @@ static double direct_cycles(const struct eq_target *target, const struct eq_conv
 bool eq_conv2d_winograd_fits(const struct eq_target *target, const struct eq_conv2d_attributes *attributes, int kh, int kw,
                              int x_block)
 {
-    return attributes->groups <= 1 && kh == 3 && kw == 3 && attributes->stride_h == 1 && attributes->stride_w == 1 && attributes->pad_h <= 2 &&
-           attributes->pad_w <= 2 && x_block == target->block && target->family == EQ_FAMILY_VECTOR;
+    return attributes->groups <= 1 && kh == 3 && kw == 3 && attributes->stride_h == 1 && attributes->stride_w == 1 &&
+           attributes->pad_h <= 2 && attributes->pad_w <= 2 && x_block == target->block && target->family == EQ_FAMILY_VECTOR;
 }
 
 // By the model.

@@ -3,10 +3,10 @@
 // Tolerances (relative, 2-norm): logits and statistics 1e-4. Gradients on the elu cases 1e-4 in the median and 1e-3 at worst
 // over the parameters, from the norms and probes in the file; x_weight 1e-2, because its sum cancels. With ReLU float32 flips a
 // few masks, which moves gradients by up to 2e-2: there only 1e-1 is asked for, and ten times that of x_weight, as on the elu
-// cases. Winograd rounds three to five times as coarsely as direct sums and flips more masks (ce-resnet20: one gradient by 0.18),
-// so the ReLU cases check the direct kernels and the elu cases Winograd's. The loss of the first step is 1e-4; later ones
-// amplify rounding and are bounded by 2e-2. The files' grad.NAME are not used: the script stores them without a copy, so they
-// hold the gradients of its last SGD step.
+// cases. Winograd rounds three to five times as coarsely as direct sums and flips more masks (ce-resnet20: one gradient by
+// 0.18), so the ReLU cases check the direct kernels and the elu cases Winograd's. The loss of the first step is 1e-4; later
+// ones amplify rounding and are bounded by 2e-2. The files' grad.NAME are not used: the script stores them without a copy, so
+// they hold the gradients of its last SGD step.
 #include <check.h>
 #include <dirent.h>
 #include <math.h>

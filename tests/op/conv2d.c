@@ -269,8 +269,8 @@ START_TEST(test_weight_grad_large)
 END_TEST
 
 // Winograd's error on the layers of ResNet-50 that it takes: outputs of all three directions, spread over the tensor, against
-// sums in double, relative to the root mean square of those outputs. Bounds: 1e-5, what single ops are held to, for F(2x2), and half
-// of the 1e-4 that no op may pass for F(4x4).
+// sums in double, relative to the root mean square of those outputs. Bounds: 1e-5, what single ops are held to, for F(2x2), and
+// half of the 1e-4 that no op may pass for F(4x4).
 enum { NUM_SAMPLES = 96 };
 
 static double sampled_error(const struct eq_test_call *call, const struct data *d,
@@ -308,7 +308,8 @@ START_TEST(test_winograd_error)
             { .name = "layer", .op = &eq_op_conv2d, .attributes = &d.attributes, .num_inputs = 2,
               .input = { { d.xt, d.x, false }, { d.wt, d.w, false } }, .is_workspace = { false, true } },
             { .name = "layer", .op = &eq_op_conv2d_data_grad, .attributes = &data, .num_inputs = 3,
-              .input = { { d.zt, d.dz, false }, { d.wt, d.w, false }, { d.xt, NULL, false } }, .is_workspace = { false, true } },
+              .input = { { d.zt, d.dz, false }, { d.wt, d.w, false }, { d.xt, NULL, false } },
+              .is_workspace = { false, true } },
             { .name = "layer", .op = &eq_op_conv2d_weight_grad, .attributes = &weight, .num_inputs = 2,
               .input = { { d.xt, d.x, false }, { d.zt, d.dz, false } }, .is_workspace = { false, true } },
         };

@@ -245,7 +245,8 @@ END_TEST
 START_TEST(test_prepares)
 {
     struct eq_target target = eq_target_default();
-    const struct eq_tensor x = eq_tensor_blocked(16, 64, 56, 56, target.block, 0), w = eq_conv2d_weight(&target, &x, 64, 3, 3, 1);
+    const struct eq_tensor x = eq_tensor_blocked(16, 64, 56, 56, target.block, 0),
+                           w = eq_conv2d_weight(&target, &x, 64, 3, 3, 1);
     static const enum eq_conv2d_algorithm algorithms[] = { EQ_CONV2D_DIRECT, EQ_CONV2D_WINOGRAD_2, EQ_CONV2D_WINOGRAD_4 };
     static const size_t points[] = { 9, 16, 36 };
     for (int i = 0; i < 3; i++) {
