@@ -1,5 +1,5 @@
 // Training steps: the update by hand, gradient accumulation, what a loss that is not finite halts, and which tensor it is
-// blamed on.
+// blamed on; evaluation between steps.
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -226,4 +226,47 @@ START_TEST(test_ahead)
 }
 END_TEST
 
-EQ_TEST_MAIN("step", { test_update, 3 }, { test_halt, 2 }, { test_ahead, 1 }, { test_blame, sizeof broken / sizeof *broken })
+static void infer(struct eq_network *from, float logits[N * CLASSES])
+{
+    float *images = eq_test_uniform("validation", ELEMS, 1);
+    EQ_TEST_OK(eq_network_infer(from, N, SIZE, SIZE, images, logits));
+    free(images);
+}
+
+// What evaluation computed from the weights before a step must not be used after it, nor after a batch that only moved the
+// running statistics (the last round). A new network with the same tensors knows nothing else. _i: with CE, without (every norm
+// is folded). Before the first step there are no statistics to evaluate with.
+START_TEST(test_evaluation)
+{
+    const char *arch = _i ? "resnet20" : "ce-resnet20";
+    float before[N * CLASSES], after[N * CLASSES], fresh[N * CLASSES];
+    open_step(arch, &(struct eq_step_params){ .batch = N, .size = SIZE, .accumulate = 1, .momentum = 0.9f });
+    for (int round = 0; round < 3; round++) {
+        struct eq_step_result result;
+        struct eq_network *other;
+        write_batch((uint64_t)round);
+        EQ_TEST_OK(eq_step_launch(step));
+        EQ_TEST_OK(eq_step_result(step, labels, &result));
+        if (round < 2)
+            EQ_TEST_OK(eq_step_finish(step, 0, 0.02));
+        infer(network, after);
+        ck_assert_msg(round == 0 || memcmp(before, after, sizeof after) != 0, "%s, round %d: the logits have not moved", arch,
+                      round);
+        EQ_TEST_OK(eq_network_create(eq_test_device, &network->params, &other));
+        for (int i = 0; i < eq_network_num_tensors(network); i++) {
+            const char *name = eq_network_tensor(network, i).name;
+            float *values = read_value(name);
+            EQ_TEST_OK(eq_network_write(other, name, values));
+            free(values);
+        }
+        infer(other, fresh);
+        ck_assert_msg(memcmp(after, fresh, sizeof after) == 0, "%s, round %d: a new network has other logits", arch, round);
+        eq_network_destroy(&other);
+        memcpy(before, after, sizeof before);
+    }
+    close_step();
+}
+END_TEST
+
+EQ_TEST_MAIN("step", { test_evaluation, 2 }, { test_update, 3 }, { test_halt, 2 }, { test_ahead, 1 },
+             { test_blame, sizeof broken / sizeof *broken })
