@@ -102,8 +102,8 @@ EQ_API eq_status eq_network_bench_ops(struct eq_device *device, const struct eq_
 //     NAME  pool_max ic=64 size=112 kernel=3 stride=2 pad=1
 //     NAME  linear   ic=2048 oc=1000
 //     NAME  unit     ic=64 size=56                   a normalisation, a residual and an activation
-// Missing stride is 1, pad 0, kernel 1, groups 1. `file` stands in errors (EQ_ERR_FORMAT with the line's number). params->size is not
-// used.
+// Missing stride is 1, pad 0, kernel 1, groups 1. `file` stands in errors (EQ_ERR_FORMAT with the line's number). params->size
+// is not used.
 EQ_API eq_status eq_shapes_bench_ops(struct eq_device *device, const char *file, const char *text, const char *op,
                                      const struct eq_bench_params *params, struct eq_bench_ops *ops);
 EQ_API void eq_bench_ops_free(struct eq_bench_ops *ops);

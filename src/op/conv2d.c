@@ -72,11 +72,11 @@ static eq_status check_filter(const char *name, const struct eq_target *target, 
     EQ_REQUIRE(groups == 1 || block_in == target->block, EQ_ERR_UNSUPPORTED,
                "%s: %d groups want the input in blocks of %d channels", name, groups, target->block);
     block_in = groups > 1 ? 1 : block_in;
+    EQ_REQUIRE(x->c % groups == 0 && w->n % groups == 0, EQ_ERR_SHAPE,
+               "%s: %d groups do not divide %d input and %d output channels", name, groups, x->c, w->n);
     EQ_REQUIRE(w->block == target->block && w->block_in == block_in, EQ_ERR_SHAPE,
                "%s: the filter is stored in blocks of %d x %d, not %d x %d", name, w->block_in, w->block, block_in,
                target->block);
-    EQ_REQUIRE(x->c % groups == 0 && w->n % groups == 0, EQ_ERR_SHAPE,
-               "%s: %d groups do not divide %d input and %d output channels", name, groups, x->c, w->n);
     EQ_REQUIRE(w->c == x->c / groups, EQ_ERR_SHAPE, "%s: the input has %d channels in %d groups, the filter takes %d of each",
                name, x->c, groups, w->c);
     return EQ_OK;

@@ -35,7 +35,8 @@ static void build_net(struct net *net, int n)
     EQ_TEST_OK(eq_graph_batch_norm(g, a, "norm_c", NULL, &c));
     EQ_TEST_OK(eq_graph_channel_equilibrium(g, c, "ce", &(struct eq_equilibrium_params){ .group = 4 }, &c));
     EQ_TEST_OK(eq_graph_add(g, c, b, &c));
-    EQ_TEST_OK(eq_graph_conv2d(g, b, "side", CONV(12, 1, 1), &d));
+    const struct eq_conv2d_params grouped = { .out_channels = 12, .kernel_h = 3, .kernel_w = 1, .pad_h = 1, .groups = 3 };
+    EQ_TEST_OK(eq_graph_conv2d(g, b, "side", &grouped, &d));
     EQ_TEST_OK(eq_graph_batch_norm(g, d, "norm_d", NULL, &d));
     EQ_TEST_OK(eq_graph_squeeze_excite(g, d, "se", &(struct eq_squeeze_excite_params){ .reduction = 4 }, &d));
     EQ_TEST_OK(eq_graph_add(g, c, d, &c));

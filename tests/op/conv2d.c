@@ -348,6 +348,8 @@ START_TEST(test_refused)
         { { 1, 1, -1, 1 }, 32, 3, 3, EQ_ERR_ARGUMENT, { "-1 x 1", "padding" } },
         { { 1, 1, 1, 1 }, 32, 12, 3, EQ_ERR_SHAPE, { "12 x 3", "11 x 9" } },
         { { 1, 1, 0, 0 }, 32, 3, 8, EQ_ERR_SHAPE, { "3 x 8", "9 x 7" } },
+        { { 1, 1, 1, 1, .groups = 3 }, 32, 3, 3, EQ_ERR_SHAPE, { "3 groups", "32 input and 64" } },
+        { { 1, 1, 1, 1, .groups = -1 }, 32, 3, 3, EQ_ERR_ARGUMENT, { "-1", "groups" } },
         { { 2, 1, 1, 1, .algorithm = EQ_CONV2D_WINOGRAD_4 }, 32, 3, 3, EQ_ERR_UNSUPPORTED, { "2 x 1", "Winograd" } },
         { { 1, 1, 1, 1, .algorithm = EQ_CONV2D_WINOGRAD_2 }, 32, 1, 3, EQ_ERR_UNSUPPORTED, { "1 x 3", "Winograd" } },
     };

@@ -23,7 +23,7 @@ static const struct mode {
 // Winograd's kernels are slow to compile, and Oclgrind is slow at everything: the first two have all parts in and out.
 enum { NUM_MODES = sizeof modes / sizeof *modes, NUM_SHORT_MODES = 2 };
 
-// A case with its tensors and values in plain order: x [n, ic, ih, iw], w [oc, ic, kh, kw], residual as z [n, oc, oh, ow].
+// A case with its tensors and values in plain order: x [n, ic, ih, iw], w [oc, ic / groups, kh, kw], residual as z [n, oc, oh, ow].
 struct data {
     struct conv2d_case c;
     struct eq_conv2d_fused_attributes attributes;
@@ -36,7 +36,9 @@ static struct data make_data(struct conv2d_case c, enum eq_conv2d_algorithm algo
     const struct eq_target *target = &eq_test_device->target;
     c.sh = c.sh ? c.sh : 1;
     c.sw = c.sw ? c.sw : 1;
-    struct data d = { .c = c, .attributes = { { c.sh, c.sw, c.ph, c.pw, .algorithm = algorithm }, c.oc, c.kh, c.kw } };
+    c.groups = c.groups ? c.groups : 1;
+    const struct eq_conv2d_attributes conv = { c.sh, c.sw, c.ph, c.pw, .algorithm = algorithm, .groups = c.groups };
+    struct data d = { .c = c, .attributes = { conv, c.oc, c.kh, c.kw } };
     d.xt = eq_tensor_blocked(c.n, c.ic, c.ih, c.iw, c.is_plain ? 1 : target->block, 0);
     d.wt = eq_conv2d_weight(target, &d.xt, c.oc, c.kh, c.kw, c.groups);
     d.zt = eq_tensor_blocked(c.n, c.oc, (c.ih + 2 * c.ph - c.kh) / c.sh + 1, (c.iw + 2 * c.pw - c.kw) / c.sw + 1,
@@ -130,14 +132,15 @@ static double conv_at(const struct data *d, int n, int o, int y, int x, double *
     const struct conv2d_case *c = &d->c;
     double sum = 0;
     *squares = 0;
-    for (int i = 0; i < c->ic; i++)
+    const int per_in = c->ic / c->groups, first = o / (c->oc / c->groups) * per_in;
+    for (int i = 0; i < per_in; i++)
         for (int p = 0; p < c->kh; p++)
             for (int q = 0; q < c->kw; q++) {
                 const int iy = y * c->sh + p - c->ph, ix = x * c->sw + q - c->pw;
                 if (iy < 0 || iy >= c->ih || ix < 0 || ix >= c->iw)
                     continue;
-                const double product = (double)d->x[((n * c->ic + i) * c->ih + iy) * c->iw + ix] *
-                                       d->w[((o * c->ic + i) * c->kh + p) * c->kw + q];
+                const double product = (double)d->x[((n * c->ic + first + i) * c->ih + iy) * c->iw + ix] *
+                                       d->w[((o * per_in + i) * c->kh + p) * c->kw + q];
                 sum += product;
                 *squares += product * product;
             }
