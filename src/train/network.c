@@ -59,8 +59,8 @@ void eq_network_destroy(struct eq_network **network)
     if (!*network)
         return;
     drop_compiled(&(*network)->infer);
-    drop_compiled(&(*network)->gradients);
     drop_compiled(&(*network)->forward);
+    drop_compiled(&(*network)->gradients); // last: its memory is lent to the others
     eq_store_destroy(&(*network)->store);
     eq_model_graph_destroy(&(*network)->shape);
     free((*network)->arch);
@@ -350,11 +350,11 @@ static eq_status compile(struct eq_network *network, struct eq_compiled *compile
 {
     if (compiled->exec && compiled->n == n && compiled->h == h && compiled->w == w && compiled->smoothing == smoothing)
         return EQ_OK;
-    drop_compiled(compiled);
-    if (compiled == &network->gradients) { // they may use its memory
+    if (compiled == &network->gradients) { // its memory is lent to them
         drop_compiled(&network->infer);
         drop_compiled(&network->forward);
     }
+    drop_compiled(compiled);
     EQ_TRY(eq_model_graph_create(&network->params, n, h, w, smoothing, &compiled->model));
     struct eq_compile_params params = { .training = training, .loss = compiled->model.loss,
                                         .recompute = network->params.recompute,
