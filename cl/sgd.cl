@@ -17,10 +17,8 @@ __kernel void sgd_step(EQ_IN(float, grad), EQ_IN(float, hyper), __global float *
     EQ_IN_PTR(float, hyper);
     __global float *restrict weight = weight_base + weight_at;
     __global float *restrict velocity = velocity_base + velocity_at;
-    if (hyper[3] != 0.0f)
-        return;
     const float rate = hyper[0], momentum = hyper[1], decay = hyper[2];
-    const int first = (int)get_global_id(0) * CHUNK, end = min(elems - first, CHUNK);
+    const int first = (int)get_global_id(0) * CHUNK, end = hyper[3] != 0.0f ? 0 : min(elems - first, CHUNK);
     for (int e = 0; e < end; e++) {
         const float w = weight[first + e], g = EQ_MAD(decay, w, grad[first + e]), v = EQ_MAD(momentum, velocity[first + e], g);
         velocity[first + e] = v;
