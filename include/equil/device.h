@@ -46,8 +46,9 @@ EQ_API void eq_device_list_free(struct eq_device_info **infos);
 EQ_API eq_status eq_device_open(const char *selector, struct eq_device **device);
 EQ_API void eq_device_destroy(struct eq_device **device); // *device becomes NULL; NULL is allowed
 
-// What the inputs of convolutions are rounded to before they are multiplied. Sums are float32 throughout, and so is everything
-// else: stored activations, weights, the gradients of filters and of images, batch norm, CE and the last layer.
+// What the inputs of convolutions and of their gradients are rounded to before they are multiplied. Sums are float32
+// throughout, and so is everything else: stored activations, weights and gradients, the gradient of an image, convolutions of
+// several groups, batch norm, CE and the last layer.
 enum eq_precision { EQ_FP32, EQ_TF32, EQ_FP16, EQ_BF16 };
 // Chooses it for what will be made with the device; without a call it is what the environment variable EQUIL_PRECISION says,
 // else fp32. Other than fp32 can be set once, and looks for the device's matrix unit: a probe is compiled, run and compared.

@@ -34,6 +34,14 @@ double eq_conv2d_sums_cycles(int pixels, int blocks);
 eq_status eq_conv2d_vector_emit(struct eq_list *list, const struct eq_conv2d_job *job);
 eq_status eq_conv2d_simt_emit(struct eq_list *list, const struct eq_conv2d_job *job);
 eq_status eq_conv2d_matrix_emit(struct eq_list *list, const struct eq_conv2d_job *job);
+// A GPU kernel of the filter's gradient and how it cuts k = (input block, kh, kw, channel) and the output channels.
+struct eq_conv2d_grad_tile {
+    const char *kernel; // of the source of its name
+    struct eq_options options;
+    int group, tiles_oc, tiles_k;
+};
+struct eq_conv2d_grad_tile eq_conv2d_matrix_grad_tile(const struct eq_target *target, const struct eq_tensor *w, int channels,
+                                                      int k);
 eq_status eq_conv2d_job_emit(struct eq_list *list, const struct eq_conv2d_job *job); // by the target's family and precision
 
 // Convolutions of several groups (conv2d_grouped.c). The filter of the data gradient's jobs is w made anew, with as many

@@ -1,4 +1,4 @@
-// Convolutions on matrix units: the work-group's tile and the launch.
+// Convolutions and gradients of filters on matrix units: the work-group's tile and the launch.
 #include <assert.h>
 
 #include "op/conv2d.h"
@@ -24,6 +24,23 @@ static struct split choose_split(const struct eq_target *target, int lanes, int 
         split.groups_px /= 2;
     assert((size_t)(split.groups_px * split.groups_oc * lanes) <= 256);
     return split;
+}
+
+struct eq_conv2d_grad_tile eq_conv2d_matrix_grad_tile(const struct eq_target *target, const struct eq_tensor *w, int channels,
+                                                      int k)
+{
+    const int lanes = eq_matrix_unit_lanes(target->matrix_unit), groups_oc = channels <= 32 ? 1 : 2,
+              tiles_oc = channels <= 16 ? 1 : 2, groups_k = lanes == 64 ? 2 : lanes == 8 && groups_oc == 1 ? 8 : 4,
+              tiles_k = lanes == 64 ? 4 : lanes == 8 ? 1 : 2;
+    return (struct eq_conv2d_grad_tile){
+        .kernel = "conv2d_matrix_weight_grad",
+        .options = eq_options_format("-DEQ_MATRIX=%d -DPRECISION=%d -DBLOCK=%d -DBI=%d -DSK=%d -DSO=%d -DTK=%d -DTO=%d",
+                                     (int)target->matrix_unit, (int)target->precision, w->block, w->block_in, groups_k,
+                                     groups_oc, tiles_k, tiles_oc),
+        .group = groups_k * groups_oc * lanes,
+        .tiles_oc = (int)ceil_div((size_t)channels, (size_t)(16 * groups_oc * tiles_oc)),
+        .tiles_k = (int)ceil_div((size_t)k, (size_t)(16 * groups_k * tiles_k)),
+    };
 }
 
 eq_status eq_conv2d_matrix_emit(struct eq_list *list, const struct eq_conv2d_job *job)

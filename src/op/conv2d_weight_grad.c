@@ -144,23 +144,25 @@ static struct split vector_split(const struct eq_call *call)
     return local.parts > split.parts ? local : split;
 }
 
-// Work-group tile of the GPU kernel: 4 * lanes_oc output channels x 64 * quads values of k.
-struct group_tile {
-    int lanes_oc, quads, tiles_oc, tiles_k;
-};
-
-static struct group_tile simt_tile(const struct eq_tensor *w)
+// Work-group tile of the GPU kernel: 4 lanes_oc output channels x 64 quads values of k.
+static struct eq_conv2d_grad_tile simt_tile(const struct eq_target *target, const struct eq_tensor *w)
 {
     const int channels = ceil_div(w->n, w->block) * w->block, k = ceil_div(w->c, w->block_in) * w->block_in * w->h * w->w;
-    struct group_tile tile = { .lanes_oc = channels <= 16 ? 4 : channels <= 32 ? 8 : 16, .quads = k <= 64 ? 1 : 2 };
-    tile.tiles_oc = ceil_div(channels, 4 * tile.lanes_oc);
-    tile.tiles_k = ceil_div(k, 64 * tile.quads);
-    return tile;
+    if (target->precision != EQ_FP32)
+        return eq_conv2d_matrix_grad_tile(target, w, channels, k);
+    const int lanes_oc = channels <= 16 ? 4 : channels <= 32 ? 8 : 16, quads = k <= 64 ? 1 : 2;
+    return (struct eq_conv2d_grad_tile){
+        .kernel = "conv2d_simt_weight_grad",
+        .options = eq_options_format("-DBLOCK=%d -DBI=%d -DNTO=%d -DKV=%d", w->block, w->block_in, lanes_oc, quads),
+        .group = 16 * lanes_oc,
+        .tiles_oc = ceil_div(channels, 4 * lanes_oc),
+        .tiles_k = ceil_div(k, 64 * quads),
+    };
 }
 
 static struct split simt_split(const struct eq_target *target, const struct eq_tensor *w, const struct eq_tensor *dz)
 {
-    const struct group_tile tile = simt_tile(w);
+    const struct eq_conv2d_grad_tile tile = simt_tile(target, w);
     return make_split((double)tile.tiles_oc * tile.tiles_k, 4.0 * target->compute_units, dz->n * dz->h * dz->w, MIN_PART_PIXELS,
                       4.0 * (double)eq_tensor_elems(w));
 }
@@ -262,14 +264,14 @@ static eq_status emit_simt(struct eq_list *list, const struct eq_call *call, con
     const struct eq_conv2d_attributes *a = &((const struct eq_conv2d_weight_grad_attributes *)call->attributes)->conv;
     const struct eq_tensor *w = &call->output[0];
     const struct eq_conv2d_view x = eq_conv2d_view(&call->input[X], in[X]), dz = eq_conv2d_view(&call->input[DZ], in[DZ]);
-    const struct group_tile tile = simt_tile(w);
-    const struct eq_options options =
-        eq_options_format("-DBLOCK=%d -DBI=%d -DNTO=%d -DKV=%d", dz.block, x.block, tile.lanes_oc, tile.quads);
-    const size_t group = 16 * (size_t)tile.lanes_oc;
+    const struct eq_conv2d_grad_tile tile = simt_tile(call->target, w);
+    const size_t group = (size_t)tile.group;
+    EQ_REQUIRE(group <= call->target->max_group, EQ_ERR_UNSUPPORTED,
+               "conv2d_weight_grad: needs work-groups of %zu, the device has %zu at most", group, call->target->max_group);
     const struct eq_launch launch = {
-        .source = "conv2d_simt_weight_grad",
-        .options = options.text,
-        .kernel = "conv2d_simt_weight_grad",
+        .source = tile.kernel,
+        .options = tile.options.text,
+        .kernel = tile.kernel,
         .range = eq_range_3d((const size_t[]){ group * (size_t)tile.tiles_k, (size_t)tile.tiles_oc, (size_t)split.parts },
                              (const size_t[]){ group, 1, 1 }),
         .cost = cost(call),

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Matrix units of devices that are not here: matrix_units.py SOURCE_ROOT. Prints what it did and what it skipped; exits 1 on a fault.
 
-1. cl/matrix.cl and cl/conv2d_matrix.cl compile for NVIDIA's, AMD's and Intel's compilers as far as clang has these targets, and
+1. cl/matrix.cl and the kernels of convolutions compile for NVIDIA's, AMD's and Intel's compilers as far as clang has these targets, and
    come out with the unit's instruction; what a device lacks is refused. Where there is ptxas, it assembles NVIDIA's.
 2. eq_tile_load_a, _b and eq_tile_store of cl/matrix.clh, compiled for this processor, put elements where the vendors' manuals say
    that lanes hold them: a product that is computed as the manuals describe comes out right.
@@ -24,7 +24,11 @@ PITCH, SKIPPED = 20, 77
 NVIDIA_LIBRARY = """
 #define OVERLOADED __attribute__((overloadable))
 size_t OVERLOADED get_local_id(uint d) { return d ? __nvvm_read_ptx_sreg_tid_y() : __nvvm_read_ptx_sreg_tid_x(); }
-size_t OVERLOADED get_group_id(uint d) { return d ? __nvvm_read_ptx_sreg_ctaid_y() : __nvvm_read_ptx_sreg_ctaid_x(); }
+size_t OVERLOADED get_group_id(uint d)
+{
+    return d == 2 ? __nvvm_read_ptx_sreg_ctaid_z() : d ? __nvvm_read_ptx_sreg_ctaid_y() : __nvvm_read_ptx_sreg_ctaid_x();
+}
+int OVERLOADED min(int a, int b) { return a < b ? a : b; }
 void OVERLOADED barrier(cl_mem_fence_flags f) { (void)f; __nvvm_bar_sync(0); }
 float4 OVERLOADED vload4(size_t i, const __global float *p) { p += 4 * i; return (float4)(p[0], p[1], p[2], p[3]); }
 float4 OVERLOADED vload4(size_t i, const __local float *p) { p += 4 * i; return (float4)(p[0], p[1], p[2], p[3]); }
@@ -104,7 +108,7 @@ def compile_one(root, folder, kernel, unit, precision, target, processor, wanted
 
 def check_compilers(root, folder):
     faults = 0
-    jobs = [(kernel, *target) for kernel in ("matrix", "conv2d_matrix") for target in TARGETS]
+    jobs = [(kernel, *target) for kernel in ("matrix", "conv2d_matrix", "conv2d_matrix_weight_grad") for target in TARGETS]
     for target in {job[3] for job in jobs}:  # written before threads share it
         compile_one(root, folder, "matrix", *next(job[1:] for job in jobs if job[3] == target))
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
