@@ -7,7 +7,7 @@
 #include "op/conv2d.h"
 
 enum { MAX_TILE_ROWS = 4, MAX_TILE_BLOCKS = 8, MAX_TILE_SUMS = 32 };
-enum { SMALL_FILTER_BYTES = 512 << 10, LARGE_FILTER_BYTES = 2 << 20 };
+enum { SMALL_FILTER_BYTES = 512 << 10, LARGE_FILTER_BYTES = 3 << 20 };
 
 // As ORDER_* in cl/conv2d_vector.cl.
 enum order { ORDER_TILES, ORDER_IMAGES, ORDER_BLOCKS };
