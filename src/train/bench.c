@@ -185,7 +185,7 @@ static eq_status bench(struct session *s, const struct eq_bench_params *params, 
     result->peak_bytes_used = eq_device_peak_bytes(s->network->device); // before the peaks below take buffers of their own
     EQ_TRY(profile(s, result));
     eq_exec_flops(s->compiled->exec, &result->flops, &result->conv_flops);
-    return eq_device_peak(s->network->device, &result->peak_flops, &result->peak_bytes);
+    return eq_bench_peaks(s->network->device, &result->peak_flops, &result->peak_bytes);
 }
 
 eq_status eq_network_bench(struct eq_network *network, const struct eq_bench_params *params, struct eq_bench_result *result)

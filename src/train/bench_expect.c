@@ -119,13 +119,14 @@ double eq_bench_expect_fused(const struct eq_call *call, const struct eq_call *p
     const struct eq_conv2d_prepare_attributes *norm = prepare->attributes;
     const struct eq_tensor *x = &call->input[X], *w = &prepare->input[W];
     const struct position p = position_of(&call->output[0], index);
+    const int first = p.c / (a->oc / (x->c / w->c)) * w->c; // channel of the group
     double sum = 0, all = 0, scale = 1, shift = 0;
-    for (int c = 0; c < x->c; c++)
+    for (int c = 0; c < w->c; c++)
         for (int i = 0; i < a->kh; i++)
             for (int j = 0; j < a->kw; j++) {
                 const int y = p.y * a->conv.stride_h + i - a->conv.pad_h, k = p.x * a->conv.stride_w + j - a->conv.pad_w;
                 const double product =
-                    is_inside(x, y, k) ? at(x, inputs[X], p.n, c, y, k) * at(w, prepared[W], p.c, c, i, j) : 0;
+                    is_inside(x, y, k) ? at(x, inputs[X], p.n, first + c, y, k) * at(w, prepared[W], p.c, c, i, j) : 0;
                 sum += product;
                 all += fabs(product);
             }

@@ -16,6 +16,8 @@ enum { SAMPLES = 64 };
 // Sums in float against sums in double, over the sum of absolute values: 4096 products differ by about 1e-6; Winograd's
 // transforms by 1e-5 of the largest value; a missing product by 1e-4 and more.
 static const double TOLERANCE = 3e-5;
+// What rounding both factors of a product to a narrower format adds, at most.
+static const double ROUNDING[] = { [EQ_FP32] = 0, [EQ_TF32] = 1.0 / 1024, [EQ_FP16] = 1.0 / 1024, [EQ_BF16] = 1.0 / 128 };
 
 struct session {
     struct eq_device *device;
@@ -182,6 +184,7 @@ static eq_status check_samples(struct session *s, const float *plain, size_t num
     EQ_TRY(read_inputs(s, s->at, inputs));
     if (prepare)
         EQ_TRY(read_inputs(s, prepare, prepared));
+    const double tolerance = TOLERANCE + ROUNDING[s->device->target.precision];
     const uint64_t key = eq_random_key(0, 0, 0, "sample");
     for (size_t k = 0; k < SAMPLES; k++) {
         const size_t at = k == 0 ? 0 : k == 1 ? num - 1 : (size_t)(eq_random_bits(key, k) % num);
@@ -189,7 +192,7 @@ static eq_status check_samples(struct session *s, const float *plain, size_t num
         const double want = prepare ? eq_bench_expect_fused(call, &prepare->call, inputs, prepared, at, &magnitude)
                                     : expect(call, inputs, at, &magnitude);
         const double error = fabs(want - (double)plain[at]);
-        EQ_REQUIRE(error <= TOLERANCE * magnitude, EQ_ERR_NUMERIC,
+        EQ_REQUIRE(error <= tolerance * magnitude, EQ_ERR_NUMERIC,
                    "%s %s: element %zu of %zu is %.9g, in double precision %.9g: the device computes wrongly", op->op,
                    op->label, at, num, (double)plain[at], want);
         op->worst_error = fmax(op->worst_error, magnitude > 0 ? error / magnitude : 0);
@@ -417,7 +420,7 @@ static eq_status finish_ops(struct eq_device *device, const char *op, struct eq_
         status = check_found(ops, op, names);
     eq_str_free(names);
     if (status == EQ_OK)
-        status = eq_device_peak(device, &ops->peak_flops, &ops->peak_bytes);
+        status = eq_bench_peaks(device, &ops->peak_flops, &ops->peak_bytes);
     if (status != EQ_OK)
         eq_bench_ops_free(ops);
     return status;

@@ -2,8 +2,8 @@
 #ifndef EQ_TRAIN_SAMPLE_H
 #define EQ_TRAIN_SAMPLE_H
 
-#include "base/base.h"
 #include "equil/bench.h"
+#include "rt/rt.h"
 
 // Sorts and summarises seconds[num], num >= 1.
 void eq_bench_summarise(double *seconds, int num, struct eq_bench_time *time);
@@ -14,5 +14,8 @@ typedef eq_status (*eq_bench_run_fn)(void *user, int repeats);
 // interval is within params->precision (not before a fifth of params->seconds) or params->seconds are over. Work shorter than a
 // millisecond is repeated to last one; times are of one run.
 eq_status eq_bench_sample(eq_bench_run_fn run, void *user, double seconds, double precision, struct eq_bench_time *time);
+
+// eq_device_peak() twice, the better of each: others on the machine only make it less.
+eq_status eq_bench_peaks(struct eq_device *device, double *flops_per_second, double *bytes_per_second);
 
 #endif
