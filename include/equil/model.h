@@ -68,8 +68,9 @@ EQ_API void eq_model_info_free(struct eq_model_info *info);
 
 struct eq_network;
 
-// Makes the network's tensors on the device; their values are those of eq_network_initialise() with seed 0. The device must
-// outlive it. One thread at a time per network and device.
+// Makes the network's tensors on the device, for eq_network_initialise() or eq_network_load(): filters of convolutions are
+// zeros until then, everything else has the values of eq_network_initialise() with seed 0. The device must outlive it. One
+// thread at a time per network and device.
 EQ_API eq_status eq_network_create(struct eq_device *device, const struct eq_model_params *params, struct eq_network **network);
 EQ_API void eq_network_destroy(struct eq_network **network); // *network becomes NULL; NULL is allowed
 

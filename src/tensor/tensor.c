@@ -106,34 +106,43 @@ const char *eq_tensor_shape_text(const struct eq_tensor *t, char text[64])
     return text;
 }
 
-// Offset of the element (n, c, y, x) in the stored form.
-static size_t stored_at(const struct eq_tensor *t, int n, int c, int y, int x)
+// A channel's plane in the stored form: element (y, x) lies at first + y * row + x * step.
+struct plane {
+    size_t first, row, step;
+};
+
+static struct plane plane_of(const struct eq_tensor *t, int n, int c)
 {
+    const size_t h = (size_t)t->h, w = (size_t)t->w, b = (size_t)t->block, b_in = (size_t)t->block_in;
     if (t->form == EQ_FORM_PLAIN)
-        return (((size_t)n * (size_t)t->c + (size_t)c) * (size_t)t->h + (size_t)y) * (size_t)t->w + (size_t)x;
-    size_t b = (size_t)t->block;
+        return (struct plane){ ((size_t)n * (size_t)t->c + (size_t)c) * h * w, w, 1 };
     if (t->form == EQ_FORM_BLOCKED)
-        return eq_tensor_origin(t) + (size_t)n * eq_tensor_image(t) + (size_t)c / b * eq_tensor_plane(t) +
-               (size_t)y * eq_tensor_row(t) + (size_t)x * b + (size_t)c % b;
-    size_t b_in = (size_t)t->block_in, block = (size_t)n / b * ceil_div(t->c, t->block_in) + (size_t)c / b_in;
-    return (((block * (size_t)t->h + (size_t)y) * (size_t)t->w + (size_t)x) * b_in + (size_t)c % b_in) * b + (size_t)n % b;
+        return (struct plane){ eq_tensor_origin(t) + (size_t)n * eq_tensor_image(t) + (size_t)c / b * eq_tensor_plane(t) +
+                                   (size_t)c % b,
+                               eq_tensor_row(t), b };
+    const size_t block = (size_t)n / b * ceil_div(t->c, t->block_in) + (size_t)c / b_in;
+    return (struct plane){ block * h * w * b_in * b + (size_t)c % b_in * b + (size_t)n % b, w * b_in * b, b_in * b };
 }
 
 void eq_tensor_pack(const struct eq_tensor *t, const float *plain, float *stored)
 {
     memset(stored, 0, eq_tensor_elems(t) * sizeof *stored);
     for (int n = 0; n < t->n; n++)
-        for (int c = 0; c < t->c; c++)
-            for (int y = 0; y < t->h; y++)
-                for (int x = 0; x < t->w; x++)
-                    stored[stored_at(t, n, c, y, x)] = *plain++;
+        for (int c = 0; c < t->c; c++) {
+            const struct plane plane = plane_of(t, n, c);
+            for (size_t y = 0; y < (size_t)t->h; y++)
+                for (size_t x = 0; x < (size_t)t->w; x++)
+                    stored[plane.first + y * plane.row + x * plane.step] = *plain++;
+        }
 }
 
 void eq_tensor_unpack(const struct eq_tensor *t, const float *stored, float *plain)
 {
     for (int n = 0; n < t->n; n++)
-        for (int c = 0; c < t->c; c++)
-            for (int y = 0; y < t->h; y++)
-                for (int x = 0; x < t->w; x++)
-                    *plain++ = stored[stored_at(t, n, c, y, x)];
+        for (int c = 0; c < t->c; c++) {
+            const struct plane plane = plane_of(t, n, c);
+            for (size_t y = 0; y < (size_t)t->h; y++)
+                for (size_t x = 0; x < (size_t)t->w; x++)
+                    *plain++ = stored[plane.first + y * plane.row + x * plane.step];
+        }
 }

@@ -112,6 +112,7 @@ static void write_weights(void)
     ck_assert_msg(eq_device_open(NULL, &device) == EQ_OK, "%s", eq_last_error());
     struct eq_model_params params = { .arch = "ce-resnet20", .classes = CLASSES };
     ck_assert_msg(eq_network_create(device, &params, &network) == EQ_OK, "%s", eq_last_error());
+    ck_assert_int_eq(eq_network_initialise(network, 0), EQ_OK);
     ck_assert_int_eq(eq_network_save(network, in_folder("untrained"), NULL, 0), EQ_OK);
     for (int i = 0; i < eq_network_num_tensors(network); i++) {
         struct eq_network_tensor tensor = eq_network_tensor(network, i);
