@@ -6,7 +6,7 @@
 #include "network.h"
 #include "output.h"
 
-static json_t *info_json(const struct eq_model_params *params, int batch, int size, const char *precision,
+static json_t *info_json(const struct eq_model_params *params, int batch, int size, const char *precision, const char *tuning,
                          const struct eq_model_info *info)
 {
     json_t *layers = json_array();
@@ -16,17 +16,17 @@ static json_t *info_json(const struct eq_model_params *params, int batch, int si
                                                 "shape", layer->shape[0], layer->shape[1], layer->shape[2], layer->shape[3],
                                                 "parameters", (json_int_t)layer->parameters, "flops", layer->flops));
     }
-    return json_pack("{s:s, s:s, s:i, s:i, s:i, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:o}", "arch",
-                     params->arch, "precision", precision, "classes", params->classes, "batch", batch, "size", size,
-                     "parameters", (json_int_t)info->parameters, "tensors", (json_int_t)info->tensors, "flops", info->flops,
-                     "conv_flops", info->conv_flops, "weight_bytes", (json_int_t)info->weight_bytes, "inference_bytes",
+    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:o}", "arch",
+                     params->arch, "precision", precision, "tuning", tuning, "classes", params->classes, "batch", batch,
+                     "size", size, "parameters", (json_int_t)info->parameters, "tensors", (json_int_t)info->tensors,
+                     "flops", info->flops, "conv_flops", info->conv_flops, "weight_bytes", (json_int_t)info->weight_bytes, "inference_bytes",
                      (json_int_t)info->inference_bytes, "training_bytes", (json_int_t)info->training_bytes, "recompute_bytes",
                      (json_int_t)info->recompute_bytes, "training_flops", info->training_flops, "training_traffic",
                      info->training_traffic, "recompute_flops", info->recompute_flops, "recompute_traffic",
                      info->recompute_traffic, "layers", layers);
 }
 
-static void print_info(const struct eq_model_params *params, int batch, int size, const char *precision,
+static void print_info(const struct eq_model_params *params, int batch, int size, const char *precision, const char *tuning,
                        const struct eq_model_info *info)
 {
     char text[4][32];
@@ -39,6 +39,7 @@ static void print_info(const struct eq_model_params *params, int batch, int size
     }
     printf("\n%s, %d classes, batch %d of %d x %d pixels\n", params->arch, params->classes, batch, size, size);
     printf("precision           %s\n", precision);
+    printf("tuning              %s\n", tuning);
     printf("parameters          %zu in a state dict of %zu tensors\n", info->parameters, info->tensors);
     printf("forward             %.2f GFLOP an image, %.2f of them in convolutions (a multiply-add is two)\n",
            info->flops * 1e-9 / batch, info->conv_flops * 1e-9 / batch);
@@ -81,20 +82,22 @@ static int describe(const char *selector, const struct eq_model_params *params, 
 {
     struct eq_device *device = NULL;
     struct eq_model_info info;
-    char precision[64] = "fp32";
+    char precision[64] = "fp32", tuning[384] = "none";
     if (selector && eq_device_open(selector, &device) != EQ_OK)
         return fail_with_last_error(NULL);
     eq_status status = eq_model_describe(device, params, batch, size, size, &info);
-    if (device)
+    if (device) {
         snprintf(precision, sizeof precision, "%s", eq_device_precision_text(device));
+        snprintf(tuning, sizeof tuning, "%s", eq_device_tuning_text(device));
+    }
     eq_device_destroy(&device);
     if (status != EQ_OK)
         return fail_with_last_error(NULL);
     int exit_code = EXIT_SUCCESS;
     if (is_json)
-        exit_code = json_print(info_json(params, batch, size, precision, &info));
+        exit_code = json_print(info_json(params, batch, size, precision, tuning, &info));
     else
-        print_info(params, batch, size, precision, &info);
+        print_info(params, batch, size, precision, tuning, &info);
     eq_model_info_free(&info);
     return exit_code;
 }

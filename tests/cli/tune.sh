@@ -75,7 +75,8 @@ check "has the same kernels" stdout_has '"measured": 0'
 
 # The file is used where it is named, and refused where it is broken.
 EQUIL_TUNING=$file
-check "a tuned network runs" run 0 info --arch resnet20 --batch 2 --size 8 --device pocl
+check "a tuned network is planned" run 0 info --arch resnet20 --batch 2 --size 8 --device pocl
+check "and its tuning named" stdout_has "$file"
 echo "nonsense" >>"$file"
 check "a broken file is refused" run 1 info --arch resnet20 --device pocl
 check "with its line" stderr_has "tuning.txt:$(wc -l <"$file")"
