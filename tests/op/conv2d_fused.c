@@ -23,7 +23,8 @@ static const struct mode {
 // Winograd's kernels are slow to compile, and Oclgrind is slow at everything: the first two have all parts in and out.
 enum { NUM_MODES = sizeof modes / sizeof *modes, NUM_SHORT_MODES = 2 };
 
-// A case with its tensors and values in plain order: x [n, ic, ih, iw], w [oc, ic / groups, kh, kw], residual as z [n, oc, oh, ow].
+// A case with its tensors and values in plain order: x [n, ic, ih, iw], w [oc, ic / groups, kh, kw], residual as z [n, oc, oh,
+// ow].
 struct data {
     struct conv2d_case c;
     struct eq_conv2d_fused_attributes attributes;
