@@ -7,8 +7,8 @@
 //   dw   f32 [parts, oc_blocks, PER_IN, kh, KW, BLOCK] write  sums over the rows of dz of a part
 // A group has PER_IN input and PER_OUT output channels. SPREAD tells where the lanes of a block of outputs find input channel c
 // of their group:
-//   SPREAD_LANES    groups of PER_IN = PER_OUT channels side by side in the block: in the same block of x, at lanes PICK<c>
-//                   (depthwise: at their own)
+//   SPREAD_LANES    groups of PER_IN = PER_OUT channels side by side in the block: in the same block of x, at the first lane of
+//                   their group plus c (depthwise: at their own)
 //   SPREAD_ONE      all lanes are of one group: one value for all
 //   SPREAD_GATHER   anything else, lane by lane
 // Every pixel under a tap must be readable: x has a halo of zeros. Sums run over (channel, kh, kw), or (kh, kw, channel) for
@@ -48,32 +48,21 @@
 #endif
 
 #if SPREAD == SPREAD_LANES && PER_IN > 1
+// For each lane the value of the lane that holds channel c of its group. One by one: what component names choose from a vector,
+// Oclgrind takes for uninitialised.
 static vecf pick(vecf v, int c)
 {
-    switch (c) {
-    case 0:
-        return v.PICK0;
-    case 1:
-        return v.PICK1;
-#if PER_IN > 2
-    case 2:
-        return v.PICK2;
-    case 3:
-        return v.PICK3;
+    const float *lanes = (const float *)&v;
+#define LANE(i) lanes[(i) / PER_IN * PER_IN + c]
+#if BLOCK == 16
+    return (vecf)(LANE(0), LANE(1), LANE(2), LANE(3), LANE(4), LANE(5), LANE(6), LANE(7), LANE(8), LANE(9), LANE(10), LANE(11),
+                  LANE(12), LANE(13), LANE(14), LANE(15));
+#elif BLOCK == 8
+    return (vecf)(LANE(0), LANE(1), LANE(2), LANE(3), LANE(4), LANE(5), LANE(6), LANE(7));
+#else
+    return (vecf)(LANE(0), LANE(1), LANE(2), LANE(3));
 #endif
-#if PER_IN > 4
-    case 4:
-        return v.PICK4;
-    case 5:
-        return v.PICK5;
-    case 6:
-        return v.PICK6;
-    case 7:
-        return v.PICK7;
-#endif
-    default:
-        return v;
-    }
+#undef LANE
 }
 #else
 #define pick(v, c) (v)

@@ -30,22 +30,12 @@ static int spread_of(int per_in, int per_out, int block)
     return per_in == per_out && block % per_out == 0 ? SPREAD_LANES : SPREAD_GATHER;
 }
 
-// Options of the CPU's kernels: how lanes find their channels. PICK<c>: vector components, for each lane the one that holds
-// channel c of its group.
+// Options of the CPU's kernels: how lanes find their channels.
 static struct eq_options vector_options(int block, int groups, int per_in, int per_out)
 {
     const int spread = spread_of(per_in, per_out, block);
-    struct eq_options options =
-        eq_options_format("-DBLOCK=%d -DSPREAD=%d -DPER_IN=%d -DPER_OUT=%d -DGROUPS=%d", block, spread, per_in, per_out,
-                          spread == SPREAD_LANES ? 1 : groups);
-    for (int c = 0; c < per_in && spread == SPREAD_LANES && per_in > 1; c++) {
-        char pick[18] = "s";
-        for (int lane = 0; lane < block; lane++)
-            pick[1 + lane] = "0123456789abcdef"[lane / per_in * per_in + c];
-        const struct eq_options before = options;
-        options = eq_options_format("%s -DPICK%d=%s", before.text, c, pick);
-    }
-    return options;
+    return eq_options_format("-DBLOCK=%d -DSPREAD=%d -DPER_IN=%d -DPER_OUT=%d -DGROUPS=%d", block, spread, per_in, per_out,
+                             spread == SPREAD_LANES ? 1 : groups);
 }
 
 static int tile_width(int ow)
