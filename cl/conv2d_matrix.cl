@@ -78,7 +78,7 @@ static float4 read_x(__global const float *x, const struct source *source, int k
     return (float4)(part[0], part[1], part[2], part[3]);
 #else
     const long at = place_x(source, k, num_k, ih, iw, x_row, x_plane);
-    return at < 0 ? (float4)(0.0f) : vload4(0, x + at);
+    return at < 0 ? (float4)(0.0f) : EQ_LOAD4(x + at);
 #endif
 }
 
@@ -90,7 +90,7 @@ static float4 read_w(__global const float *w, int k, int num_k, int oc, int oc_b
 {
     if (k >= num_k || oc >= oc_blocks * BLOCK)
         return (float4)(0.0f);
-    return vload4(0, w + ((ulong)(oc / BLOCK) * num_k + k) * BLOCK + oc % BLOCK);
+    return EQ_LOAD4(w + ((ulong)(oc / BLOCK) * num_k + k) * BLOCK + oc % BLOCK);
 }
 
 static uint4 read_words(__global const float *w, int k, int num_k, int oc, int oc_blocks)
@@ -111,7 +111,7 @@ void conv2d_matrix(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_
     EQ_IN_PTR(float, x);
     EQ_IN_PTR(float, w);
     EQ_PTR(float, z);
-    __local uint memory[LOCAL_WORDS];
+    __local uint memory[LOCAL_WORDS] __attribute__((aligned(16)));
     __local uint *x_tile = memory, *w_tile = memory + PIXELS * EQ_TILE_PITCH;
 
     const int item = (int)get_local_id(0), lane = item % EQ_TILE_LANES, part = item / EQ_TILE_LANES;
@@ -202,12 +202,12 @@ void conv2d_matrix(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_
                 continue;
             const int row = p / ow, n = row / oh, yz = row - n * oh, xz = p - row * ow;
             const ulong plane = (ulong)n * oc_blocks + block;
-            float4 sum = vload4(0, out + i / 4 * EQ_TILE_PITCH + i % 4 * 4);
+            float4 sum = *(__local const float4 *)(out + i / 4 * EQ_TILE_PITCH + i % 4 * 4);
             if (has_bias)
-                sum += vload4(0, bias_base + bias_at + oc);
+                sum += EQ_LOAD4(bias_base + bias_at + oc);
             if (has_add)
-                sum += vload4(0, add_base + add_at + plane * a_plane + (ulong)yz * a_row + (ulong)xz * a_step + oc % BLOCK);
-            vstore4(ACT_APPLY(ACT, sum, float4), 0, z + plane * z_plane + (ulong)yz * z_row + (ulong)xz * z_step + oc % BLOCK);
+                sum += EQ_LOAD4(add_base + add_at + plane * a_plane + (ulong)yz * a_row + (ulong)xz * a_step + oc % BLOCK);
+            EQ_STORE4(ACT_APPLY(ACT, sum, float4), z + plane * z_plane + (ulong)yz * z_row + (ulong)xz * z_step + oc % BLOCK);
         }
         barrier(CLK_LOCAL_MEM_FENCE);
     }

@@ -94,6 +94,25 @@ static void write_rows(__local uint *tile, int row, int word, uint4 words)
     tile[3 * EQ_TILE_PITCH] = words.w;
 }
 
+// Adds the products of the tiles in local memory to a part's sums.
+static void multiply(__local const uint *x_tile, __local const uint *d_tile, int lane, eq_tile_sums *sums)
+{
+    #pragma unroll
+    for (int w = 0; w < WORDS; w += 8) {
+        eq_tile_b b[TO];
+        #pragma unroll
+        for (int o = 0; o < TO; o++)
+            b[o] = eq_tile_load_b(d_tile + 16 * o * EQ_TILE_PITCH + w, lane);
+        #pragma unroll
+        for (int k = 0; k < TK; k++) {
+            const eq_tile_a a = eq_tile_load_a(x_tile + 16 * k * EQ_TILE_PITCH + w, lane);
+            #pragma unroll
+            for (int o = 0; o < TO; o++)
+                eq_tile_mma(a, b[o], &sums[k * TO + o]);
+        }
+    }
+}
+
 __kernel EQ_TILE_ATTRIBUTES __attribute__((reqd_work_group_size(GROUP, 1, 1)))
 void conv2d_matrix_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, dw), const int ih, const int iw,
                                const int x_row, const int x_plane, const int x_blocks, const int kh, const int kw,
@@ -104,7 +123,7 @@ void conv2d_matrix_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, 
     EQ_IN_PTR(float, x);
     EQ_IN_PTR(float, dz);
     EQ_PTR(float, dw);
-    __local uint memory[LOCAL_WORDS];
+    __local uint memory[LOCAL_WORDS] __attribute__((aligned(16)));
     __local uint *x_tile = memory, *d_tile = memory + VALUES * EQ_TILE_PITCH;
     const int item = (int)get_local_id(0), lane = item % EQ_TILE_LANES, part = item / EQ_TILE_LANES;
     const int tile_k = part % SK * TK * 16, tile_oc = part / SK * TO * 16; // first of the lanes' tiles
@@ -150,7 +169,7 @@ void conv2d_matrix_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, 
 #if BI == 1
                             value[e] = x[at];
 #else
-                            x_value[m][v] = vload4(0, x + at);
+                            x_value[m][v] = EQ_LOAD4(x + at);
 #endif
                         }
                     }
@@ -162,7 +181,7 @@ void conv2d_matrix_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, 
                     const int oc = first_oc + D_ROW(item + m * GROUP);
                     d_value[m][v] = (float4)(0.0f);
                     if (pd.p < end && oc < oc_blocks * BLOCK)
-                        d_value[m][v] = vload4(0, dz + ((ulong)pd.n * oc_blocks + oc / BLOCK) * d_plane + (ulong)pd.y * d_row +
+                        d_value[m][v] = EQ_LOAD4(dz + ((ulong)pd.n * oc_blocks + oc / BLOCK) * d_plane + (ulong)pd.y * d_row +
                                                       pd.x * BLOCK + oc % BLOCK);
                 }
                 px = pixel_plus(px, beside, oh, ow);
@@ -177,22 +196,8 @@ void conv2d_matrix_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, 
             at_x = pixel_plus(at_x, step, oh, ow);
             at_d = pixel_plus(at_d, step, oh, ow);
         }
-        if (p0 >= first) {
-            #pragma unroll
-            for (int w = 0; w < WORDS; w += 8) {
-                eq_tile_b b[TO];
-                #pragma unroll
-                for (int o = 0; o < TO; o++)
-                    b[o] = eq_tile_load_b(d_tile + (tile_oc + 16 * o) * EQ_TILE_PITCH + w, lane);
-                #pragma unroll
-                for (int k = 0; k < TK; k++) {
-                    const eq_tile_a a = eq_tile_load_a(x_tile + (tile_k + 16 * k) * EQ_TILE_PITCH + w, lane);
-                    #pragma unroll
-                    for (int o = 0; o < TO; o++)
-                        eq_tile_mma(a, b[o], &sums[k * TO + o]);
-                }
-            }
-        }
+        if (p0 >= first)
+            multiply(x_tile + tile_k * EQ_TILE_PITCH, d_tile + tile_oc * EQ_TILE_PITCH, lane, sums);
         barrier(CLK_LOCAL_MEM_FENCE);
         if (p0 + DEPTH < end) {
             #pragma unroll
@@ -216,8 +221,8 @@ void conv2d_matrix_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, 
         for (int i = lane; i < 64; i += EQ_TILE_LANES) {
             const int k = first_k + tile_k + t / TO * 16 + i / 4, oc = first_oc + tile_oc + t % TO * 16 + i % 4 * 4;
             if (k < num_k && oc < oc_blocks * BLOCK)
-                vstore4(vload4(0, out + i / 4 * EQ_TILE_PITCH + i % 4 * 4), 0,
-                        dw + ((ulong)(oc / BLOCK) * num_k + k) * BLOCK + oc % BLOCK);
+                EQ_STORE4(*(__local const float4 *)(out + i / 4 * EQ_TILE_PITCH + i % 4 * 4),
+                          dw + ((ulong)(oc / BLOCK) * num_k + k) * BLOCK + oc % BLOCK);
         }
         barrier(CLK_LOCAL_MEM_FENCE);
     }

@@ -62,7 +62,7 @@ static float4 read_w(__global const float *w, int k, int num_k, int oc, int oc_b
 {
     if (k >= num_k || oc >= oc_blocks * BLOCK)
         return (float4)(0.0f);
-    return vload4(0, w + ((ulong)(oc / BLOCK) * num_k + k) * BLOCK + oc % BLOCK);
+    return EQ_LOAD4(w + ((ulong)(oc / BLOCK) * num_k + k) * BLOCK + oc % BLOCK);
 }
 
 // Offset of k's value from the pixel under tap (0, 0), or -1 where it lies outside of the image.
@@ -129,7 +129,7 @@ void conv2d_simt(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_ba
             #pragma unroll
             for (int m = 0; m < NUM_X; m++) {
                 const long at = place_x(&source[m], k0 + DEPTH + lane % (DEPTH / 4) * 4, num_k, ih, iw, x_row, x_plane);
-                x_next[m] = at < 0 ? (float4)(0.0f) : vload4(0, x + at);
+                x_next[m] = at < 0 ? (float4)(0.0f) : EQ_LOAD4(x + at);
             }
 #endif
         }
@@ -182,9 +182,9 @@ void conv2d_simt(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_ba
         const ulong plane = (ulong)n * oc_blocks + block;
         float4 sum = acc[t];
         if (has_bias)
-            sum += vload4(0, bias_base + bias_at + oc);
+            sum += EQ_LOAD4(bias_base + bias_at + oc);
         if (has_add)
-            sum += vload4(0, add_base + add_at + plane * a_plane + (ulong)yz * a_row + (ulong)xz * a_step + oc % BLOCK);
-        vstore4(ACT_APPLY(ACT, sum, float4), 0, z + plane * z_plane + (ulong)yz * z_row + (ulong)xz * z_step + oc % BLOCK);
+            sum += EQ_LOAD4(add_base + add_at + plane * a_plane + (ulong)yz * a_row + (ulong)xz * a_step + oc % BLOCK);
+        EQ_STORE4(ACT_APPLY(ACT, sum, float4), z + plane * z_plane + (ulong)yz * z_row + (ulong)xz * z_step + oc % BLOCK);
     }
 }

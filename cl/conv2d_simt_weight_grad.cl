@@ -95,7 +95,7 @@ void conv2d_simt_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, dw
     for (int p0 = first; p0 < end; p0 += DEPTH) {
         float4 grad = (float4)(0.0f);
         if (at_d.p < end && oc < oc_blocks * BLOCK)
-            grad = vload4(0, d_block + (ulong)at_d.n * oc_blocks * d_plane + (ulong)at_d.y * d_row + at_d.x * BLOCK);
+            grad = EQ_LOAD4(d_block + (ulong)at_d.n * oc_blocks * d_plane + (ulong)at_d.y * d_row + at_d.x * BLOCK);
         at_d = pixel_next(at_d, step, oh, ow);
         float4 value[NUM_X];
         #pragma unroll
@@ -110,7 +110,7 @@ void conv2d_simt_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, dw
 #if BI == 1
                     part[e] = x[at];
 #else
-                    value[m] = vload4(0, x + at);
+                    value[m] = EQ_LOAD4(x + at);
 #endif
                 }
             }
@@ -145,6 +145,6 @@ void conv2d_simt_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, dw
     for (int v = 0; v < 4 * KV; v++) {
         const int k = first_k + (v / 4 * 16 + lane_k) * 4 + v % 4;
         if (k < num_k)
-            vstore4(acc[v], 0, dw + (ulong)k * BLOCK);
+            EQ_STORE4(acc[v], dw + (ulong)k * BLOCK);
     }
 }

@@ -15,7 +15,8 @@ void matrix_probe(EQ_IN(float, a), EQ_IN(float, b), EQ_BUF(float, z))
     EQ_IN_PTR(float, a);
     EQ_IN_PTR(float, b);
     EQ_PTR(float, z);
-    __local uint a_tile[ROWS * EQ_TILE_PITCH], b_tile[16 * EQ_TILE_PITCH];
+    __local uint a_tile[ROWS * EQ_TILE_PITCH] __attribute__((aligned(16)));
+    __local uint b_tile[16 * EQ_TILE_PITCH] __attribute__((aligned(16)));
     __local float out[ROWS * EQ_TILE_PITCH];
     const int item = (int)get_local_id(0), group = 2 * EQ_TILE_LANES;
     const int lane = item % EQ_TILE_LANES, half_of = item / EQ_TILE_LANES;

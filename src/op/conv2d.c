@@ -25,6 +25,14 @@ struct eq_conv2d_view eq_conv2d_view(const struct eq_tensor *tensor, struct eq_r
     };
 }
 
+bool eq_conv2d_is_aligned(const struct eq_ref *refs, int num)
+{
+    for (int i = 0; i < num; i++)
+        if (refs[i].buffer && refs[i].at % 4 != 0)
+            return false;
+    return true;
+}
+
 eq_status eq_conv2d_job_emit(struct eq_list *list, const struct eq_conv2d_job *job)
 {
     const struct eq_target *target = eq_list_target(list);

@@ -55,12 +55,14 @@ eq_status eq_conv2d_matrix_emit(struct eq_list *list, const struct eq_conv2d_job
                "conv2d: %s needs work-groups of %zu, the device has %zu at most", eq_precision_name(target->precision), group,
                target->max_group);
     const bool has_taps = job->kh > 0 && job->kw > 0;
+    const struct eq_ref refs[] = { x->origin, job->filter, job->bias, job->has_add ? add->origin : EQ_REF_NONE, z->origin };
+    const bool is_aligned = eq_conv2d_is_aligned(refs + (x->block == 1), 5 - (x->block == 1)); // pixels of an image one by one
     // Without taps there is nothing to sum: no input block, and any filter size will do.
     const struct eq_options options =
         eq_options_format("-DEQ_MATRIX=%d -DPRECISION=%d -DBLOCK=%d -DBI=%d -DKH=%d -DKW=%d -DSP=%d -DSO=%d -DTP=%d -DTO=%d "
-                          "-DACT=%d", (int)target->matrix_unit, (int)target->precision, z->block, x->block,
+                          "-DACT=%d -DEQ_ALIGNED=%d", (int)target->matrix_unit, (int)target->precision, z->block, x->block,
                           has_taps ? job->kh : 1, has_taps ? job->kw : 1, split.groups_px, split.groups_oc, split.tiles_px,
-                          split.tiles_oc, (int)job->activation);
+                          split.tiles_oc, (int)job->activation, is_aligned);
     const struct eq_launch launch = {
         .source = "conv2d_matrix",
         .options = options.text,

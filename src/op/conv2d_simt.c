@@ -87,10 +87,13 @@ eq_status eq_conv2d_simt_emit(struct eq_list *list, const struct eq_conv2d_job *
     const size_t pixels = num_pixels(job);
     const struct tile tile = choose_tile(eq_list_target(list), job);
     const bool has_taps = job->kh > 0 && job->kw > 0;
+    const struct eq_ref refs[] = { x->origin, job->filter, job->bias, job->has_add ? add->origin : EQ_REF_NONE, z->origin };
+    const bool is_aligned = eq_conv2d_is_aligned(refs + (x->block == 1), 5 - (x->block == 1)); // pixels of an image one by one
     // Without taps there is nothing to sum: no input block, and any filter size will do.
-    const struct eq_options options = eq_options_format("-DBLOCK=%d -DBI=%d -DKH=%d -DKW=%d -DNTO=%d -DNTP=%d -DPT=%d -DACT=%d",
-                                                        z->block, x->block, has_taps ? job->kh : 1, has_taps ? job->kw : 1,
-                                                        tile.lanes_oc, tile.lanes_px, tile.pixels, (int)job->activation);
+    const struct eq_options options =
+        eq_options_format("-DBLOCK=%d -DBI=%d -DKH=%d -DKW=%d -DNTO=%d -DNTP=%d -DPT=%d -DACT=%d -DEQ_ALIGNED=%d", z->block,
+                          x->block, has_taps ? job->kh : 1, has_taps ? job->kw : 1, tile.lanes_oc, tile.lanes_px, tile.pixels,
+                          (int)job->activation, is_aligned);
     const size_t group = (size_t)(tile.lanes_oc * tile.lanes_px);
     assert(group <= 256);
     const struct eq_launch launch = {

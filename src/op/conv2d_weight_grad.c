@@ -268,9 +268,12 @@ static eq_status emit_simt(struct eq_list *list, const struct eq_call *call, con
     const size_t group = (size_t)tile.group;
     EQ_REQUIRE(group <= call->target->max_group, EQ_ERR_UNSUPPORTED,
                "conv2d_weight_grad: needs work-groups of %zu, the device has %zu at most", group, call->target->max_group);
+    const struct eq_ref refs[] = { x.origin, dz.origin, dw };
+    const bool is_aligned = eq_conv2d_is_aligned(refs + (x.block == 1), 3 - (x.block == 1)); // pixels of an image one by one
+    const struct eq_options options = eq_options_format("%s -DEQ_ALIGNED=%d", tile.options.text, is_aligned);
     const struct eq_launch launch = {
         .source = tile.kernel,
-        .options = tile.options.text,
+        .options = options.text,
         .kernel = tile.kernel,
         .range = eq_range_3d((const size_t[]){ group * (size_t)tile.tiles_k, (size_t)tile.tiles_oc, (size_t)split.parts },
                              (const size_t[]){ group, 1, 1 }),

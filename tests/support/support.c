@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CANARY_WORDS = 67, NUM_BLOCKS = 3 }; // odd: nothing is aligned to more than a word
+enum { CANARY_WORDS = 67, NUM_BLOCKS = 3 }; // odd: nothing is aligned to more than a word, unless the call says so
 static const uint32_t CANARY = 0x7fc0beefu, POISON = 0x7fd15ea5u;
 
 struct eq_device *eq_test_device;
@@ -55,6 +55,11 @@ int eq_test_main(const char *suite_name, const struct eq_test_entry *entries, si
 bool eq_test_is_tiny(void)
 {
     return getenv("EQUIL_TEST_TINY") != NULL;
+}
+
+bool eq_test_is_pocl(void)
+{
+    return strstr(eq_test_device->platform_name, "Portable Computing Language") != NULL;
 }
 
 int eq_test_num_variants(bool is_small)
@@ -171,13 +176,16 @@ static void shape_call(struct eq_test_call *test, struct image *image)
 static void place(struct eq_test_call *test, struct image *image)
 {
     const struct eq_call *call = &test->shaped;
+    const size_t unit = test->is_aligned ? 4 : 1;
     size_t at = CANARY_WORDS;
     for (int i = 0; i < call->num_inputs; i++) {
+        at = (at + unit - 1) / unit * unit;
         image->in[i] = at;
         image->is_written[i] |= test->input[i].is_state;
         at += call->has[i] ? eq_tensor_elems(&call->input[i]) + CANARY_WORDS : 0;
     }
     for (int o = 0; o < call->num_outputs; o++) {
+        at = (at + unit - 1) / unit * unit;
         image->out[o] = image->shared[o] >= 0 ? image->in[image->shared[o]] : at;
         at += image->shared[o] >= 0 ? 0 : eq_tensor_elems(&call->output[o]) + CANARY_WORDS;
     }

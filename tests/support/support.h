@@ -40,7 +40,8 @@ int eq_test_main(const char *suite, const struct eq_test_entry *entries, size_t 
 
 // Opened once, by EQUIL_DEVICE. Before each test its target is as it was opened.
 extern struct eq_device *eq_test_device;
-bool eq_test_is_tiny(void);
+bool eq_test_is_tiny(void); // under Oclgrind, which is slow at everything
+bool eq_test_is_pocl(void); // compiles fast; for other devices kernels that are slow to compile have fewer variants
 // Variants of the target: both families with blocks of 16, 8 and 4 channels. Set by
 //     for (int v = 0; v < eq_test_num_variants(is_small); v++) { eq_test_variant(v); ... }
 // eq_test_num_variants() is all 6 for a small case, else 2 (both families, block 16).
@@ -71,6 +72,7 @@ struct eq_test_call {
     int num_inputs;
     struct eq_test_input input[EQ_MAX_OPERANDS];
     int output_halo;                    // halo that readers ask of blocked f32 outputs
+    bool is_aligned;                    // operands start at multiples of 4 words; otherwise at odd ones
     bool in_place;                      // outputs share the memory that op->in_place() names
     bool is_workspace[EQ_MAX_OPERANDS]; // output o has no meaning: contents are not looked at
     // Results
