@@ -148,14 +148,14 @@ void NAME(affine_diag)(INPUTS, OUTPUTS, STRIDES, SIZES)
             vecf r = g;
             if (has_add)
                 r += EQ_LOAD(ap + x * BLOCK);
-            EQ_STORE(EQ_MAD(s, g, EQ_MAD(t, centred, c)), to_dz + x * BLOCK);
+            EQ_STORE_STREAM(EQ_MAD(s, g, EQ_MAD(t, centred, c)), to_dz + x * BLOCK);
             if (has_dres)
-                EQ_STORE(r, to_dres + x * BLOCK);
+                EQ_STORE_STREAM(r, to_dres + x * BLOCK);
 #else
             vecf v = EQ_MAD(s, centred, c);
             if (has_residual)
                 v += EQ_LOAD(rp + x * BLOCK);
-            EQ_STORE(ACT_APPLY(act, v, vecf), to + x * BLOCK);
+            EQ_STORE_STREAM(ACT_APPLY(act, v, vecf), to + x * BLOCK);
 #endif
         }
         FINISH_RUN;
@@ -258,14 +258,14 @@ void NAME(affine_cross)(INPUTS, MATRICES, OUTPUTS, STRIDES, SIZES, int blocks, i
                     vecf r = g;
                     if (has_add)
                         r += EQ_LOAD(ap + i * BLOCK);
-                    EQ_STORE(EQ_MAD(s, g, EQ_MAD(t, centred, total[o * CHUNK + i])), to_dz + i * BLOCK);
+                    EQ_STORE_STREAM(EQ_MAD(s, g, EQ_MAD(t, centred, total[o * CHUNK + i])), to_dz + i * BLOCK);
                     if (has_dres)
-                        EQ_STORE(r, to_dres + i * BLOCK);
+                        EQ_STORE_STREAM(r, to_dres + i * BLOCK);
 #else
                     vecf v = EQ_MAD(s, centred, total[o * CHUNK + i]);
                     if (has_residual)
                         v += EQ_LOAD(rp + i * BLOCK);
-                    EQ_STORE(ACT_APPLY(act, v, vecf), to + i * BLOCK);
+                    EQ_STORE_STREAM(ACT_APPLY(act, v, vecf), to + i * BLOCK);
 #endif
                 }
             }

@@ -162,7 +162,8 @@ void conv2d_grouped(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias
                     vecf sum = acc[t] + bias;
                     if (has_add)
                         sum += EQ_LOAD(add_base + add_at + block * a_plane + (ulong)y * a_row + (ulong)(x0 + t) * a_step);
-                    EQ_STORE(ACT_APPLY(ACT, sum, vecf), z + block * z_plane + (ulong)y * z_row + (ulong)(x0 + t) * z_step);
+                    EQ_STORE_STREAM(ACT_APPLY(ACT, sum, vecf),
+                                    z + block * z_plane + (ulong)y * z_row + (ulong)(x0 + t) * z_step);
                 }
         }
 }

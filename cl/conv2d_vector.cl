@@ -101,6 +101,6 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
                         sum += EQ_LOAD(bias_base + bias_at + (b0 + b) * BLOCK);
                     if (has_add)
                         sum += EQ_LOAD(add_base + add_at + block * a_plane + y * a_row + px * a_step);
-                    EQ_STORE(ACT_APPLY(ACT, sum, vecf), z + block * z_plane + y * z_row + px * z_step);
+                    EQ_STORE_STREAM(ACT_APPLY(ACT, sum, vecf), z + block * z_plane + y * z_row + px * z_step);
                 }
 }

@@ -263,7 +263,7 @@ void conv2d_winograd_vector(EQ_IN(float, x), EQ_IN(float, u), __global const flo
                                 vecf sum = out[TILE * i + j] + bias;
                                 if (has_add)
                                     sum += EQ_LOAD(add_base + add_at + block * a_plane + y * a_row + px * BLOCK);
-                                EQ_STORE(ACT_APPLY(ACT, sum, vecf), z + block * z_plane + y * z_row + px * BLOCK);
+                                EQ_STORE_STREAM(ACT_APPLY(ACT, sum, vecf), z + block * z_plane + y * z_row + px * BLOCK);
                             }
                 }
             }

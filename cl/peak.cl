@@ -37,6 +37,6 @@ __kernel void peak_copy(EQ_IN(float, x), EQ_BUF(float, y), int vectors)
 #else
     int span = (vectors + items - 1) / items, end = min(vectors, (id + 1) * span);
     for (int i = id * span; i < end; i++)
-        EQ_STORE(EQ_LOAD(x + (size_t)i * BLOCK), y + (size_t)i * BLOCK);
+        EQ_STORE_STREAM(EQ_LOAD(x + (size_t)i * BLOCK), y + (size_t)i * BLOCK);
 #endif
 }

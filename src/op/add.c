@@ -56,7 +56,7 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
     const struct eq_tensor *a = &call->input[0], *b = &call->input[1], *y = &call->output[0];
     if (a->halo != y->halo || b->halo != y->halo)
         return emit_rows(list, call, in, out);
-    const bool is_in_place = in[0].buffer == out[0].buffer && in[0].at == out[0].at;
+    const bool is_in_place = eq_ref_equal(in[0], out[0]);
     const struct eq_options options = eq_options_format("-DCHUNK=%d -DIN_PLACE=%d", eq_flat_chunk(call->target), is_in_place);
     const size_t elems = eq_tensor_elems(y);
     const struct eq_launch launch = {

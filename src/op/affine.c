@@ -22,10 +22,26 @@ static int outputs(const struct eq_unit_plan *plan, bool cross)
     return cross && plan->target.family == EQ_FAMILY_VECTOR && plan->groups.span % 4 == 0 && plan->blocks % 4 == 0 ? 4 : 1;
 }
 
-static struct eq_options affine_options(const struct eq_unit_plan *plan, bool is_grad, bool cross)
+// The outputs are stored past the caches when all of them are large and none takes the place of an input.
+static bool streams(const struct eq_unit_plan *plan, const struct eq_unit_view *inputs, int num_inputs,
+                    const struct eq_unit_view *outputs, int num_outputs)
+{
+    for (int o = 0; o < num_outputs; o++) {
+        if (!outputs[o].ref.buffer)
+            continue;
+        if (!eq_streams(&plan->target, outputs[o].ref, (size_t)plan->images * (size_t)outputs[o].image))
+            return false;
+        for (int i = 0; i < num_inputs; i++)
+            if (eq_ref_equal(inputs[i].ref, outputs[o].ref))
+                return false;
+    }
+    return true;
+}
+
+static struct eq_options affine_options(const struct eq_unit_plan *plan, bool is_grad, bool cross, bool streams)
 {
     const struct eq_options options = eq_unit_options(plan, is_grad);
-    return eq_options_format("%s -DOUTS=%d", options.text, outputs(plan, cross));
+    return eq_options_format("%s -DOUTS=%d -DEQ_STREAM=%d", options.text, outputs(plan, cross), streams);
 }
 
 // halo: the largest of the outputs'.
@@ -51,7 +67,8 @@ static struct eq_cost cost(const struct eq_unit_plan *plan, int tensors, int mat
 eq_status eq_unit_affine_emit(struct eq_list *list, const struct eq_unit_plan *plan, const struct eq_unit_affine *a)
 {
     const bool cross = a->matrix.buffer, residual = a->residual.ref.buffer;
-    const struct eq_options options = affine_options(plan, false, cross);
+    const bool is_streamed = streams(plan, (const struct eq_unit_view[]){ a->z, a->residual }, 2, &a->out, 1);
+    const struct eq_options options = affine_options(plan, false, cross, is_streamed);
     const struct extent size = extent(plan, (const struct eq_unit_view[]){ a->z, a->residual, a->out }, 3);
     const struct eq_launch launch = {
         .source = "affine",
@@ -78,7 +95,9 @@ eq_status eq_unit_affine_emit(struct eq_list *list, const struct eq_unit_plan *p
 eq_status eq_unit_affine_grad_emit(struct eq_list *list, const struct eq_unit_plan *plan, const struct eq_unit_affine_grad *a)
 {
     const bool cross = a->matrix.buffer, residual = a->dres.ref.buffer, add = a->add.ref.buffer;
-    const struct eq_options options = affine_options(plan, true, cross);
+    const bool is_streamed = streams(plan, (const struct eq_unit_view[]){ a->z, a->dout, a->out, a->add }, 4,
+                                     (const struct eq_unit_view[]){ a->dz, a->dres }, 2);
+    const struct eq_options options = affine_options(plan, true, cross, is_streamed);
     const struct extent size = extent(plan, (const struct eq_unit_view[]){ a->z, a->dout, a->out, a->add, a->dz, a->dres }, 6);
     const struct eq_launch launch = {
         .source = "affine",

@@ -33,6 +33,13 @@ bool eq_conv2d_is_aligned(const struct eq_ref *refs, int num)
     return true;
 }
 
+bool eq_conv2d_streams(const struct eq_target *target, const struct eq_conv2d_job *job)
+{
+    const struct eq_conv2d_view *z = &job->z;
+    const bool is_in_place = job->has_add && eq_ref_equal(job->add.origin, z->origin);
+    return !is_in_place && eq_streams(target, z->origin, (size_t)z->n * (size_t)z->blocks * (size_t)z->plane);
+}
+
 eq_status eq_conv2d_job_emit(struct eq_list *list, const struct eq_conv2d_job *job)
 {
     const struct eq_target *target = eq_list_target(list);

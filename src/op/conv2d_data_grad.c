@@ -228,7 +228,7 @@ static eq_status emit_class(struct eq_list *list, const struct eq_call *call, co
 {
     const struct eq_tensor *w = &call->input[W];
     const bool has_taps = y->taps > 0 && x->taps > 0;
-    const bool is_in_place = call->has[ADD] && in[ADD].buffer == out[0].buffer && in[ADD].at == out[0].at;
+    const bool is_in_place = call->has[ADD] && eq_ref_equal(in[ADD], out[0]);
     if (y->out == 0 || x->out == 0 || (!has_taps && is_in_place))
         return EQ_OK;
     struct eq_conv2d_job job = make_job(call, in, out, y, x);

@@ -48,9 +48,10 @@ static eq_status emit_vector(struct eq_list *list, const struct eq_conv2d_job *j
     const struct eq_conv2d_view *x = &job->x, *z = &job->z, *add = &job->add;
     const int per_in = x->c / job->groups, per_out = z->c / job->groups, kh = job->kw > 0 ? job->kh : 0;
     const struct eq_options spread = vector_options(z->block, job->groups, per_in, per_out);
-    const struct eq_options options = eq_options_format("%s -DKW=%d -DSTRIDE=%d -DTW=%d -DACT=%d", spread.text,
-                                                        job->kw > 0 ? job->kw : 1, job->stride_w, tile_width(z->w),
-                                                        (int)job->activation);
+    const struct eq_options options =
+        eq_options_format("%s -DKW=%d -DSTRIDE=%d -DTW=%d -DACT=%d -DEQ_STREAM=%d", spread.text, job->kw > 0 ? job->kw : 1,
+                          job->stride_w, tile_width(z->w), (int)job->activation,
+                          eq_conv2d_streams(eq_list_target(list), job));
     const int rows = min_int(z->h, ceil_div(ITEM_WORK, z->w * per_in * (job->kh * job->kw > 0 ? job->kh * job->kw : 1)));
     const ptrdiff_t first = (ptrdiff_t)job->first_y * x->row + (ptrdiff_t)job->first_x * x->step;
     const struct eq_launch launch = {

@@ -119,8 +119,9 @@ eq_status eq_conv2d_vector_emit(struct eq_list *list, const struct eq_conv2d_job
     const struct eq_options width =
         x->block == 1 ? eq_options_format("%d", job->kw) : eq_options_format("kw"); // plain: unrolled
     const struct eq_options options =
-        eq_options_format("-DBLOCK=%d -DBI=%d -DSTRIDE=%d -DTH=%d -DTW=%d -DOBT=%d -DKW=%s -DACT=%d", z->block, x->block,
-                          job->stride_w, tile.rows, tile.columns, tile.blocks, width.text, (int)job->activation);
+        eq_options_format("-DBLOCK=%d -DBI=%d -DSTRIDE=%d -DTH=%d -DTW=%d -DOBT=%d -DKW=%s -DACT=%d -DEQ_STREAM=%d", z->block,
+                          x->block, job->stride_w, tile.rows, tile.columns, tile.blocks, width.text, (int)job->activation,
+                          eq_conv2d_streams(eq_list_target(list), job));
     const size_t tiles = (size_t)ceil_div(z->h, tile.rows) * (size_t)ceil_div(z->w, tile.columns);
     const enum order order = choice.order;
     const ptrdiff_t first = (ptrdiff_t)job->first_y * x->row + (ptrdiff_t)job->first_x * x->step;

@@ -20,6 +20,12 @@ struct eq_options eq_options_format(const char *format, ...)
     return options;
 }
 
+bool eq_streams(const struct eq_target *target, struct eq_ref to, size_t elems)
+{
+    return target->family == EQ_FAMILY_VECTOR && to.at % (size_t)target->block == 0 &&
+           elems * sizeof(float) >= target->stream_bytes;
+}
+
 int eq_flat_chunk(const struct eq_target *target)
 {
     return target->family == EQ_FAMILY_VECTOR ? EQ_FLAT_CHUNK : 1;

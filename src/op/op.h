@@ -88,6 +88,8 @@ struct eq_options {
     char text[512];
 };
 struct eq_options eq_options_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
+// Whether vectors of a result of this many elements are stored past the caches: EQ_STREAM of cl/common.clh.
+bool eq_streams(const struct eq_target *target, struct eq_ref to, size_t elems);
 
 // The ops. Attributes and operands of each are documented here; `?` marks an optional input.
 

@@ -14,6 +14,11 @@ struct eq_ref eq_ref_plus(struct eq_ref ref, size_t elems)
     return ref;
 }
 
+bool eq_ref_equal(struct eq_ref a, struct eq_ref b)
+{
+    return a.buffer == b.buffer && a.at == b.at;
+}
+
 eq_status eq_buffer_create(struct eq_device *device, size_t bytes, struct eq_buffer **out)
 {
     *out = NULL;

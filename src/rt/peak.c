@@ -47,7 +47,7 @@ static eq_status measure_copy(struct eq_device *device, struct eq_buffer *buffer
     int width = is_vector ? device->target.block : 4;
     size_t half = buffer->bytes / 8, items = (size_t)device->target.compute_units * (is_vector ? 4 : 2048);
     char options[64];
-    snprintf(options, sizeof options, "-DBLOCK=%d -DSTRIDED=%d", width, !is_vector);
+    snprintf(options, sizeof options, "-DBLOCK=%d -DSTRIDED=%d -DEQ_STREAM=%d", width, !is_vector, is_vector);
     struct eq_list *list;
     EQ_TRY(eq_list_create(device, &list));
     int64_t time = 0;

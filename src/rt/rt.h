@@ -45,6 +45,7 @@ struct eq_target {
     size_t local_bytes;        // local memory Equil uses per work-group: min(16 KiB, device)
     size_t max_alloc_bytes;    // largest buffer
     size_t memory_bytes;       // global memory
+    size_t stream_bytes;       // results of at least this size are stored past a CPU's caches; SIZE_MAX: none is
     bool has_fma;              // CL_FP_FMA: kernels get -DEQ_FMA=1
     bool has_real_local;       // local memory is not emulated in global memory
     bool use_winograd;         // 3x3 convolutions may go through Winograd's transform (EQUIL_WINOGRAD=0: none does)
@@ -106,6 +107,7 @@ struct eq_ref {
 #define EQ_REF_NONE ((struct eq_ref){ NULL, 0 })
 struct eq_ref eq_ref_at(struct eq_buffer *buffer, size_t at);
 struct eq_ref eq_ref_plus(struct eq_ref ref, size_t elems); // elems further
+bool eq_ref_equal(struct eq_ref a, struct eq_ref b);
 
 // Refuses more than the device's largest allocation, with the numbers. Contents undefined.
 eq_status eq_buffer_create(struct eq_device *device, size_t bytes, struct eq_buffer **buffer);

@@ -12,13 +12,13 @@ enum { NUM_CASES = sizeof conv2d_cases / sizeof *conv2d_cases };
 static const float eps = 1e-3f;
 
 static const struct mode {
-    bool has_norm, has_residual, in_place;
+    bool has_norm, has_residual, in_place, is_aligned;
     enum eq_activation activation;
 } modes[] = {
-    { false, false, false, EQ_ACT_NONE },
-    { true, true, true, EQ_ACT_RELU },
-    { true, true, false, EQ_ACT_ELU },
-    { true, false, false, EQ_ACT_RELU },
+    { false, false, false, true, EQ_ACT_NONE },
+    { true, true, true, false, EQ_ACT_RELU },
+    { true, true, false, true, EQ_ACT_ELU },
+    { true, false, false, false, EQ_ACT_RELU },
 };
 enum { NUM_MODES = sizeof modes / sizeof *modes };
 
@@ -190,6 +190,7 @@ static void check_mode(struct data *d, const struct mode *mode, const double *co
     if (d->attributes.conv.algorithm == EQ_CONV2D_DIRECT)
         check_filter(&prepare, d, mode);
     struct eq_test_call call = { .name = d->c.name,
+                                 .is_aligned = mode->is_aligned,
                                  .op = &eq_op_conv2d_fused,
                                  .attributes = &d->attributes,
                                  .num_inputs = 4,

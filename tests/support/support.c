@@ -176,7 +176,7 @@ static void shape_call(struct eq_test_call *test, struct image *image)
 static void place(struct eq_test_call *test, struct image *image)
 {
     const struct eq_call *call = &test->shaped;
-    const size_t unit = test->is_aligned ? 4 : 1;
+    const size_t unit = test->is_aligned ? 16 : 1;
     size_t at = CANARY_WORDS;
     for (int i = 0; i < call->num_inputs; i++) {
         at = (at + unit - 1) / unit * unit;
@@ -315,6 +315,7 @@ void eq_test_call_run(struct eq_test_call *test)
 {
     struct image image = { .words = 0 };
     ck_assert_int_le(test->num_inputs, EQ_MAX_OPERANDS);
+    eq_test_device->target.stream_bytes = test->is_aligned ? 0 : SIZE_MAX;
     shape_call(test, &image);
     place(test, &image);
     fill(test, &image);

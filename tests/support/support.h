@@ -72,7 +72,8 @@ struct eq_test_call {
     int num_inputs;
     struct eq_test_input input[EQ_MAX_OPERANDS];
     int output_halo;                    // halo that readers ask of blocked f32 outputs
-    bool is_aligned;                    // operands start at multiples of 4 words; otherwise at odd ones
+    bool is_aligned;                    // operands start at multiples of 16 words, and CPUs store results past their caches;
+                                        // otherwise operands start at odd words
     bool in_place;                      // outputs share the memory that op->in_place() names
     bool is_workspace[EQ_MAX_OPERANDS]; // output o has no meaning: contents are not looked at
     // Results
