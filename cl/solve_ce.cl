@@ -303,7 +303,7 @@ void newton_schulz_grad(EQ_IN(float, dmap), EQ_IN(float, normal), EQ_IN(float, t
 //   matrix    f32 [blocks, span, block, block]  write   lambda W_oi a_i at row i, column o
 //   shift     f32 [stride]                   write   lambda W b
 //   run_mean  f32 [channels], run_map f32 [groups, group, group]    updated when training
-// Work-items: output channel, and input channel of its row of tiles.
+// Work-items: output channel, and input channels of its row of tiles, as many apart as there are.
 __kernel void decorrelation_map(EQ_IN(float, w), EQ_IN(float, mean), EQ_IN(float, a), EQ_IN(float, b), EQ_IN(float, x_weight),
                                 EQ_BUF(float, matrix), EQ_BUF(float, shift), EQ_BUF(float, run_mean), EQ_BUF(float, run_map),
                                 int ld, int block, int blocks, int span, int group, int channels, int stride, int training,
@@ -318,21 +318,23 @@ __kernel void decorrelation_map(EQ_IN(float, w), EQ_IN(float, mean), EQ_IN(float
     EQ_PTR(float, shift);
     EQ_PTR(float, run_mean);
     EQ_PTR(float, run_map);
-    const int o = get_global_id(0), row = get_global_id(1), g = o / group;
-    if (o >= stride || row >= span * block)
+    const int o = get_global_id(0), g = o / group, first = first_block(o / block, block, group) * block;
+    if (o >= stride)
         return;
     const float lambda = branch_weight(x_weight, has_weight);
-    const int in = first_block(o / block, block, group) * block + row;
-    const bool same = o < channels && in < channels && in / group == g;
     __global const float *w_row = w + ((size_t)g * ld + o % group) * ld;
-    if (o < blocks * block)
-        matrix[((size_t)(o / block) * span * block + row) * block + o % block] =
-            same ? lambda * w_row[in % group] * a[in] : 0.0f;
-    if (same && training) {
-        __global float *running = run_map + (size_t)o * group + in % group;
-        *running = EQ_MAD(momentum, w_row[in % group] - *running, *running);
+    for (int row = get_global_id(1); row < span * block; row += get_global_size(1)) {
+        const int in = first + row;
+        const bool same = o < channels && in < channels && in / group == g;
+        if (o < blocks * block)
+            matrix[((size_t)(o / block) * span * block + row) * block + o % block] =
+                same ? lambda * w_row[in % group] * a[in] : 0.0f;
+        if (same && training) {
+            __global float *running = run_map + (size_t)o * group + in % group;
+            *running = EQ_MAD(momentum, w_row[in % group] - *running, *running);
+        }
     }
-    if (row > 0)
+    if (get_global_id(1) > 0)
         return;
     float sum = 0.0f;
     for (int j = 0; j < group && o < channels; j++)
@@ -384,7 +386,7 @@ __kernel void covariance_grad(EQ_IN(float, tiles), EQ_IN(float, a), EQ_IN(float,
 //   slopes    f32 [blocks, span, block, block]          write   a_o K_oi
 //   matrix_beta, matrix_gamma, matrix_shift  f32 [stride]  write  sums of dx and dx (z - mu); K mu
 //   by_weight f32 [stride]                              write   a channel's part of the gradient of lambda
-// Work-items: output channel, and input channel of its row of tiles.
+// Work-items as for decorrelation_map.
 __kernel void decorrelation_map_grad(EQ_IN(float, w), EQ_IN(float, k), EQ_IN(float, cov), EQ_IN(float, product),
                                      EQ_IN(float, dmap), EQ_IN(float, mean), EQ_IN(float, a), EQ_IN(float, sum),
                                      EQ_IN(float, x_weight), EQ_BUF(float, matrix), EQ_BUF(float, slopes),
@@ -407,19 +409,19 @@ __kernel void decorrelation_map_grad(EQ_IN(float, w), EQ_IN(float, k), EQ_IN(flo
     EQ_PTR(float, matrix_gamma);
     EQ_PTR(float, matrix_shift);
     EQ_PTR(float, by_weight);
-    const int o = get_global_id(0), row = get_global_id(1), g = o / group, i = o % group;
-    if (o >= stride || row >= span * block)
+    const int o = get_global_id(0), g = o / group, i = o % group, first = first_block(o / block, block, group) * block;
+    if (o >= stride)
         return;
     const float lambda = branch_weight(x_weight, has_weight);
-    const int in = first_block(o / block, block, group) * block + row, j = in % group;
-    const bool same = o < channels && in < channels && in / group == g;
     const size_t at = (size_t)g * GP2;
-    if (o < blocks * block) {
+    for (int row = get_global_id(1); row < span * block && o < blocks * block; row += get_global_size(1)) {
+        const int in = first + row, j = in % group;
+        const bool same = o < channels && in < channels && in / group == g;
         const size_t entry = ((size_t)(o / block) * span * block + row) * block + o % block;
         matrix[entry] = same ? lambda * a[o] * w[at + j * GP + i] : 0.0f;
         slopes[entry] = same ? a[o] * k[at + i * GP + j] : 0.0f;
     }
-    if (row > 0)
+    if (get_global_id(1) > 0)
         return;
     float beta_sum = 0.0f, product_sum = 0.0f, cov_sum = 0.0f, mean_sum = 0.0f, weight_sum = 0.0f;
     for (int r = 0; r < group && o < channels; r++) {

@@ -1,7 +1,15 @@
-// Fully connected layer through CLBlast: y = x w^T + b, and its gradients dx = dy w, dw = dy^T x, db = sum of dy over the rows.
+// Fully connected layer: y = x w^T + b, and its gradients dx = dy w, dw = dy^T x, db = sum of dy over the rows. For CPUs kernels of
+// our own, elsewhere the product of CLBlast.
 #include "op/op.h"
 
-enum { X = 0, W = 1, B = 2, DY = 2, GROUP = 64 };
+enum { X = 0, W = 1, B = 2, DY = 2, GROUP = 64, OUTS = 4, WIDE = 4 }; // OUTS, WIDE: as in cl/linear.cl
+
+// A launch of a _vector kernel of `items` work-items.
+static struct eq_launch vector_launch(const struct eq_options *options, const char *kernel, int items, struct eq_cost cost)
+{
+    return (struct eq_launch){ .source = "linear", .options = options->text, .kernel = kernel,
+                               .range = eq_range_1d((size_t)items, 1), .cost = cost };
+}
 
 static eq_status check_rows(const char *name, const char *what, const struct eq_tensor *t)
 {
@@ -42,6 +50,13 @@ static struct eq_cost cost(const struct eq_call *call)
 static eq_status emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out)
 {
     const int n = call->input[X].n, c = call->input[X].c, k = call->input[W].n;
+    if (call->target->family == EQ_FAMILY_VECTOR) {
+        const struct eq_options options = eq_options_format("-DBLOCK=%d", call->target->block);
+        const struct eq_launch launch = vector_launch(&options, "linear_vector", (k + OUTS - 1) / OUTS, cost(call));
+        return eq_list_kernel(list, &launch,
+                              EQ_ARGS(EQ_REF(in[X]), EQ_REF(in[W]), EQ_REF(in[B]), EQ_REF(out[0]), EQ_I32(n), EQ_I32(c),
+                                      EQ_I32(k)));
+    }
     const struct eq_launch bias = {
         .source = "linear",
         .kernel = "linear_bias",
@@ -99,19 +114,39 @@ static struct eq_cost grad_cost(const struct eq_call *call)
     return (struct eq_cost){ 4.0 * n * c * k + n * k, 4.0 * (2.0 * n * c + 2.0 * c * k + k + n * k) };
 }
 
-static eq_status grad_emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out)
+static eq_status emit_products(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in,
+                               const struct eq_ref *out)
 {
     const int n = call->input[X].n, c = call->input[X].c, k = call->input[W].n;
+    if (call->target->family == EQ_FAMILY_VECTOR) {
+        const double nc = (double)n * c, ck = (double)c * k, nk = (double)n * k, flops = 2 * nc * k;
+        const struct eq_options options = eq_options_format("-DBLOCK=%d", call->target->block);
+        const int columns = WIDE * call->target->block;
+        const struct eq_launch dx = vector_launch(&options, "linear_data_grad_vector", (c + columns - 1) / columns,
+                                                  (struct eq_cost){ flops, 4 * (nk + ck + nc) });
+        const struct eq_launch dw = vector_launch(&options, "linear_weight_grad_vector", (k + OUTS - 1) / OUTS,
+                                                  (struct eq_cost){ flops, 4 * (nk + nc + ck) });
+        EQ_TRY(eq_list_kernel(list, &dx, EQ_ARGS(EQ_REF(in[DY]), EQ_REF(in[W]), EQ_REF(out[0]), EQ_I32(n), EQ_I32(c),
+                                                 EQ_I32(k))));
+        return eq_list_kernel(list, &dw, EQ_ARGS(EQ_REF(in[DY]), EQ_REF(in[X]), EQ_REF(out[1]), EQ_I32(n), EQ_I32(c),
+                                                 EQ_I32(k)));
+    }
     const struct eq_gemm dx = { .m = n, .n = c, .k = k, .alpha = 1, .lda = k, .ldb = c, .ldc = c };
     const struct eq_gemm dw = { .m = k, .n = c, .k = n, .transpose_a = true, .alpha = 1, .lda = k, .ldb = c, .ldc = c };
+    EQ_TRY(eq_list_gemm(list, &dx, in[DY], in[W], out[0]));
+    return eq_list_gemm(list, &dw, in[DY], in[X], out[1]);
+}
+
+static eq_status grad_emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out)
+{
+    const int n = call->input[X].n, k = call->input[W].n;
     const struct eq_launch db = {
         .source = "linear",
         .kernel = "linear_bias_grad",
         .range = eq_range_1d((size_t)k, GROUP),
         .cost = { (double)n * k, 4.0 * ((double)n * k + k) },
     };
-    EQ_TRY(eq_list_gemm(list, &dx, in[DY], in[W], out[0]));
-    EQ_TRY(eq_list_gemm(list, &dw, in[DY], in[X], out[1]));
+    EQ_TRY(emit_products(list, call, in, out));
     return eq_list_kernel(list, &db, EQ_ARGS(EQ_REF(in[DY]), EQ_REF(out[2]), EQ_I32(n), EQ_I32(k)));
 }
 

@@ -81,9 +81,11 @@ static struct eq_range row_range(const struct eq_list *list, const struct eq_sol
     return eq_range_2d((size_t)(s->padded / lanes(list, s)), (size_t)s->groups * (size_t)s->padded, 4, 16);
 }
 
-// Output channels, and input channels of a row of tiles.
-static struct eq_range tile_range(const struct eq_solve_groups *s)
+// Output channels, and input channels of a row of tiles: where vectors rule one work-item has all of them.
+static struct eq_range tile_range(const struct eq_list *list, const struct eq_solve_groups *s)
 {
+    if (is_vector(list))
+        return eq_range_2d((size_t)s->stride, 1, 16, 1);
     return eq_range_2d((size_t)s->stride, (size_t)(s->span * s->block), 16, 4);
 }
 
@@ -238,7 +240,7 @@ eq_status eq_solve_map_emit(struct eq_list *list, const struct eq_solve_groups *
         .source = "solve_ce",
         .options = text.text,
         .kernel = "decorrelation_map",
-        .range = tile_range(s),
+        .range = tile_range(list, s),
         .cost = { 3.0 * (double)eq_solve_tile_elems(s), 8.0 * (double)eq_solve_tile_elems(s) },
     };
     return eq_list_kernel(list, &launch,
@@ -274,7 +276,7 @@ eq_status eq_solve_map_grad_emit(struct eq_list *list, const struct eq_solve_gro
         .source = "solve_ce",
         .options = text.text,
         .kernel = "decorrelation_map_grad",
-        .range = tile_range(s),
+        .range = tile_range(list, s),
         .cost = { 10.0 * (double)eq_solve_tile_elems(s), 28.0 * (double)eq_solve_tile_elems(s) },
     };
     return eq_list_kernel(list, &launch,

@@ -11,7 +11,8 @@ static const struct {
     bool is_tiny;
 } cases[] = {
     { "odd", 3, 7, 5, 0, true },         { "one of each", 1, 1, 1, 0, true },    { "one image", 1, 65, 10, 0, false },
-    { "one class", 9, 12, 1, 0, false }, { "big mean", 17, 64, 33, 300, false }, { "resnet50 head", 8, 2048, 1000, 0.5, false },
+    { "one class", 9, 12, 1, 0, false }, { "ragged", 6, 150, 11, 0, true }, { "wide", 5, 64, 4, 0, false },
+    { "big mean", 17, 64, 33, 300, false }, { "resnet50 head", 8, 2048, 1000, 0.5, false },
 };
 enum { NUM_CASES = sizeof cases / sizeof *cases };
 
@@ -59,15 +60,13 @@ static void check_product(const struct eq_test_call *call, int output, const str
     free(tolerance);
 }
 
-START_TEST(test_values)
+static void check_case(int index)
 {
-    const int n = cases[_i].n, c = cases[_i].c, k = cases[_i].k;
-    if (eq_test_is_tiny() && !cases[_i].is_tiny)
-        return;
-    float *x = eq_test_values("x", (size_t)n * (size_t)c, cases[_i].mean, 1),
+    const int n = cases[index].n, c = cases[index].c, k = cases[index].k;
+    float *x = eq_test_values("x", (size_t)n * (size_t)c, cases[index].mean, 1),
           *w = eq_test_uniform("w", (size_t)k * (size_t)c, 0);
     float *b = eq_test_uniform("b", (size_t)k, 0), *dy = eq_test_uniform("dy", (size_t)n * (size_t)k, 0);
-    struct eq_test_call call = { .name = cases[_i].name,
+    struct eq_test_call call = { .name = cases[index].name,
                                  .op = &eq_op_linear,
                                  .num_inputs = 3,
                                  .input = { { eq_tensor_plain(EQ_F32, n, c, 1, 1), x, false },
@@ -77,7 +76,7 @@ START_TEST(test_values)
     check_product(&call, 0, &(struct product){ x, w, b, n, k, c, c, 1, 1, c });
     eq_test_call_free(&call);
 
-    call.name = cases[_i].name;
+    call.name = cases[index].name;
     call.op = &eq_op_linear_grad;
     call.input[2] = (struct eq_test_input){ eq_tensor_plain(EQ_F32, n, k, 1, 1), dy, false };
     eq_test_call_run(&call);
@@ -89,6 +88,17 @@ START_TEST(test_values)
     free(w);
     free(b);
     free(dy);
+}
+
+START_TEST(test_values)
+{
+    if (eq_test_is_tiny() && !cases[_i].is_tiny)
+        return;
+    for (int v = 0; v < eq_test_num_variants(true); v++) {
+        eq_test_variant(v);
+        if (eq_test_device->target.family == EQ_FAMILY_VECTOR || v == 1) // GPUs' products do not know blocks
+            check_case(_i);
+    }
 }
 END_TEST
 
