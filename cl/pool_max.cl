@@ -39,16 +39,17 @@ typedef JOIN(int, BLOCK) index_t;
 #define LANES BLOCK
 #define VALUE_LOAD(p) EQ_LOAD(p)
 #define VALUE_STORE(v, p) EQ_STORE(v, p)
-#define INDEX_LOAD(p) JOIN(vload, BLOCK)(0, (p))
-#define INDEX_STORE(v, p) JOIN(vstore, BLOCK)((v), 0, (p))
-#define CHOOSE(a, b, mask) select((a), (b), (mask))
+typedef index_t __attribute__((aligned(4))) any_index;
+#define INDEX_LOAD(p) (*(__global const any_index *)(p))
+#define INDEX_STORE(v, p) (*(__global any_index *)(p) = (v))
+#define CHOOSE(a, b, mask) ((mask) ? (b) : (a))
 #endif
 
 // Takes pixel (i, j) of x into the maximum so far.
 #define TAKE(i, j)                                                \
     do {                                                          \
         const value_t v_ = VALUE_LOAD(x + (i)*x_row + (j)*BLOCK); \
-        const index_t wins_ = isgreater(v_, best) | isnan(v_);    \
+        const index_t wins_ = (v_ > best) | (v_ != v_);               \
         best = CHOOSE(best, v_, wins_);                           \
         place = CHOOSE(place, (index_t)((i)*iw + (j)), wins_);    \
     } while (0)
@@ -75,7 +76,9 @@ __kernel void pool_max_fwd(EQ_IN(float, x), EQ_BUF(float, y), EQ_BUF(int, index)
             index_t place = (index_t)(first_y * iw + first_x);
             best = (value_t)(-INFINITY);
             if (end_y - first_y == KH && end_x - first_x == KW) { // loops of fixed length
+                #pragma unroll
                 for (int i = 0; i < KH; i++)
+                    #pragma unroll
                     for (int j = 0; j < KW; j++)
                         TAKE(top + i, left + j);
             } else {
