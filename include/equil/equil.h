@@ -2,6 +2,7 @@
 #ifndef EQUIL_EQUIL_H
 #define EQUIL_EQUIL_H
 
+#include "ahead.h"
 #include "base.h"
 #include "bench.h"
 #include "data.h"

@@ -148,6 +148,8 @@ EQ_API eq_status eq_classifier_create(struct eq_device *device, const struct eq_
                                       struct eq_classifier **classifier);
 EQ_API void eq_classifier_destroy(struct eq_classifier **classifier); // *classifier becomes NULL; NULL is allowed
 
+// The network, as it would be created again. Valid as long as the classifier.
+EQ_API const struct eq_model_params *eq_classifier_model(const struct eq_classifier *classifier);
 EQ_API const char *eq_classifier_arch(const struct eq_classifier *classifier);
 EQ_API int eq_classifier_size(const struct eq_classifier *classifier); // side of the network's images in pixels
 EQ_API int eq_classifier_num_classes(const struct eq_classifier *classifier);

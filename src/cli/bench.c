@@ -8,6 +8,7 @@
 #include "command.h"
 #include "network.h"
 #include "output.h"
+#include "workers.h"
 
 struct bench_run {
     struct network_options network;
@@ -147,7 +148,13 @@ static bool measure_network(const struct bench_run *run, struct eq_device *devic
     struct eq_model_params model = network_params(&run->network);
     struct eq_network *network = NULL;
     struct eq_bench_result result = { .num_rows = 0 };
+    const struct workers_job job = { .params = { .model = model, .n = params->n, .size = params->size,
+                                                 .training = params->training },
+                                     .device = run->device, .precision = run->precision };
+    struct workers workers;
+    workers_help(&workers, device, &job);
     bool is_done = eq_network_create(device, &model, &network) == EQ_OK && eq_network_bench(network, params, &result) == EQ_OK;
+    workers_end_help(&workers, device, is_done);
     if (!is_done)
         fail_with_last_error(is_curve(run) ? "not measured" : NULL);
     else

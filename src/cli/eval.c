@@ -6,6 +6,7 @@
 #include "command.h"
 #include "network.h"
 #include "output.h"
+#include "workers.h"
 
 static void print_progress(void *user, size_t images, size_t num_images)
 {
@@ -32,8 +33,17 @@ static int evaluate(const char *selector, const char *precision, const struct eq
     if (open_device(selector, precision, &device) != EQ_OK)
         return fail_with_last_error(NULL);
     int exit_code = EXIT_SUCCESS;
-    if (eq_classifier_create(device, params, &classifier) != EQ_OK ||
-        eq_classifier_evaluate(classifier, data, print_progress, NULL, &e) != EQ_OK)
+    eq_status status = eq_classifier_create(device, params, &classifier);
+    if (status == EQ_OK) {
+        const struct workers_job job = { .params = { .model = *eq_classifier_model(classifier), .n = params->batch,
+                                                     .size = eq_classifier_size(classifier) },
+                                         .device = selector, .precision = precision };
+        struct workers workers;
+        workers_help(&workers, device, &job);
+        status = eq_classifier_evaluate(classifier, data, print_progress, NULL, &e);
+        workers_end_help(&workers, device, status == EQ_OK);
+    }
+    if (status != EQ_OK)
         exit_code = fail_with_last_error(NULL);
     else if (is_json)
         exit_code = json_print(result_json(classifier, device, &e));

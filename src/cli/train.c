@@ -8,6 +8,7 @@
 #include "command.h"
 #include "network.h"
 #include "output.h"
+#include "workers.h"
 
 static struct eq_trainer *running; // for the signal handler
 
@@ -80,10 +81,21 @@ static int train(const char *selector, const char *precision, const struct eq_tr
         return fail_with_last_error(NULL);
     int exit_code = EXIT_SUCCESS;
     if (eq_trainer_create(device, params, &trainer) == EQ_OK) {
-        print_summary(device, eq_trainer_summary(trainer));
+        const struct eq_train_summary *summary = eq_trainer_summary(trainer);
+        const struct eq_train_params *p = &summary->params;
+        const struct workers_job job = {
+            .params = { .model = { .arch = p->arch, .classes = summary->classes, .small = p->small, .act = p->act,
+                                   .recompute = p->recompute },
+                        .n = p->batch, .size = p->size, .training = true },
+            .device = selector, .precision = precision,
+        };
+        struct workers workers;
+        print_summary(device, summary);
+        workers_help(&workers, device, &job);
         catch_signals(trainer);
         eq_status status = eq_trainer_run(trainer, &(struct eq_train_callbacks){ .progress = print_progress });
         ignore_signals();
+        workers_end_help(&workers, device, status == EQ_OK || status == EQ_ERR_INTERRUPTED);
         if (status == EQ_ERR_INTERRUPTED) {
             message("%s; go on with --resume", eq_last_error());
             exit_code = EXIT_STOPPED;

@@ -17,6 +17,17 @@ const char *eq_cl_error(cl_int code);
 // Programs built so far on a device.
 void eq_programs_destroy(struct eq_programs **programs);
 
+// Whether the driver compiles a kernel when it first runs, and keeps the result in a cache of its own.
+bool eq_driver_compiles_late(const struct eq_device *device);
+
+// Compiling ahead: whether lists only note, whether buffers have memory, and noting.
+bool eq_ahead_is_noting(const struct eq_device *device);
+bool eq_ahead_has_memory(const struct eq_device *device);
+eq_status eq_ahead_kernel(struct eq_device *device, const struct eq_launch *launch, const struct eq_arg *args, int num_args);
+eq_status eq_ahead_gemm(struct eq_device *device, const struct eq_gemm *gemm, struct eq_ref a, struct eq_ref b,
+                        struct eq_ref c);
+void eq_ahead_destroy(struct eq_ahead **ahead);
+
 // Reads the tuning of a device that was opened otherwise.
 eq_status eq_device_open_tuning(struct eq_device *device);
 void eq_device_close_tuning(struct eq_device *device);

@@ -154,6 +154,8 @@ static eq_status check_range(const struct eq_list *list, cl_kernel kernel, const
 
 eq_status eq_list_kernel(struct eq_list *list, const struct eq_launch *launch, const struct eq_arg *args, int num_args)
 {
+    if (eq_ahead_is_noting(list->device))
+        return eq_ahead_kernel(list->device, launch, args, num_args);
     struct step step = { .kind = STEP_KERNEL, .name = launch->kernel, .cost = launch->cost, .range = launch->range };
     EQ_TRY(eq_kernel_create(list->device, launch->source, launch->options, launch->kernel, &step.kernel));
     eq_status status;
@@ -184,6 +186,8 @@ eq_status eq_list_gemm(struct eq_list *list, const struct eq_gemm *gemm, struct 
     size_t bytes = 0;
     EQ_REQUIRE(gemm->m > 0 && gemm->n > 0 && gemm->k > 0, EQ_ERR_SHAPE, "a matrix product of %d x %d x %d", gemm->m, gemm->n,
                gemm->k);
+    if (eq_ahead_is_noting(list->device))
+        return eq_ahead_gemm(list->device, gemm, a, b, c);
     EQ_TRY(eq_gemm_workspace(list->device, gemm, &bytes));
     if (bytes && (!list->workspace || list->workspace->bytes < bytes)) {
         eq_buffer_destroy(&list->workspace);
@@ -221,6 +225,8 @@ static eq_status run_step(struct eq_list *list, const struct step *step)
 
 eq_status eq_list_run(struct eq_list *list)
 {
+    if (!eq_ahead_has_memory(list->device))
+        return EQ_OK;
     for (int i = 0; i < list->num; i++)
         EQ_TRY(run_step(list, &list->steps[i]));
     EQ_CL(clFlush(list->device->queue), "flushing the queue");

@@ -174,7 +174,7 @@ static eq_status build_source(struct eq_device *device, const char *source, cons
 
 // PoCL keeps the machine code of each kernel in a cache of its own; what it gives as a program's binary costs a second
 // compilation.
-static bool driver_caches(const struct eq_device *device)
+bool eq_driver_compiles_late(const struct eq_device *device)
 {
     return strstr(device->platform_version, "PoCL") || strstr(device->platform_version, "pocl");
 }
@@ -189,7 +189,7 @@ static eq_status build(struct eq_device *device, const char *source, const char 
     make_key(device, texts, options, &key);
     if (key.failed)
         return EQ_ERR_HOST_MEMORY;
-    char *path = driver_caches(device) ? NULL : cache_path(&key);
+    char *path = eq_driver_compiles_late(device) ? NULL : cache_path(&key);
     eq_status status = EQ_OK;
     *program = path ? load_binary(device, path, &key, options) : NULL;
     if (!*program) {

@@ -66,6 +66,7 @@ struct eq_device {
     char name[128], vendor[128], driver[128], version[128], platform_name[128], platform_version[128];
     size_t bytes_now, bytes_peak; // of all buffers, CLBlast's workspaces included
     struct eq_programs *programs;
+    struct eq_ahead *ahead;   // NULL: lists create their kernels
     struct eq_tuning *tuning; // what target.tuning is when the device was opened; may be empty
     char *tuning_path;        // the user's file in it, or NULL
     char tuning_text[320];    // see eq_device_tuning_text()
@@ -209,6 +210,15 @@ struct eq_profile_row {
     struct eq_cost cost;
 };
 eq_status eq_list_profile(struct eq_list *list, struct eq_profile_row *rows);
+
+// ---- compiling ahead (ahead.c)
+// From now on lists of the device take no kernels and no matrix products, but note which there are, in order. Nothing that was
+// made with the device can be run any more, and where compiling needs none buffers have no memory.
+eq_status eq_device_note(struct eq_device *device);
+// Different kernels noted so far; compiles one of them, into the caches that outlive the process. What it was noted for must
+// be there still.
+int eq_device_num_noted(const struct eq_device *device);
+eq_status eq_device_compile_noted(struct eq_device *device, int index);
 
 // ---- measured peaks (peak.c)
 // Largest rate of float32 multiply-adds (2 flops each), and of copying memory (read + write), measured now.

@@ -127,6 +127,11 @@ void eq_classifier_destroy(struct eq_classifier **classifier)
     *classifier = NULL;
 }
 
+const struct eq_model_params *eq_classifier_model(const struct eq_classifier *classifier)
+{
+    return &classifier->meta.model;
+}
+
 const char *eq_classifier_arch(const struct eq_classifier *classifier)
 {
     return classifier->meta.model.arch;
