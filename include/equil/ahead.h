@@ -27,7 +27,7 @@ EQ_API int eq_ahead_plan_num_kernels(const struct eq_ahead_plan *plan);
 EQ_API eq_status eq_ahead_plan_compile(struct eq_ahead_plan *plan, int index);
 
 // Whether processes that compile ahead are worth starting: Equil's cache is in use and nothing there says that these kernels
-// were compiled before, by this version for this device, driver, precision and tuning. eq_ahead_remember() says so, best effort.
+// were compiled before, by this version for this device, driver, precision and tuning. eq_ahead_remember() says so, if it can.
 EQ_API bool eq_ahead_is_due(const struct eq_device *device, const struct eq_ahead_params *params);
 EQ_API void eq_ahead_remember(const struct eq_device *device, const struct eq_ahead_params *params);
 

@@ -53,9 +53,10 @@ static bool start_one(const struct workers *workers, pid_t *pid)
 {
     const struct eq_ahead_params *p = &workers->job.params;
     char batch[16], size[16], classes[16];
-    const char *arguments[MAX_ARGUMENTS] = { "equil", "compile", "--worker", "--arch", p->model.arch, "--batch", batch, "--size",
-                                             size, "--classes", classes, "--act", p->model.act == EQ_ELU ? "elu" : "relu",
-                                             "--mode", p->training ? "train" : "infer" };
+    const char *arguments[MAX_ARGUMENTS] = { "equil", "compile", "--worker", "--arch", p->model.arch, "--batch", batch,
+                                             "--size", size, "--classes", classes, "--act",
+                                             p->model.act == EQ_ELU ? "elu" : "relu", "--mode",
+                                             p->training ? "train" : "infer" };
     int num = 15;
     snprintf(batch, sizeof batch, "%d", p->n);
     snprintf(size, sizeof size, "%d", p->size);

@@ -1,0 +1,98 @@
+#!/bin/sh
+# equil compile from outside: what it compiles is found again, by it and by others, and processes that die do no harm.
+# compile.sh PATH_OF_EQUIL
+equil=$1
+folder=$(mktemp -d) || exit 1
+trap 'rm -rf "$folder"' EXIT
+number=0
+EQUIL_CACHE_DIR=$folder/equil POCL_CACHE_DIR=$folder/pocl
+export EQUIL_CACHE_DIR POCL_CACHE_DIR
+
+# check NAME CONDITION...: a command that must succeed.
+check() {
+    name=$1
+    number=$((number + 1))
+    shift
+    if "$@"; then
+        echo "ok $number - $name"
+        return
+    fi
+    echo "not ok $number - $name"
+    sed 's/^/# /' "$folder/stdout" "$folder/stderr"
+}
+
+# run EXIT_CODE ARGUMENT...
+run() {
+    wanted=$1
+    shift
+    "$equil" "$@" >"$folder/stdout" 2>"$folder/stderr" </dev/null
+    code=$?
+    [ "$code" -eq "$wanted" ] && return
+    echo "# equil $*: exit code $code, expected $wanted"
+    return 1
+}
+stdout_has() { grep -qF -e "$1" "$folder/stdout"; }
+stderr_has() { grep -qF -e "$1" "$folder/stderr"; }
+# Kernels in machine code, in PoCL's cache.
+kernels() { find "$folder/pocl" -name '*.so' 2>/dev/null | wc -l; }
+stamps() { find "$folder/equil" -name '*.stamp' 2>/dev/null | wc -l; }
+fresh() { rm -rf "$folder/equil" "$folder/pocl" && mkdir "$folder/equil" "$folder/pocl"; }
+
+network="--arch resnet20 --batch 2 --size 8 --classes 3"
+
+check "an unknown network" run 1 compile --arch resnet21
+check "is named" stderr_has "resnet21"
+check "no network" run 2 compile
+check "too many processes" run 2 compile $network --jobs 9
+check "an unknown device" run 1 compile $network --device no-such-device
+check "is named" stderr_has "no-such-device"
+
+# One process, two, and one whose second is killed at once leave the same kernels.
+fresh
+check "one process" run 0 compile $network --jobs 1
+check "says so" stdout_has ", 1 process"
+all=$(kernels)
+check "there are kernels" [ "$all" -gt 3 ]
+check "and a note that they are there" [ "$(stamps)" -eq 1 ]
+fresh
+check "two processes" run 0 compile $network --jobs 2
+check "say so" stdout_has ", 2 processes"
+check "compile the same kernels" [ "$(kernels)" -eq "$all" ]
+check "again" run 0 compile $network --jobs 2
+check "nothing is compiled twice" [ "$(kernels)" -eq "$all" ]
+fresh
+"$equil" compile $network --jobs 2 >"$folder/stdout" 2>"$folder/stderr" </dev/null &
+process=$!
+for _ in $(seq 100); do
+    child=$(cat /proc/$process/task/$process/children 2>/dev/null)
+    [ -n "$child" ] && break
+    sleep 0.01
+done
+check "there is a second process" [ -n "$child" ]
+kill -KILL $child 2>/dev/null
+wait $process
+code=$?
+check "that it is killed is no failure" [ $code -eq 0 ]
+check "all kernels are there" [ "$(kernels)" -eq "$all" ]
+
+# What runs the network finds them: only the kernels that measure peaks are new.
+check "bench after it" run 0 bench $network --seconds 0.01
+check "compiles nothing of the network" [ "$(kernels)" -le $((all + 2)) ]
+
+# A worker by hand: the last kernel, then the end of the numbers.
+fresh
+printf '\000\000' | "$equil" compile $network --worker >"$folder/stdout" 2>"$folder/stderr"
+check "a worker compiles what it is told" [ "$(kernels)" -ge 1 ]
+check "and no more" [ "$(kernels)" -lt "$all" ]
+
+# The first run of a network starts processes by itself, and notes that it did.
+fresh
+check "a first run" run 0 bench $network --seconds 0.01
+check "is noted" [ "$(stamps)" -eq $(($(nproc) > 1)) ]
+fresh
+EQUIL_CACHE=0
+export EQUIL_CACHE
+check "without a cache" run 0 bench $network --seconds 0.01
+check "nothing is noted" [ "$(stamps)" -eq 0 ]
+
+echo "1..$number"
