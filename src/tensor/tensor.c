@@ -106,43 +106,63 @@ const char *eq_tensor_shape_text(const struct eq_tensor *t, char text[64])
     return text;
 }
 
-// A channel's plane in the stored form: element (y, x) lies at first + y * row + x * step.
-struct plane {
-    size_t first, row, step;
+// Where elements lie in the stored form: (n, c, y, x) at first_of(n) + c / group * group_step + c % group * step + y * row +
+// x * column.
+struct places {
+    size_t group, group_step, step, row, column;
 };
 
-static struct plane plane_of(const struct eq_tensor *t, int n, int c)
+static struct places places_of(const struct eq_tensor *t)
 {
     const size_t h = (size_t)t->h, w = (size_t)t->w, b = (size_t)t->block, b_in = (size_t)t->block_in;
     if (t->form == EQ_FORM_PLAIN)
-        return (struct plane){ ((size_t)n * (size_t)t->c + (size_t)c) * h * w, w, 1 };
+        return (struct places){ (size_t)t->c, 0, h * w, w, 1 };
     if (t->form == EQ_FORM_BLOCKED)
-        return (struct plane){ eq_tensor_origin(t) + (size_t)n * eq_tensor_image(t) + (size_t)c / b * eq_tensor_plane(t) +
-                                   (size_t)c % b,
-                               eq_tensor_row(t), b };
-    const size_t block = (size_t)n / b * ceil_div(t->c, t->block_in) + (size_t)c / b_in;
-    return (struct plane){ block * h * w * b_in * b + (size_t)c % b_in * b + (size_t)n % b, w * b_in * b, b_in * b };
+        return (struct places){ b, eq_tensor_plane(t), 1, eq_tensor_row(t), b };
+    return (struct places){ b_in, h * w * b_in * b, b, w * b_in * b, b_in * b };
+}
+
+static size_t first_of(const struct eq_tensor *t, int n)
+{
+    const size_t at = (size_t)n, b = (size_t)t->block;
+    if (t->form == EQ_FORM_PLAIN)
+        return at * (size_t)t->c * (size_t)t->h * (size_t)t->w;
+    if (t->form == EQ_FORM_BLOCKED)
+        return eq_tensor_origin(t) + at * eq_tensor_image(t);
+    return at / b * ceil_div(t->c, t->block_in) * (size_t)t->h * (size_t)t->w * (size_t)t->block_in * b + at % b;
 }
 
 void eq_tensor_pack(const struct eq_tensor *t, const float *plain, float *stored)
 {
+    const struct places p = places_of(t);
     memset(stored, 0, eq_tensor_elems(t) * sizeof *stored);
-    for (int n = 0; n < t->n; n++)
-        for (int c = 0; c < t->c; c++) {
-            const struct plane plane = plane_of(t, n, c);
+    for (int n = 0; n < t->n; n++) {
+        float *group = stored + first_of(t, n);
+        for (size_t c = 0, i = 0; c < (size_t)t->c; c++) {
             for (size_t y = 0; y < (size_t)t->h; y++)
                 for (size_t x = 0; x < (size_t)t->w; x++)
-                    stored[plane.first + y * plane.row + x * plane.step] = *plain++;
+                    group[i * p.step + y * p.row + x * p.column] = *plain++;
+            if (++i == p.group) {
+                i = 0;
+                group += p.group_step;
+            }
         }
+    }
 }
 
 void eq_tensor_unpack(const struct eq_tensor *t, const float *stored, float *plain)
 {
-    for (int n = 0; n < t->n; n++)
-        for (int c = 0; c < t->c; c++) {
-            const struct plane plane = plane_of(t, n, c);
+    const struct places p = places_of(t);
+    for (int n = 0; n < t->n; n++) {
+        const float *group = stored + first_of(t, n);
+        for (size_t c = 0, i = 0; c < (size_t)t->c; c++) {
             for (size_t y = 0; y < (size_t)t->h; y++)
                 for (size_t x = 0; x < (size_t)t->w; x++)
-                    *plain++ = stored[plane.first + y * plane.row + x * plane.step];
+                    *plain++ = group[i * p.step + y * p.row + x * p.column];
+            if (++i == p.group) {
+                i = 0;
+                group += p.group_step;
+            }
         }
+    }
 }
