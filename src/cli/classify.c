@@ -7,6 +7,7 @@
 #include "equil/equil.h"
 #include "output.h"
 #include "show.h"
+#include "workers.h"
 
 enum { MAX_BATCH = 32, SHOW_COLUMNS = 32 };
 
@@ -235,7 +236,8 @@ static bool classify_all(struct job *job, int batch)
     return ok;
 }
 
-static int classify(struct eq_device *device, struct eq_classifier_params *params, struct job *job, char **paths, int num_paths)
+static int classify(struct eq_device *device, const char *selector, struct eq_classifier_params *params, struct job *job,
+                    char **paths, int num_paths)
 {
     // Whole batches are computed: one that is larger than what there is to do would be a waste. A folder gets the largest.
     params->batch = num_paths == 1 && eq_image_has_name(paths[0]) ? 1 : MAX_BATCH;
@@ -246,7 +248,14 @@ static int classify(struct eq_device *device, struct eq_classifier_params *param
     for (int i = 0; i < num_paths; i++)
         if (!(is_dataset(paths[i]) ? add_dataset(job, paths[i]) : add_path(job, paths[i])))
             return EXIT_FAILED;
-    if (!classify_all(job, params->batch))
+    const struct workers_job compiling = { .params = { .model = *eq_classifier_model(job->classifier), .n = params->batch,
+                                                       .size = eq_classifier_size(job->classifier) },
+                                           .device = selector };
+    struct workers workers;
+    workers_help(&workers, device, &compiling);
+    const bool is_done = classify_all(job, params->batch);
+    workers_end_help(&workers, device, is_done);
+    if (!is_done)
         return EXIT_FAILED;
     int exit_code = EXIT_SUCCESS;
     if (strcmp(job->format, "json") == 0) {
@@ -338,7 +347,7 @@ static int run_classify(int argc, char **argv)
     if (eq_device_open(selector, &device) != EQ_OK)
         return fail_with_last_error(NULL);
     job.results = json_array();
-    int exit_code = classify(device, &params, &job, args.positional, args.num_positional);
+    int exit_code = classify(device, selector, &params, &job, args.positional, args.num_positional);
     close_job(&job);
     eq_device_destroy(&device);
     return exit_code;

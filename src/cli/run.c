@@ -4,6 +4,7 @@
 #include "command.h"
 #include "network.h"
 #include "output.h"
+#include "workers.h"
 
 static int run_network(const struct network_options *options, const char *device, const char *weights, const char *input,
                        const char *output)
@@ -13,11 +14,17 @@ static int run_network(const struct network_options *options, const char *device
     if (network_job_open(options, device, weights, input, false, &job)) {
         struct eq_tensor_entry logits = { .name = "logits", .num_dims = 2, .dims = { job.n, options->classes },
                                           .data = job.logits };
+        const struct workers_job compiling = { .params = { .model = network_params(options), .n = job.n, .size = job.h },
+                                               .device = device };
+        struct workers workers = { .tickets = -1 };
+        if (job.h == job.w)
+            workers_help(&workers, job.device, &compiling);
         if (eq_network_infer(job.network, job.n, job.h, job.w, job.images, job.logits) == EQ_OK &&
             eq_tensors_save(output, &logits, 1, NULL, 0) == EQ_OK)
             exit_code = EXIT_SUCCESS;
         else
             fail_with_last_error(NULL);
+        workers_end_help(&workers, job.device, exit_code == EXIT_SUCCESS);
     }
     network_job_close(&job);
     return exit_code;
