@@ -1,5 +1,5 @@
-// Fully connected layer: y = x w^T + b, and its gradients dx = dy w, dw = dy^T x, db = sum of dy over the rows. Kernels for CPUs,
-// CLBlast elsewhere.
+// Fully connected layer: y = x w^T + b, and its gradients dx = dy w, dw = dy^T x, db = sum of dy over the rows.
+// Kernels of our own for CPUs, CLBlast elsewhere.
 #include "op/op.h"
 
 enum { X = 0, W = 1, B = 2, DY = 2, GROUP = 64, OUTS = 4, WIDE = 4 }; // OUTS, WIDE: as in cl/linear.cl
