@@ -1,6 +1,7 @@
 // Convolution for GPUs: an implicit matrix product [oc, k] x [k, pixels] with k = (input block, kh, kw, channel), tiles of both
 // in local memory, filters and pixels of all images guarded: no halo is needed. Also computes data gradients, as convolutions
-// of dz with transposed filters (conv2d_filter.cl), one launch per parity class of the output pixel.
+// of dz with transposed filters (conv2d_filter.cl), one launch per parity class of the output pixel; and products of several
+// filters, each with an x and a z of its own (dimension 2 of the work-groups), without bias or add.
 //   x    f32 [n, x_blocks, ih, iw, BI]                     read    first element: pixel (0, 0)
 //   w    f32 [oc_blocks, x_blocks, KH, KW, BI, BLOCK]      read
 //   bias f32 [oc_blocks, BLOCK]                            read    only where has_bias
@@ -92,6 +93,10 @@ void conv2d_simt(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_ba
     const int lane = (int)get_local_id(0), lane_oc = lane % NTO, lane_px = lane / NTO;
     const int first_px = (int)get_group_id(0) * PIXELS, first_oc = (int)get_group_id(1) * 4 * NTO;
     const int num_px = num_images * oh * ow, num_k = x_blocks * KH * KW * BI;
+    const ulong filter = get_global_id(2);
+    x += filter * num_images * x_blocks * x_plane;
+    w += filter * oc_blocks * num_k * BLOCK;
+    z += filter * num_images * oc_blocks * z_plane;
 
     struct source source[OWN];
     #pragma unroll

@@ -21,6 +21,7 @@ struct eq_conv2d_job {
     enum eq_activation activation;
     struct eq_ref filter; // [z.blocks, x.blocks, kh, kw, x.block, z.block]
     int groups;           // 0 and 1: one group; several: filter [z.blocks, x.c / groups, kh, kw, z.block]
+    int filters;          // GPUs only. 0 and 1: one; several: x, filter and z that often, one after another, without bias or add
     int kh, kw;           // 0 taps make zeros (plus `add`)
     int stride_h, stride_w;
     int first_y, first_x; // input pixel under tap (0, 0) of output (0, 0)
@@ -44,8 +45,21 @@ struct eq_conv2d_grad_tile {
     struct eq_options options;
     int group, tiles_oc, tiles_k;
 };
-struct eq_conv2d_grad_tile eq_conv2d_matrix_grad_tile(const struct eq_target *target, const struct eq_tensor *w, int channels,
+struct eq_conv2d_grad_tile eq_conv2d_matrix_grad_tile(const struct eq_target *target, int block_in, int block, int channels,
                                                       int k);
+// By the target's precision; taps: kh * kw.
+struct eq_conv2d_grad_tile eq_conv2d_simt_grad_tile(const struct eq_target *target, const struct eq_conv2d_view *x,
+                                                    const struct eq_conv2d_view *dz, int taps);
+// dw [parts, dz.blocks, x.blocks, kh, kw, x.block, dz.block] on a GPU: part p sums over dz's pixels of all images from
+// p * part_pixels on.
+struct eq_conv2d_grad_job {
+    struct eq_conv2d_view x, dz;
+    struct eq_ref dw;
+    int kh, kw, stride_h, stride_w, pad_h, pad_w;
+    int parts, part_pixels;
+    struct eq_cost cost;
+};
+eq_status eq_conv2d_simt_grad_emit(struct eq_list *list, const struct eq_conv2d_grad_job *job);
 eq_status eq_conv2d_job_emit(struct eq_list *list, const struct eq_conv2d_job *job); // by the target's family and precision
 
 // Convolutions of several groups (conv2d_grouped.c). The filter of the data gradient's jobs is w made anew, with as many
@@ -92,6 +106,41 @@ size_t eq_conv2d_winograd_grad_elems(const struct eq_target *target, enum eq_con
 eq_status eq_conv2d_winograd_grad_emit(struct eq_list *list, enum eq_conv2d_algorithm algorithm,
                                        const struct eq_conv2d_attributes *attributes, const struct eq_conv2d_view *x,
                                        const struct eq_conv2d_view *dz, struct eq_ref dw, struct eq_ref scratch);
+
+// The steps that conv2d_winograd_simt.c shares with these two.
+int eq_conv2d_winograd_tile(enum eq_conv2d_algorithm algorithm); // side of an output tile: 2 or 4
+struct eq_options eq_conv2d_winograd_options(const struct eq_target *target, enum eq_conv2d_algorithm algorithm);
+struct eq_range eq_conv2d_winograd_filter_range(const struct eq_target *target, int x_blocks, int oc_blocks);
+// Transforms tiles first .. first + count of x into v [points, x.blocks, chunk, block] and, with has_dz, of dz into d.
+struct eq_conv2d_tiles {
+    struct eq_conv2d_view x, dz; // without has_dz, only the extents of dz count: those of the convolution of x
+    bool has_dz;
+    struct eq_ref v, d;
+    int tile, first_y, first_x; // input pixel under tap (0, 0) of output (0, 0)
+    int first, count, chunk;
+};
+eq_status eq_conv2d_winograd_tiles_emit(struct eq_list *list, const struct eq_conv2d_tiles *tiles,
+                                        const struct eq_options *options);
+// dw from du [chunks, points, parts, oc_blocks, x_blocks, block, block].
+struct eq_conv2d_sums {
+    struct eq_ref du;
+    int x_blocks, oc_blocks, chunks, parts;
+};
+eq_status eq_conv2d_winograd_filter_grad_emit(struct eq_list *list, const struct eq_options *options, int points,
+                                              const struct eq_conv2d_sums *sums, struct eq_ref dw);
+// For GPUs (conv2d_winograd_simt.c), as the functions without simt in their names.
+size_t eq_conv2d_winograd_simt_scratch_elems(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,
+                                             const struct eq_conv2d_shape *shape);
+eq_status eq_conv2d_winograd_simt_emit(struct eq_list *list, enum eq_conv2d_algorithm algorithm,
+                                       const struct eq_conv2d_shape *shape, const struct eq_conv2d_job *job,
+                                       struct eq_ref scratch);
+size_t eq_conv2d_winograd_simt_grad_elems(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,
+                                          const struct eq_conv2d_shape *shape);
+eq_status eq_conv2d_winograd_simt_grad_emit(struct eq_list *list, enum eq_conv2d_algorithm algorithm,
+                                            const struct eq_conv2d_attributes *attributes, const struct eq_conv2d_view *x,
+                                            const struct eq_conv2d_view *dz, struct eq_ref dw, struct eq_ref scratch);
+eq_status eq_conv2d_winograd_simt_tunable(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,
+                                          const struct eq_conv2d_shape *shape, struct eq_tunable *tunable);
 
 // Choices for the tuner: the algorithm (no candidates where there is no choice), the direct kernels' tiles and orders, and
 // Winograd's tiles.

@@ -26,7 +26,7 @@ static struct split choose_split(const struct eq_target *target, int lanes, int 
     return split;
 }
 
-struct eq_conv2d_grad_tile eq_conv2d_matrix_grad_tile(const struct eq_target *target, const struct eq_tensor *w, int channels,
+struct eq_conv2d_grad_tile eq_conv2d_matrix_grad_tile(const struct eq_target *target, int block_in, int block, int channels,
                                                       int k)
 {
     const int lanes = eq_matrix_unit_lanes(target->matrix_unit), groups_oc = channels <= 32 ? 1 : 2,
@@ -35,7 +35,7 @@ struct eq_conv2d_grad_tile eq_conv2d_matrix_grad_tile(const struct eq_target *ta
     return (struct eq_conv2d_grad_tile){
         .kernel = "conv2d_matrix_weight_grad",
         .options = eq_options_format("-DEQ_MATRIX=%d -DPRECISION=%d -DBLOCK=%d -DBI=%d -DSK=%d -DSO=%d -DTK=%d -DTO=%d",
-                                     (int)target->matrix_unit, (int)target->precision, w->block, w->block_in, groups_k,
+                                     (int)target->matrix_unit, (int)target->precision, block, block_in, groups_k,
                                      groups_oc, tiles_k, tiles_oc),
         .group = groups_k * groups_oc * lanes,
         .tiles_oc = (int)ceil_div((size_t)channels, (size_t)(16 * groups_oc * tiles_oc)),

@@ -16,19 +16,24 @@ static size_t ceil_div(size_t a, size_t b)
 
 // By a model: wide tiles for reuse; narrower ones where there are few channels, or too few work-groups to fill the device
 // twice.
-static struct tile model_tile(const struct eq_target *target, int channels, size_t pixels)
+static struct tile model_tile(const struct eq_target *target, int channels, size_t pixels, int filters)
 {
     if (channels <= 16)
         return (struct tile){ 4, 16, 8 };
     if (channels <= 32)
         return (struct tile){ 8, 16, 8 };
     const struct tile tiles[] = { { 16, 16, 8 }, { 16, 16, 4 }, { 16, 8, 4 } };
-    const size_t want = 2 * (size_t)target->compute_units, rows = ceil_div((size_t)channels, 64);
+    const size_t want = 2 * (size_t)target->compute_units, rows = (size_t)filters * ceil_div((size_t)channels, 64);
     for (int i = 0; i < 2; i++)
         if ((size_t)(tiles[i].lanes_oc * tiles[i].lanes_px) <= target->max_group &&
             rows * ceil_div(pixels, (size_t)(tiles[i].lanes_px * tiles[i].pixels)) >= want)
             return tiles[i];
     return tiles[2];
+}
+
+static int num_filters(const struct eq_conv2d_job *job)
+{
+    return job->filters > 1 ? job->filters : 1;
 }
 
 // Values of the tuning, in this order.
@@ -37,8 +42,9 @@ enum { LANES_OC, LANES_PX, PIXELS, NUM_VALUES };
 static void make_key(const struct eq_conv2d_job *job, char key[EQ_TUNE_MAX_KEY])
 {
     const struct eq_conv2d_view *x = &job->x, *z = &job->z;
-    snprintf(key, EQ_TUNE_MAX_KEY, "conv2d_simt block=%dx%d ic=%d oc=%d h=%d w=%d k=%dx%d s=%dx%d step=%d", x->block, z->block,
-             x->c, z->c, z->h, z->w, job->kh, job->kw, job->stride_h, job->stride_w, z->step / z->block);
+    snprintf(key, EQ_TUNE_MAX_KEY, "conv2d_simt block=%dx%d filters=%d ic=%d oc=%d h=%d w=%d k=%dx%d s=%dx%d step=%d", x->block,
+             z->block, num_filters(job), x->c, z->c, z->h, z->w, job->kh, job->kw, job->stride_h, job->stride_w,
+             z->step / z->block);
 }
 
 // What cl/conv2d_simt.cl is written for.
@@ -62,12 +68,12 @@ static struct tile choose_tile(const struct eq_target *target, const struct eq_c
     make_key(job, key);
     if (eq_tuning_choose(target->tuning, key, v, NUM_VALUES, is_tile, target))
         return (struct tile){ v[LANES_OC], v[LANES_PX], v[PIXELS] };
-    return model_tile(target, job->z.blocks * job->z.block, num_pixels(job));
+    return model_tile(target, job->z.blocks * job->z.block, num_pixels(job), num_filters(job));
 }
 
 eq_status eq_conv2d_simt_tunable(const struct eq_target *target, const struct eq_conv2d_job *job, struct eq_tunable *tunable)
 {
-    const struct tile model = model_tile(target, job->z.blocks * job->z.block, num_pixels(job));
+    const struct tile model = model_tile(target, job->z.blocks * job->z.block, num_pixels(job), num_filters(job));
     *tunable = (struct eq_tunable){ .names = { "lanes_oc", "lanes_px", "pixels" }, .num_values = NUM_VALUES };
     make_key(job, tunable->key);
     EQ_TRY(eq_tunable_add(tunable, (const int[NUM_VALUES]){ model.lanes_oc, model.lanes_px, model.pixels }));
@@ -100,8 +106,10 @@ eq_status eq_conv2d_simt_emit(struct eq_list *list, const struct eq_conv2d_job *
         .source = "conv2d_simt",
         .options = options.text,
         .kernel = "conv2d_simt",
-        .range = eq_range_2d(group * ceil_div(pixels, (size_t)(tile.lanes_px * tile.pixels)),
-                             ceil_div((size_t)(z->blocks * z->block), (size_t)(4 * tile.lanes_oc)), group, 1),
+        .range = eq_range_3d((const size_t[]){ group * ceil_div(pixels, (size_t)(tile.lanes_px * tile.pixels)),
+                                               ceil_div((size_t)(z->blocks * z->block), (size_t)(4 * tile.lanes_oc)),
+                                               (size_t)num_filters(job) },
+                             (const size_t[]){ group, 1, 1 }),
         .cost = job->cost,
     };
     return eq_list_kernel(list, &launch,

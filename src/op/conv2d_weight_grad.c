@@ -144,34 +144,16 @@ static struct split vector_split(const struct eq_call *call)
     return local.parts > split.parts ? local : split;
 }
 
-// Work-group tile of the GPU kernel: 4 lanes_oc output channels x 64 quads values of k.
-static struct eq_conv2d_grad_tile simt_tile(const struct eq_target *target, const struct eq_tensor *w)
-{
-    const int channels = ceil_div(w->n, w->block) * w->block, k = ceil_div(w->c, w->block_in) * w->block_in * w->h * w->w;
-    if (target->precision != EQ_FP32)
-        return eq_conv2d_matrix_grad_tile(target, w, channels, k);
-    const int lanes_oc = channels <= 16 ? 4 : channels <= 32 ? 8 : 16, quads = k <= 64 ? 1 : 2;
-    return (struct eq_conv2d_grad_tile){
-        .kernel = "conv2d_simt_weight_grad",
-        .options = eq_options_format("-DBLOCK=%d -DBI=%d -DNTO=%d -DKV=%d", w->block, w->block_in, lanes_oc, quads),
-        .group = 16 * lanes_oc,
-        .tiles_oc = ceil_div(channels, 4 * lanes_oc),
-        .tiles_k = ceil_div(k, 64 * quads),
-    };
-}
-
-static struct split simt_split(const struct eq_target *target, const struct eq_tensor *w, const struct eq_tensor *dz)
-{
-    const struct eq_conv2d_grad_tile tile = simt_tile(target, w);
-    return make_split((double)tile.tiles_oc * tile.tiles_k, 4.0 * target->compute_units, dz->n * dz->h * dz->w, MIN_PART_PIXELS,
-                      4.0 * (double)eq_tensor_elems(w));
-}
-
 static struct split split_of(const struct eq_call *call)
 {
+    const struct eq_tensor *w = &call->output[0];
     if (call->target->family == EQ_FAMILY_VECTOR)
         return vector_split(call);
-    return simt_split(call->target, &call->output[0], &call->input[DZ]);
+    const struct eq_conv2d_view x = eq_conv2d_view(&call->input[X], EQ_REF_NONE);
+    const struct eq_conv2d_view dz = eq_conv2d_view(&call->input[DZ], EQ_REF_NONE);
+    const struct eq_conv2d_grad_tile tile = eq_conv2d_simt_grad_tile(call->target, &x, &dz, w->h * w->w);
+    return make_split((double)tile.tiles_oc * tile.tiles_k, 4.0 * call->target->compute_units, dz.n * dz.h * dz.w,
+                      MIN_PART_PIXELS, 4.0 * (double)eq_tensor_elems(w));
 }
 
 static struct eq_conv2d_shape shape_of(const struct eq_call *call)
@@ -261,30 +243,19 @@ static eq_status emit_vector(struct eq_list *list, const struct eq_call *call, c
 static eq_status emit_simt(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, struct eq_ref dw,
                            struct split split)
 {
-    const struct eq_conv2d_attributes *a = &((const struct eq_conv2d_weight_grad_attributes *)call->attributes)->conv;
-    const struct eq_tensor *w = &call->output[0];
-    const struct eq_conv2d_view x = eq_conv2d_view(&call->input[X], in[X]), dz = eq_conv2d_view(&call->input[DZ], in[DZ]);
-    const struct eq_conv2d_grad_tile tile = simt_tile(call->target, w);
-    const size_t group = (size_t)tile.group;
-    EQ_REQUIRE(group <= call->target->max_group, EQ_ERR_UNSUPPORTED,
-               "conv2d_weight_grad: needs work-groups of %zu, the device has %zu at most", group, call->target->max_group);
-    const struct eq_ref refs[] = { x.origin, dz.origin, dw };
-    const bool is_aligned = eq_conv2d_is_aligned(refs + (x.block == 1), 3 - (x.block == 1)); // pixels of an image one by one
-    const struct eq_options options = eq_options_format("%s -DEQ_ALIGNED=%d", tile.options.text, is_aligned);
-    const struct eq_launch launch = {
-        .source = tile.kernel,
-        .options = options.text,
-        .kernel = tile.kernel,
-        .range = eq_range_3d((const size_t[]){ group * (size_t)tile.tiles_k, (size_t)tile.tiles_oc, (size_t)split.parts },
-                             (const size_t[]){ group, 1, 1 }),
-        .cost = cost(call),
-    };
-    return eq_list_kernel(list, &launch,
-                          EQ_ARGS(EQ_REF(x.origin), EQ_REF(dz.origin), EQ_REF(dw), EQ_I32(x.h), EQ_I32(x.w), EQ_I32(x.row),
-                                  EQ_I32(x.plane), EQ_I32(x.blocks), EQ_I32(w->h), EQ_I32(w->w), EQ_I32(a->stride_h),
-                                  EQ_I32(a->stride_w), EQ_I32(a->pad_h), EQ_I32(a->pad_w), EQ_I32(dz.blocks), EQ_I32(dz.h),
-                                  EQ_I32(dz.w), EQ_I32(dz.row), EQ_I32(dz.plane), EQ_I32(dz.n * dz.h * dz.w),
-                                  EQ_I32(split.size)));
+    const struct eq_conv2d_weight_grad_attributes *a = call->attributes;
+    return eq_conv2d_simt_grad_emit(list, &(struct eq_conv2d_grad_job){ .x = eq_conv2d_view(&call->input[X], in[X]),
+                                                                        .dz = eq_conv2d_view(&call->input[DZ], in[DZ]),
+                                                                        .dw = dw,
+                                                                        .kh = a->kh,
+                                                                        .kw = a->kw,
+                                                                        .stride_h = a->conv.stride_h,
+                                                                        .stride_w = a->conv.stride_w,
+                                                                        .pad_h = a->conv.pad_h,
+                                                                        .pad_w = a->conv.pad_w,
+                                                                        .parts = split.parts,
+                                                                        .part_pixels = split.size,
+                                                                        .cost = cost(call) });
 }
 
 eq_status eq_conv2d_merge_emit(struct eq_list *list, const struct eq_call *call, struct eq_ref partial, struct eq_ref dw,
@@ -356,12 +327,12 @@ static eq_status tunables(const struct eq_call *call, struct eq_tunable *tunable
 {
     const struct eq_conv2d_weight_grad_attributes *a = call->attributes;
     const struct eq_conv2d_shape s = shape_of(call);
-    if (call->target->family != EQ_FAMILY_VECTOR || a->conv.groups > 1)
+    if (a->conv.groups > 1)
         return EQ_OK;
     assert(max >= 3);
     EQ_TRY(eq_conv2d_algorithm_tunable(call->target, &a->conv, a->kh, a->kw, call->output[0].block_in, &s,
                                        &tunables[(*num)++]));
-    if (algorithm_of(call) != EQ_CONV2D_DIRECT)
+    if (algorithm_of(call) != EQ_CONV2D_DIRECT || call->target->family != EQ_FAMILY_VECTOR)
         return EQ_OK;
     EQ_TRY(add_tiles(call, &tunables[(*num)++]));
     return add_orders(call, &tunables[(*num)++]);

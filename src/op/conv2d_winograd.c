@@ -22,7 +22,7 @@ static int ceil_div(int a, int b)
     return (a + b - 1) / b;
 }
 
-static int tile_of(enum eq_conv2d_algorithm algorithm)
+int eq_conv2d_winograd_tile(enum eq_conv2d_algorithm algorithm)
 {
     return algorithm == EQ_CONV2D_WINOGRAD_2 ? 2 : 4;
 }
@@ -84,7 +84,7 @@ static void choose_tiles(struct plan *plan, const struct eq_target *target, cons
 static struct plan make_plan(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,
                              const struct eq_conv2d_shape *shape)
 {
-    const int block = target->block, tile = tile_of(algorithm), units = target->compute_units > 0 ? target->compute_units : 1;
+    const int block = target->block, tile = eq_conv2d_winograd_tile(algorithm), units = target->compute_units > 0 ? target->compute_units : 1;
     struct plan plan = { .tile = tile, .points = (tile + 2) * (tile + 2) };
     plan.x_blocks = ceil_div(shape->ic, block);
     plan.oc_blocks = ceil_div(shape->oc, block);
@@ -127,12 +127,14 @@ bool eq_conv2d_winograd_fits(const struct eq_target *target, const struct eq_con
                              int x_block)
 {
     return attributes->groups <= 1 && kh == 3 && kw == 3 && attributes->stride_h == 1 && attributes->stride_w == 1 &&
-           attributes->pad_h <= 2 && attributes->pad_w <= 2 && x_block == target->block && target->family == EQ_FAMILY_VECTOR;
+           attributes->pad_h <= 2 && attributes->pad_w <= 2 && x_block == target->block && target->precision == EQ_FP32;
 }
 
-// By the model.
+// By the model of CPUs. On GPUs nothing is chosen that has not been measured there, which is the tuner's part.
 static enum eq_conv2d_algorithm fastest(const struct eq_target *target, const struct eq_conv2d_shape *shape)
 {
+    if (target->family != EQ_FAMILY_VECTOR)
+        return EQ_CONV2D_DIRECT;
     const double direct = direct_cycles(target, shape), two = winograd_cycles(target, EQ_CONV2D_WINOGRAD_2, shape),
                  four = winograd_cycles(target, EQ_CONV2D_WINOGRAD_4, shape);
     if (direct <= two && direct <= four)
@@ -192,6 +194,8 @@ eq_status eq_conv2d_algorithm_tunable(const struct eq_target *target, const stru
 eq_status eq_conv2d_winograd_tunable(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,
                                      const struct eq_conv2d_shape *shape, struct eq_tunable *tunable)
 {
+    if (target->family != EQ_FAMILY_VECTOR)
+        return eq_conv2d_winograd_simt_tunable(target, algorithm, shape, tunable);
     const int units = target->compute_units > 0 ? target->compute_units : 1;
     struct plan plan = make_plan(target, algorithm, shape);
     struct eq_rank rank = { .max = NUM_TILES };
@@ -206,7 +210,7 @@ eq_status eq_conv2d_winograd_tunable(const struct eq_target *target, enum eq_con
 size_t eq_conv2d_winograd_filter_elems(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,
                                        const struct eq_conv2d_shape *shape)
 {
-    const size_t side = (size_t)tile_of(algorithm) + 2, block = (size_t)target->block;
+    const size_t side = (size_t)eq_conv2d_winograd_tile(algorithm) + 2, block = (size_t)target->block;
     const int pairs = ceil_div(shape->ic, target->block) * ceil_div(shape->oc, target->block);
     return side * side * (size_t)pairs * block * block;
 }
@@ -214,8 +218,25 @@ size_t eq_conv2d_winograd_filter_elems(const struct eq_target *target, enum eq_c
 size_t eq_conv2d_winograd_scratch_elems(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,
                                         const struct eq_conv2d_shape *shape)
 {
+    if (target->family != EQ_FAMILY_VECTOR)
+        return eq_conv2d_winograd_simt_scratch_elems(target, algorithm, shape);
     const struct plan plan = make_plan(target, algorithm, shape);
     return plan.scratch_elems * (size_t)plan.items;
+}
+
+struct eq_options eq_conv2d_winograd_options(const struct eq_target *target, enum eq_conv2d_algorithm algorithm)
+{
+    const bool is_vector = target->family == EQ_FAMILY_VECTOR;
+    return eq_options_format("-DBLOCK=%d -DTILE=%d%s", target->block, eq_conv2d_winograd_tile(algorithm),
+                             is_vector ? "" : " -DLANES=1 -DSPAN=1");
+}
+
+struct eq_range eq_conv2d_winograd_filter_range(const struct eq_target *target, int x_blocks, int oc_blocks)
+{
+    // (input channels x ITEMS, ...) in groups of FILTER_GROUP: see cl/conv2d_winograd.cl
+    const bool is_vector = target->family == EQ_FAMILY_VECTOR;
+    const size_t block = (size_t)target->block, items = is_vector ? block : block * block, group = is_vector ? block : 4 * block;
+    return eq_range_3d((const size_t[]){ items, (size_t)x_blocks, (size_t)oc_blocks }, (const size_t[]){ group, 1, 1 });
 }
 
 eq_status eq_conv2d_winograd_filter_emit(struct eq_list *list, enum eq_conv2d_algorithm algorithm,
@@ -224,15 +245,14 @@ eq_status eq_conv2d_winograd_filter_emit(struct eq_list *list, enum eq_conv2d_al
 {
     const struct eq_target *target = eq_list_target(list);
     const int x_blocks = ceil_div(shape->ic, target->block), oc_blocks = ceil_div(shape->oc, target->block);
-    const struct eq_options options = eq_options_format("-DBLOCK=%d -DTILE=%d", target->block, tile_of(algorithm));
+    const struct eq_options options = eq_conv2d_winograd_options(target, algorithm);
     const double values = (double)eq_conv2d_winograd_filter_elems(target, algorithm, shape);
     const double taps = 9.0 * x_blocks * oc_blocks * target->block * target->block;
     const struct eq_launch launch = {
         .source = "conv2d_winograd",
         .options = options.text,
         .kernel = "conv2d_winograd_filter",
-        .range = eq_range_3d((const size_t[]){ (size_t)target->block, (size_t)x_blocks, (size_t)oc_blocks },
-                             (const size_t[]){ (size_t)target->block, 1, 1 }),
+        .range = eq_conv2d_winograd_filter_range(target, x_blocks, oc_blocks),
         .cost = { 6.0 * values, 4.0 * (values + taps) },
     };
     return eq_list_kernel(list, &launch,
@@ -244,6 +264,8 @@ eq_status eq_conv2d_winograd_emit(struct eq_list *list, enum eq_conv2d_algorithm
                                   const struct eq_conv2d_shape *shape, const struct eq_conv2d_job *job, struct eq_ref scratch)
 {
     const struct eq_conv2d_view *x = &job->x, *z = &job->z, *add = &job->add;
+    if (eq_list_target(list)->family != EQ_FAMILY_VECTOR)
+        return eq_conv2d_winograd_simt_emit(list, algorithm, shape, job, scratch);
     const struct plan plan = make_plan(eq_list_target(list), algorithm, shape);
     assert(z->step == z->block && job->stride_h == 1 && job->stride_w == 1);
     const struct eq_options options =

@@ -96,7 +96,8 @@ bool eq_streams(const struct eq_target *target, struct eq_ref to, size_t elems);
 // conv2d: inputs x [n,ic,ih,iw] (blocked, or plain NCHW = block 1 for images), w [oc,ic/groups,kh,kw]; output z [n,oc,oh,ow],
 // workspace. No bias: normalisation follows. oh = (ih + 2 pad_h - kh) / stride_h + 1.
 // How: AUTO takes the fastest that applies by a model of the device; the others are for tests, benchmarks and the tuner.
-// Winograd F(2x2) and F(4x4) need 3 x 3 filters, stride 1 and an input in blocks; elsewhere they are EQ_ERR_UNSUPPORTED.
+// Winograd F(2x2) and F(4x4) need 3 x 3 filters, stride 1, one group, an input in blocks and fp32; elsewhere they are
+// EQ_ERR_UNSUPPORTED. AUTO takes them by a model on CPUs; on GPUs only where the tuner found them faster.
 enum eq_conv2d_algorithm { EQ_CONV2D_AUTO, EQ_CONV2D_DIRECT, EQ_CONV2D_WINOGRAD_2, EQ_CONV2D_WINOGRAD_4 };
 struct eq_conv2d_attributes {
     int stride_h, stride_w, pad_h, pad_w;

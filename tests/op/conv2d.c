@@ -305,43 +305,65 @@ static double sampled_error(const struct eq_test_call *call, const struct data *
     return worst / sqrt(squares / NUM_SAMPLES);
 }
 
+static void check_error(const struct conv2d_case *c, enum eq_conv2d_algorithm algorithm)
+{
+    static const double bounds[] = { [EQ_CONV2D_WINOGRAD_2] = 1e-5, [EQ_CONV2D_WINOGRAD_4] = 5e-5 };
+    const int tile = algorithm == EQ_CONV2D_WINOGRAD_2 ? 2 : 4;
+    struct data d = make_data(*c, algorithm);
+    const struct eq_conv2d_data_grad_attributes data = { d.attributes, c->ih, c->iw };
+    const struct eq_conv2d_weight_grad_attributes weight = { d.attributes, 3, 3 };
+    struct eq_test_call calls[] = {
+        { .name = "layer", .op = &eq_op_conv2d, .attributes = &d.attributes, .num_inputs = 2,
+          .input = { { d.xt, d.x, false }, { d.wt, d.w, false } }, .is_workspace = { false, true } },
+        { .name = "layer", .op = &eq_op_conv2d_data_grad, .attributes = &data, .num_inputs = 3,
+          .input = { { d.zt, d.dz, false }, { d.wt, d.w, false }, { d.xt, NULL, false } },
+          .is_workspace = { false, true } },
+        { .name = "layer", .op = &eq_op_conv2d_weight_grad, .attributes = &weight, .num_inputs = 2,
+          .input = { { d.xt, d.x, false }, { d.zt, d.dz, false } }, .is_workspace = { false, true } },
+    };
+    struct sum (*const references[])(const struct data *, int, int, int, int) = { ref_forward, ref_data_grad, ref_weight_grad };
+    double errors[3];
+    for (int k = 0; k < 3; k++) {
+        eq_test_call_run(&calls[k]);
+        errors[k] = sampled_error(&calls[k], &d, references[k]);
+        eq_test_call_free(&calls[k]);
+    }
+    printf("# F(%d x %d), %s, %d channels of %d x %d: forward %.1e, data gradient %.1e, weight gradient %.1e\n", tile, tile,
+           eq_test_variant_name(), c->ic, c->ih, c->iw, errors[0], errors[1], errors[2]);
+    for (int k = 0; k < 3; k++)
+        ck_assert_msg(errors[k] < bounds[algorithm], "direction %d: error %.2e, bound %.2e", k, errors[k], bounds[algorithm]);
+    free_data(&d);
+}
+
+static struct conv2d_case layer(int n, int channels, int size)
+{
+    return (struct conv2d_case){ .name = "layer", .n = n, .ic = channels, .ih = size, .iw = size, .oc = channels, .kh = 3,
+                                 .kw = 3, .sh = 1, .sw = 1, .ph = 1, .pw = 1 };
+}
+
 START_TEST(test_winograd_error)
 {
     static const int layers[][2] = { { 64, 56 }, { 128, 28 }, { 256, 14 }, { 512, 7 } };
-    static const double bounds[] = { [EQ_CONV2D_WINOGRAD_2] = 1e-5, [EQ_CONV2D_WINOGRAD_4] = 5e-5 };
-    const int channels = layers[_i][0], size = layers[_i][1];
-    const struct conv2d_case c = { .name = "layer", .n = 2, .ic = channels, .ih = size, .iw = size, .oc = channels, .kh = 3,
-                                   .kw = 3, .sh = 1, .sw = 1, .ph = 1, .pw = 1 };
-    if (!strstr(eq_test_device->platform_name, "Portable"))
-        return;
-    for (enum eq_conv2d_algorithm a = EQ_CONV2D_WINOGRAD_2; a <= EQ_CONV2D_WINOGRAD_4; a++) {
-        struct data d = make_data(c, a);
-        const struct eq_conv2d_data_grad_attributes data = { d.attributes, size, size };
-        const struct eq_conv2d_weight_grad_attributes weight = { d.attributes, 3, 3 };
-        struct eq_test_call calls[] = {
-            { .name = "layer", .op = &eq_op_conv2d, .attributes = &d.attributes, .num_inputs = 2,
-              .input = { { d.xt, d.x, false }, { d.wt, d.w, false } }, .is_workspace = { false, true } },
-            { .name = "layer", .op = &eq_op_conv2d_data_grad, .attributes = &data, .num_inputs = 3,
-              .input = { { d.zt, d.dz, false }, { d.wt, d.w, false }, { d.xt, NULL, false } },
-              .is_workspace = { false, true } },
-            { .name = "layer", .op = &eq_op_conv2d_weight_grad, .attributes = &weight, .num_inputs = 2,
-              .input = { { d.xt, d.x, false }, { d.zt, d.dz, false } }, .is_workspace = { false, true } },
-        };
-        struct sum (*const references[])(const struct data *, int, int, int, int) = { ref_forward, ref_data_grad,
-                                                                                      ref_weight_grad };
-        double errors[3];
-        for (int k = 0; k < 3; k++) {
-            eq_test_call_run(&calls[k]);
-            errors[k] = sampled_error(&calls[k], &d, references[k]);
-            eq_test_call_free(&calls[k]);
-        }
-        printf("# F(%d x %d), %d channels of %d x %d: forward %.1e, data gradient %.1e, weight gradient %.1e\n",
-               a == EQ_CONV2D_WINOGRAD_2 ? 2 : 4, a == EQ_CONV2D_WINOGRAD_2 ? 2 : 4, channels, size, size, errors[0], errors[1],
-               errors[2]);
-        for (int k = 0; k < 3; k++)
-            ck_assert_msg(errors[k] < bounds[a], "direction %d: error %.2e, bound %.2e", k, errors[k], bounds[a]);
-        free_data(&d);
+    const struct conv2d_case c = layer(2, layers[_i][0], layers[_i][1]);
+    for (int v = 0; v < eq_test_num_variants(false) && eq_test_is_pocl(); v++) {
+        eq_test_variant(v);
+        check_error(&c, EQ_CONV2D_WINOGRAD_2);
+        check_error(&c, EQ_CONV2D_WINOGRAD_4);
     }
+}
+END_TEST
+
+// GPUs: more tiles than a chunk has, in both directions; and a filter too small to fill the device, so that its gradient is
+// summed in parts.
+START_TEST(test_winograd_chunks)
+{
+    const struct conv2d_case cases[] = { layer(58, 256, 14), layer(10, 64, 56) };
+    if (!eq_test_is_pocl())
+        return;
+    eq_test_variant(1);
+    ck_assert_int_eq(eq_test_device->target.family, EQ_FAMILY_SIMT);
+    eq_test_device->target.compute_units = 64;
+    check_error(&cases[_i], EQ_CONV2D_WINOGRAD_4);
 }
 END_TEST
 
@@ -519,4 +541,5 @@ START_TEST(test_gradient)
 END_TEST
 
 EQ_TEST_MAIN("conv2d", { test_values, NUM_CASES }, { test_weight_grad_parts, 1 }, { test_weight_grad_large, 1 },
-             { test_winograd_error, 4 }, { test_refused, 1 }, { test_cost_and_halo, 1 }, { test_gradient, 1 })
+             { test_winograd_error, 4 }, { test_winograd_chunks, 2 }, { test_refused, 1 }, { test_cost_and_halo, 1 },
+             { test_gradient, 1 })
