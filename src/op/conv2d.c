@@ -111,8 +111,8 @@ eq_status eq_conv2d_check(const char *name, const struct eq_target *target, cons
     EQ_TRY(check_filter(name, target, a->groups > 1 ? a->groups : 1, x, w));
     EQ_REQUIRE(a->algorithm <= EQ_CONV2D_DIRECT || eq_conv2d_winograd_fits(target, a, w->h, w->w, w->block_in),
                EQ_ERR_UNSUPPORTED,
-               "%s: Winograd's algorithm takes 3 x 3 filters at stride 1 of one group and blocked images in fp32, not %d x %d at "
-               "%d x %d, %d groups, in %s",
+               "%s: Winograd's algorithm takes 3 x 3 filters at stride 1 of one group and blocked images in fp32, not %d x %d "
+               "at %d x %d, %d groups, in %s",
                name, w->h, w->w, a->stride_h, a->stride_w, a->groups > 1 ? a->groups : 1, eq_precision_name(target->precision));
     const int64_t height = (int64_t)x->h + 2 * (int64_t)a->pad_h, width = (int64_t)x->w + 2 * (int64_t)a->pad_w;
     EQ_REQUIRE(w->h <= height && w->w <= width, EQ_ERR_SHAPE, "%s: the filter is %d x %d, the padded image only %lld x %lld",

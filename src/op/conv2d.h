@@ -21,7 +21,7 @@ struct eq_conv2d_job {
     enum eq_activation activation;
     struct eq_ref filter; // [z.blocks, x.blocks, kh, kw, x.block, z.block]
     int groups;           // 0 and 1: one group; several: filter [z.blocks, x.c / groups, kh, kw, z.block]
-    int filters;          // GPUs only. 0 and 1: one; several: x, filter and z that often, one after another, without bias or add
+    int filters;          // 0 and 1: one; several (GPUs): x, filter and z that often, one after another, without bias or add
     int kh, kw;           // 0 taps make zeros (plus `add`)
     int stride_h, stride_w;
     int first_y, first_x; // input pixel under tap (0, 0) of output (0, 0)

@@ -84,7 +84,8 @@ static void choose_tiles(struct plan *plan, const struct eq_target *target, cons
 static struct plan make_plan(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,
                              const struct eq_conv2d_shape *shape)
 {
-    const int block = target->block, tile = eq_conv2d_winograd_tile(algorithm), units = target->compute_units > 0 ? target->compute_units : 1;
+    const int block = target->block, tile = eq_conv2d_winograd_tile(algorithm);
+    const int units = target->compute_units > 0 ? target->compute_units : 1;
     struct plan plan = { .tile = tile, .points = (tile + 2) * (tile + 2) };
     plan.x_blocks = ceil_div(shape->ic, block);
     plan.oc_blocks = ceil_div(shape->oc, block);
@@ -235,7 +236,8 @@ struct eq_range eq_conv2d_winograd_filter_range(const struct eq_target *target, 
 {
     // (input channels x ITEMS, ...) in groups of FILTER_GROUP: see cl/conv2d_winograd.cl
     const bool is_vector = target->family == EQ_FAMILY_VECTOR;
-    const size_t block = (size_t)target->block, items = is_vector ? block : block * block, group = is_vector ? block : 4 * block;
+    const size_t block = (size_t)target->block, items = is_vector ? block : block * block;
+    const size_t group = is_vector ? block : 4 * block;
     return eq_range_3d((const size_t[]){ items, (size_t)x_blocks, (size_t)oc_blocks }, (const size_t[]){ group, 1, 1 });
 }
 

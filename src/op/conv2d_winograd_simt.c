@@ -1,5 +1,5 @@
-// Winograd's convolution and its filter's gradient on GPUs, a launch a step: tiles are transformed, multiplied point by point by
-// the kernels of 1 x 1 convolutions with a filter for each point, and transformed back. See cl/conv2d_winograd.cl.
+// Winograd's convolution and its filter's gradient on GPUs, a launch a step: tiles are transformed, multiplied point by point
+// by the kernels of 1 x 1 convolutions with a filter for each point, and transformed back. See cl/conv2d_winograd.cl.
 #include "op/conv2d.h"
 
 // Transformed tiles of the input and of the output take about CHUNK_BYTES, near what last-level caches hold; a weight gradient
