@@ -6,6 +6,7 @@
 #include "command.h"
 #include "equil/equil.h"
 #include "output.h"
+#include "workers.h"
 
 static const struct command *const commands[] = {
     &command_train, &command_eval, &command_classify, &command_run,
@@ -52,6 +53,7 @@ static int run_command(int argc, char **argv)
 int main(int argc, char **argv)
 {
     eq_log_set(print_log, NULL, EQ_LOG_WARNING);
+    workers_allow();
     int exit_code = run_command(argc, argv);
     // A full disk or a closed pipe shows here at the latest.
     if ((fflush(stdout) != 0 || ferror(stdout)) && exit_code == EXIT_SUCCESS) {

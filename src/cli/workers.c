@@ -14,6 +14,13 @@ enum { NUM_TICKETS = 8192, MAX_ARGUMENTS = 32 };
 
 extern char **environ;
 
+static bool is_allowed;
+
+void workers_allow(void)
+{
+    is_allowed = true;
+}
+
 int workers_processors(void)
 {
     const long num = sysconf(_SC_NPROCESSORS_ONLN);
@@ -87,7 +94,7 @@ static bool start_one(const struct workers *workers, pid_t *pid)
 void workers_start(struct workers *workers, const struct workers_job *job, int num)
 {
     *workers = (struct workers){ .job = *job, .tickets = make_tickets() };
-    while (workers->tickets >= 0 && workers->num < num && workers->num < MAX_WORKERS &&
+    while (is_allowed && workers->tickets >= 0 && workers->num < num && workers->num < MAX_WORKERS &&
            start_one(workers, &workers->pids[workers->num]))
         workers->num++;
 }

@@ -22,6 +22,9 @@ struct workers {
     int tickets; // pipe: a number for every kernel, counted from the last; who reads it compiles it
 };
 
+// For main(): this program is `equil`, so another of it can be started as a worker. Without this there are none.
+void workers_allow(void);
+
 // Number of processors, at most MAX_WORKERS.
 int workers_processors(void);
 
