@@ -14,6 +14,7 @@
 typedef float lanef;
 #define LANE_LOAD(p) (*(p))
 #define LANE_STORE(v, p) (*(p) = (v))
+#define LANE_PICK(values) ((values)[0])
 #else
 #undef WG
 #define WG 1
@@ -22,6 +23,9 @@ typedef float16 lanef;
 typedef lanef __attribute__((aligned(4))) anyf; // vstore16 would be cut into pieces by PoCL
 #define LANE_LOAD(p) (*(__global const anyf *)(p))
 #define LANE_STORE(v, p) (*(__global anyf *)(p) = (v))
+#define LANE_PICK(values)                                                                                                   \
+    (float16)(values[0], values[1], values[2], values[3], values[4], values[5], values[6], values[7], values[8], values[9],  \
+              values[10], values[11], values[12], values[13], values[14], values[15])
 #endif
 #define LAYER_NORM_EPS 1e-5f
 
@@ -191,14 +195,16 @@ void reweight(EQ_IN(float, value), EQ_IN(float, value_sum), EQ_IN(float, w1), EQ
 //   bias      f32 [channels]              read   SE; else absent
 //   spread    f32 [1], x_weight f32 [1]   read   x_weight: CE; else absent
 //   a, b      f32 [stride]                read   x = a (z - k) + b
-//   common    f32 [stride]                read   CE: shift of the decorrelating branch; else absent
+//   common    f32 [stride]                read   CE in training: shift of the decorrelating branch; else absent
+//   run_map   f32 [channels, group]       read   CE in evaluation, where group > 0: the shift comes from it; else absent
 //   y, gate   f32 [n, stride]             write  gate = (1 - lambda) y / s
 //   scale, shift  f32 [n, stride]         write
-// Work-items: channels, images.
+// Work-items: LANES channels, images.
 __kernel void reweight_output(EQ_IN(float, active), EQ_IN(float, w2), EQ_IN(float, bias), EQ_IN(float, spread),
-                              EQ_IN(float, x_weight), EQ_IN(float, a), EQ_IN(float, b), EQ_IN(float, common), EQ_BUF(float, y),
-                              EQ_BUF(float, gate), EQ_BUF(float, scale), EQ_BUF(float, shift), int channels, int hidden,
-                              int stride, int hidden_stride, int has_bias, int has_weight)
+                              EQ_IN(float, x_weight), EQ_IN(float, a), EQ_IN(float, b), EQ_IN(float, common),
+                              EQ_IN(float, run_map), EQ_BUF(float, y), EQ_BUF(float, gate), EQ_BUF(float, scale),
+                              EQ_BUF(float, shift), int channels, int hidden, int stride, int hidden_stride, int has_bias,
+                              int has_weight, int group)
 {
     EQ_IN_PTR(float, active);
     EQ_IN_PTR(float, w2);
@@ -208,24 +214,35 @@ __kernel void reweight_output(EQ_IN(float, active), EQ_IN(float, w2), EQ_IN(floa
     EQ_IN_PTR(float, a);
     EQ_IN_PTR(float, b);
     EQ_IN_PTR(float, common);
+    EQ_IN_PTR(float, run_map);
     EQ_PTR(float, y);
     EQ_PTR(float, gate);
     EQ_PTR(float, scale);
     EQ_PTR(float, shift);
     const int n = get_global_id(1);
-    const float weight = gate_weight(x_weight, has_weight) / spread[0];
-    for (int c = get_global_id(0); c < stride; c += get_global_size(0)) {
+    const float share = gate_weight(x_weight, has_weight), weight = share / spread[0];
+    for (int c = get_global_id(0) * LANES; c < stride; c += get_global_size(0) * LANES) {
         const int at = n * stride + c;
-        float v = 0.0f;
-        if (c < channels) {
-            v = dot_row(w2 + (size_t)c * hidden, active + n * hidden_stride, hidden) + (has_bias ? bias[c] : 0.0f);
-            v = 1.0f / (1.0f + exp(-v));
+        float dots[LANES], shifts[LANES];
+        for (int i = 0; i < LANES; i++) {
+            const int o = c + i;
+            dots[i] = shifts[i] = 0.0f;
+            if (o < channels) {
+                dots[i] = dot_row(w2 + (size_t)o * hidden, active + n * hidden_stride, hidden) + (has_bias ? bias[o] : 0.0f);
+                if (group > 0)
+                    shifts[i] = (1.0f - share) * dot_row(run_map + (size_t)o * group, b + o / group * group, group);
+                else if (has_weight)
+                    shifts[i] = common[o];
+            }
         }
-        const float g = weight * v;
-        y[at] = v;
-        gate[at] = g;
-        scale[at] = g * a[c];
-        shift[at] = EQ_MAD(g, b[c], has_weight ? common[c] : 0.0f);
+        lanef v = 1.0f / (1.0f + exp(-LANE_PICK(dots)));
+        for (int i = channels - c; i < LANES; i++)
+            ((float *)&v)[i] = 0.0f;
+        const lanef g = weight * v;
+        LANE_STORE(v, y + at);
+        LANE_STORE(g, gate + at);
+        LANE_STORE(g * LANE_LOAD(a + c), scale + at);
+        LANE_STORE(EQ_MAD(g, LANE_LOAD(b + c), LANE_PICK(shifts)), shift + at);
     }
 }
 

@@ -86,8 +86,15 @@ static eq_status call_conv(struct fusion *f, const struct pending *unit, int *va
 
 static eq_status call_unit(struct fusion *f, const struct pending *unit, int *value)
 {
-    int outputs[EQ_MAX_OPERANDS];
-    EQ_TRY(eq_ir_call(f->ir, &eq_op_unit, &unit->attributes, unit->inputs, EQ_UNIT_NUM_INPUTS, unit->label, outputs));
+    int inputs[EQ_UNIT_NUM_INPUTS], outputs[EQ_MAX_OPERANDS];
+    memcpy(inputs, unit->inputs, sizeof inputs);
+    if (!f->ir->training && eq_unit_prepares(&unit->attributes)) {
+        const struct eq_unit_prepare_attributes attributes = { unit->attributes, f->ir->values[inputs[EQ_UNIT_Z]].tensor };
+        EQ_TRY(eq_ir_call(f->ir, &eq_op_unit_prepare, &attributes, inputs + EQ_UNIT_GAMMA, EQ_UNIT_PREPARED - EQ_UNIT_GAMMA,
+                          unit->label, outputs));
+        inputs[EQ_UNIT_PREPARED] = outputs[0];
+    }
+    EQ_TRY(eq_ir_call(f->ir, &eq_op_unit, &unit->attributes, inputs, EQ_UNIT_NUM_INPUTS, unit->label, outputs));
     *value = outputs[EQ_UNIT_OUT];
     return EQ_OK;
 }

@@ -45,10 +45,11 @@ struct eq_solve_gate {
     bool layer_norm; // IR's network; else SE's
     bool training;
     bool has_weight; // CE: the gate's weight is 1 - sigmoid(x_weight); without: 1
+    int group;       // CE in evaluation: channels in a group of run_map, which the shift comes from; 0: it is `common`
     float momentum;
 };
 struct eq_solve_reweight {
-    struct eq_ref value, value_sum, w1, gain, bias1, w2, bias2, x_weight, a, b, common; // read
+    struct eq_ref value, value_sum, w1, gain, bias1, w2, bias2, x_weight, a, b, common, run_map; // read
     struct eq_ref run_scale, active, normal, deviation, spread, y, gate, scale, shift;  // write
 };
 // The gate, and the part of the affine map that differs between images.

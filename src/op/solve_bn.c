@@ -86,7 +86,7 @@ eq_status eq_unit_solve_emit(struct eq_list *list, const struct eq_unit_plan *pl
     if (!plan->has_norm)
         return constant_map_emit(list, plan, 1.0f, saved->scale, EQ_REF_NONE, saved->shift);
     EQ_TRY(statistics_emit(list, plan, in, z, saved, work));
-    if (plan->has_matrix)
+    if (eq_unit_plan_makes_matrix(plan))
         EQ_TRY(matrices_emit(list, plan, in, saved, work));
     if (plan->has_gate) {
         const bool se = !plan->gate.layer_norm;
@@ -102,6 +102,7 @@ eq_status eq_unit_solve_emit(struct eq_list *list, const struct eq_unit_plan *pl
             .a = saved->a,
             .b = saved->b,
             .common = saved->common,
+            .run_map = plan->gate.group > 0 ? in[EQ_UNIT_CE_WM] : EQ_REF_NONE,
             .run_scale = in[EQ_UNIT_SCALE],
             .active = saved->active,
             .normal = saved->hidden_normal,

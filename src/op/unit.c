@@ -3,6 +3,23 @@
 
 #include "op/unit_plan.h"
 
+static bool is_prepared(const struct eq_unit_plan *plan)
+{
+    return !plan->training && plan->has_norm && (plan->has_matrix || !plan->has_moments);
+}
+
+bool eq_unit_prepares(const struct eq_unit_attributes *a)
+{
+    return a->method == EQ_UNIT_BN || a->method == EQ_UNIT_BD || a->method == EQ_UNIT_CE;
+}
+
+static size_t constant_elems(const struct eq_unit_plan *plan)
+{
+    const struct eq_unit_plan constant = eq_unit_plan_constant(plan);
+    struct eq_unit_saved saved;
+    return eq_unit_saved_place(&constant, EQ_REF_NONE, &saved);
+}
+
 // What an input of the unit is to a method: whether it is there, and how many elements it has.
 struct operand {
     bool wanted, state;
@@ -31,6 +48,7 @@ static struct operand operand(const struct eq_unit_plan *plan, int input)
     case EQ_UNIT_FC2: return (struct operand){ se, false, c * hidden };
     case EQ_UNIT_FC1_BIAS: return (struct operand){ se, false, hidden };
     case EQ_UNIT_FC2_BIAS: return (struct operand){ se, false, c };
+    case EQ_UNIT_PREPARED: return (struct operand){ is_prepared(plan), true, constant_elems(plan) };
     default: return (struct operand){ false, false, 0 };
     }
 }
@@ -54,6 +72,7 @@ static const char *const input_names[EQ_UNIT_NUM_INPUTS] = {
     "fc1 bias",
     "fc2",
     "fc2 bias",
+    "what is prepared",
 };
 
 static eq_status check_operand(const struct eq_call *call, const char *name, const struct eq_unit_plan *plan, int input, int at)
@@ -104,7 +123,9 @@ static eq_status shape(struct eq_call *call)
     call->num_outputs = EQ_UNIT_NUM_OUTPUTS;
     call->output[EQ_UNIT_OUT] = eq_tensor_blocked(z->n, z->c, z->h, z->w, z->block, 0);
     call->output[EQ_UNIT_SAVED] = eq_tensor_vector(call->training ? elems(saved_elems) : 1);
-    call->output[EQ_UNIT_WORKSPACE] = eq_tensor_vector(elems(call->training ? work_elems : saved_elems + 16 + work_elems));
+    call->output[EQ_UNIT_WORKSPACE] = eq_tensor_vector(elems(call->training                           ? work_elems
+                                                             : is_prepared(&plan) && !plan.has_moments ? 1
+                                                                                                       : saved_elems + 16 + work_elems));
     return EQ_OK;
 }
 
@@ -148,22 +169,30 @@ static eq_status apply(struct eq_list *list, const struct eq_unit_plan *plan, co
 static eq_status emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out)
 {
     struct eq_unit_plan plan;
-    struct eq_unit_saved saved;
+    struct eq_unit_saved saved, prepared;
     struct eq_unit_work work;
     EQ_TRY(eq_unit_plan_make("unit", call->attributes, call->target, call->training, &call->input[EQ_UNIT_Z], &plan));
+    struct eq_ref refs[EQ_UNIT_NUM_INPUTS];
+    for (int i = 0; i < EQ_UNIT_NUM_INPUTS; i++)
+        refs[i] = has_input(call, i) ? in[i] : EQ_REF_NONE;
+    const struct eq_unit_view z = eq_unit_view(&call->input[EQ_UNIT_Z], refs[EQ_UNIT_Z]),
+                              residual = eq_unit_view(&call->input[EQ_UNIT_RESIDUAL], refs[EQ_UNIT_RESIDUAL]),
+                              to = eq_unit_view(&call->output[EQ_UNIT_OUT], out[EQ_UNIT_OUT]);
     const size_t saved_elems = eq_unit_saved_place(&plan, call->training ? out[EQ_UNIT_SAVED] : out[EQ_UNIT_WORKSPACE], &saved);
     eq_unit_work_place(
         &plan, call->training ? out[EQ_UNIT_WORKSPACE] : eq_ref_plus(out[EQ_UNIT_WORKSPACE], (saved_elems + 15) / 16 * 16),
         &work);
-    struct eq_ref refs[EQ_UNIT_NUM_INPUTS];
-    for (int i = 0; i < EQ_UNIT_NUM_INPUTS; i++)
-        refs[i] = has_input(call, i) ? in[i] : EQ_REF_NONE;
-    const struct eq_unit_view z = eq_unit_view(&call->input[EQ_UNIT_Z], refs[EQ_UNIT_Z]);
+    if (is_prepared(&plan)) {
+        const struct eq_unit_plan constant = eq_unit_plan_constant(&plan);
+        eq_unit_saved_place(&constant, refs[EQ_UNIT_PREPARED], &prepared);
+        if (!plan.has_moments)
+            return apply(list, &plan, &prepared, z, residual, to);
+        saved.matrix = prepared.matrix;
+    }
     if (plan.has_moments)
         EQ_TRY(eq_unit_moments_emit(list, &plan, z, work.sums, work.tiles));
     EQ_TRY(eq_unit_solve_emit(list, &plan, refs, z, &saved, &work));
-    return apply(list, &plan, &saved, z, eq_unit_view(&call->input[EQ_UNIT_RESIDUAL], refs[EQ_UNIT_RESIDUAL]),
-                 eq_unit_view(&call->output[EQ_UNIT_OUT], out[EQ_UNIT_OUT]));
+    return apply(list, &plan, &saved, z, residual, to);
 }
 
 static struct eq_cost cost(const struct eq_call *call)
@@ -220,6 +249,58 @@ const struct eq_op eq_op_unit = {
     .emit = emit,
     .gradient = gradient,
     .cost = cost,
+};
+
+// ---- unit_prepare
+
+static eq_status prepare_plan(const struct eq_call *call, struct eq_unit_plan *constant)
+{
+    const struct eq_unit_prepare_attributes *a = call->attributes;
+    struct eq_unit_plan plan;
+    EQ_TRY(eq_unit_plan_make("unit_prepare", &a->unit, call->target, false, &a->z, &plan));
+    EQ_REQUIRE(is_prepared(&plan), EQ_ERR_ARGUMENT, "unit_prepare: method %d has nothing to prepare", (int)a->unit.method);
+    *constant = eq_unit_plan_constant(&plan);
+    return EQ_OK;
+}
+
+static eq_status prepare_shape(struct eq_call *call)
+{
+    struct eq_unit_plan plan;
+    struct eq_unit_saved saved;
+    EQ_TRY(prepare_plan(call, &plan));
+    for (int i = EQ_UNIT_GAMMA; i < EQ_UNIT_PREPARED; i++)
+        EQ_TRY(check_operand(call, "unit_prepare", &plan, i, i - EQ_UNIT_GAMMA));
+    call->num_outputs = 1;
+    call->output[0] = eq_tensor_vector(elems(eq_unit_saved_place(&plan, EQ_REF_NONE, &saved)));
+    return EQ_OK;
+}
+
+static eq_status prepare_emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in,
+                              const struct eq_ref *out)
+{
+    struct eq_unit_plan plan;
+    struct eq_unit_saved saved;
+    const struct eq_unit_work none = { .sums = EQ_REF_NONE };
+    struct eq_ref refs[EQ_UNIT_NUM_INPUTS] = { EQ_REF_NONE };
+    EQ_TRY(prepare_plan(call, &plan));
+    for (int i = EQ_UNIT_GAMMA; i < EQ_UNIT_PREPARED; i++)
+        refs[i] = has_input(call, i - EQ_UNIT_GAMMA) ? in[i - EQ_UNIT_GAMMA] : EQ_REF_NONE;
+    eq_unit_saved_place(&plan, out[0], &saved);
+    return eq_unit_solve_emit(list, &plan, refs, (struct eq_unit_view){ .ref = EQ_REF_NONE }, &saved, &none);
+}
+
+static struct eq_cost prepare_cost(const struct eq_call *call)
+{
+    const double values = (double)eq_tensor_elems(&call->output[0]);
+    return (struct eq_cost){ 3.0 * values, 8.0 * values };
+}
+
+const struct eq_op eq_op_unit_prepare = {
+    .name = "unit_prepare",
+    .attribute_bytes = sizeof(struct eq_unit_prepare_attributes),
+    .shape = prepare_shape,
+    .emit = prepare_emit,
+    .cost = prepare_cost,
 };
 
 // ---- unit_again

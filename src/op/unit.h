@@ -39,12 +39,23 @@ enum eq_unit_input {
     EQ_UNIT_FC1_BIAS,
     EQ_UNIT_FC2,
     EQ_UNIT_FC2_BIAS, // SE: [hidden,c], [hidden], [c,hidden], [c]
+    EQ_UNIT_PREPARED, // BN, CE, BD in evaluation: the output of unit_prepare
     EQ_UNIT_NUM_INPUTS
 };
 // Outputs: OUT; SAVED (f32 vector: what the backward solve and unit_again need; training only, else 1
 // element); WORKSPACE (f32 vector).
 enum eq_unit_output { EQ_UNIT_OUT, EQ_UNIT_SAVED, EQ_UNIT_WORKSPACE, EQ_UNIT_NUM_OUTPUTS };
 extern const struct eq_op eq_op_unit;
+
+// unit_prepare: what of the map is constant in evaluation, where the running statistics are: all of it (BN, BD), or its matrix
+// (CE). inputs: those of the unit from GAMMA on, input i at i - EQ_UNIT_GAMMA; output: a vector.
+struct eq_unit_prepare_attributes {
+    struct eq_unit_attributes unit;
+    struct eq_tensor z; // as the unit's input
+};
+extern const struct eq_op eq_op_unit_prepare;
+// Whether an evaluating unit needs it.
+bool eq_unit_prepares(const struct eq_unit_attributes *attributes);
 
 // unit_again: the output of a training unit once more, with the same bits. inputs Z, SAVED, RESIDUAL?; attributes those of the
 // unit. output: as the unit's OUT.

@@ -122,6 +122,7 @@ eq_status eq_unit_plan_make(const char *name, const struct eq_unit_attributes *a
         .layer_norm = reweights,
         .training = training,
         .has_weight = m == EQ_UNIT_CE,
+        .group = m == EQ_UNIT_CE && !training ? plan->groups.group : 0,
         .momentum = a->momentum,
     };
     plan_parts(plan);
@@ -134,6 +135,20 @@ eq_status eq_unit_plan_make(const char *name, const struct eq_unit_attributes *a
     EQ_REQUIRE(most < INT_MAX, EQ_ERR_UNSUPPORTED, "%s: %d images, %d channels in groups of %d need %zu elements of workspace",
                name, z->n, z->c, plan->groups.group, most);
     return EQ_OK;
+}
+
+struct eq_unit_plan eq_unit_plan_constant(const struct eq_unit_plan *plan)
+{
+    struct eq_unit_plan constant = *plan;
+    constant.has_moments = constant.has_gate = false;
+    constant.instance = 0;
+    constant.gate = (struct eq_solve_gate){ .images = plan->images, .channels = plan->channels, .stride = plan->stride };
+    return constant;
+}
+
+bool eq_unit_plan_makes_matrix(const struct eq_unit_plan *plan)
+{
+    return plan->has_matrix && (plan->training || !plan->has_gate);
 }
 
 // The next `elems` elements, from a multiple of 64 bytes on.
@@ -152,7 +167,7 @@ size_t eq_unit_saved_place(const struct eq_unit_plan *plan, struct eq_ref base, 
                  matrix = eq_solve_matrix_elems(&plan->groups);
     const size_t hidden = (size_t)plan->gate.hidden_stride * (size_t)plan->images;
     const bool norm = plan->has_norm, gate = plan->has_gate, layer_norm = gate && plan->gate.layer_norm,
-               cross = plan->has_cross;
+               cross = plan->has_cross, makes_matrix = eq_unit_plan_makes_matrix(plan);
     size_t total = 0;
     *saved = (struct eq_unit_saved){
         .pivot = take(base, &total, norm, channel),
@@ -174,8 +189,8 @@ size_t eq_unit_saved_place(const struct eq_unit_plan *plan, struct eq_ref base, 
         .normal = take(base, &total, cross, matrix),
         .trace = take(base, &total, cross, (size_t)plan->groups.groups),
         .powers = take(base, &total, cross, matrix * (size_t)(plan->groups.iterations + 1)),
-        .matrix = take(base, &total, plan->has_matrix, eq_solve_tile_elems(&plan->groups)),
-        .common = take(base, &total, plan->has_matrix, channel),
+        .matrix = take(base, &total, makes_matrix, eq_solve_tile_elems(&plan->groups)),
+        .common = take(base, &total, makes_matrix, channel),
         // BN's map is a and b themselves
         .scale = take(base, &total, plan->method != EQ_UNIT_BN, gate ? image : channel),
         .shift = take(base, &total, plan->method != EQ_UNIT_BN, gate ? image : channel),

@@ -25,6 +25,11 @@ struct eq_unit_plan {
 eq_status eq_unit_plan_make(const char *name, const struct eq_unit_attributes *attributes, const struct eq_target *target,
                             bool training, const struct eq_tensor *z, struct eq_unit_plan *plan);
 
+// The part of an evaluating unit's plan that unit_prepare runs: from the running statistics alone.
+struct eq_unit_plan eq_unit_plan_constant(const struct eq_unit_plan *plan);
+// Whether the unit itself makes the matrices: in evaluation, where a gate follows them, unit_prepare has.
+bool eq_unit_plan_makes_matrix(const struct eq_unit_plan *plan);
+
 // What backward needs of the forward solve, and the map itself: unit_again applies it once more.
 struct eq_unit_saved {
     struct eq_ref pivot, mean, inverse, a, b;                        // [stride]

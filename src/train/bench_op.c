@@ -56,7 +56,8 @@ static eq_status make_random(struct session *s, int value, const struct eq_tenso
 static bool is_derived(const struct session *s, int value)
 {
     const int producer = s->ir->values[value].producer;
-    return producer >= 0 && (s->ir->calls[producer].out[0] != value || s->ir->calls[producer].call.op == &eq_op_conv2d_prepare);
+    const struct eq_op *op = producer >= 0 ? s->ir->calls[producer].call.op : NULL;
+    return op && (s->ir->calls[producer].out[0] != value || op == &eq_op_conv2d_prepare || op == &eq_op_unit_prepare);
 }
 
 static eq_status make_outputs(struct session *s, const struct eq_ir_call *at)

@@ -274,6 +274,31 @@ static void run_backward(struct run *r, const struct eq_call *call, struct value
     eq_buffer_destroy(&dout.buffer);
 }
 
+// What an evaluating unit needs prepared, from the state as it is, into in[EQ_UNIT_PREPARED].
+static void run_prepare(const struct run *r, struct eq_call *call, struct value *in)
+{
+    const struct eq_unit_prepare_attributes attributes = { attributes_of(&r->c), call->input[EQ_UNIT_Z] };
+    if (!eq_unit_prepares(&attributes.unit))
+        return;
+    struct eq_call prepare = { .op = &eq_op_unit_prepare,
+                               .attributes = &attributes,
+                               .target = &device->target,
+                               .num_inputs = EQ_UNIT_PREPARED - EQ_UNIT_GAMMA };
+    struct eq_ref refs[EQ_UNIT_NUM_INPUTS], out;
+    for (int i = EQ_UNIT_GAMMA; i < EQ_UNIT_PREPARED; i++) {
+        prepare.has[i - EQ_UNIT_GAMMA] = call->has[i];
+        prepare.input[i - EQ_UNIT_GAMMA] = call->input[i];
+        refs[i - EQ_UNIT_GAMMA] = ref_of(&in[i]);
+    }
+    TRY(prepare.op->shape(&prepare));
+    in[EQ_UNIT_PREPARED] = make_value(prepare.output[0], NULL);
+    out = ref_of(&in[EQ_UNIT_PREPARED]);
+    execute(&prepare, refs, &out);
+    free(fetch(&in[EQ_UNIT_PREPARED], r->c.name, false));
+    call->has[EQ_UNIT_PREPARED] = true;
+    call->input[EQ_UNIT_PREPARED] = prepare.output[0];
+}
+
 // Training forward, backward, and evaluation with the state that training left.
 static void run_all(struct run *r)
 {
@@ -283,6 +308,8 @@ static void run_all(struct run *r)
     struct eq_call call = make_call(r, &attributes, true, in);
     for (int pass = 0; pass < 2; pass++) {
         call.training = pass == 0;
+        if (!call.training)
+            run_prepare(r, &call, in);
         TRY(call.op->shape(&call));
         call.output[EQ_UNIT_OUT].halo = pass == 0 ? r->c.halo : r->c.halo / 2;
         for (int i = 0; i < EQ_UNIT_NUM_OUTPUTS; i++) {
