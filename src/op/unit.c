@@ -123,9 +123,9 @@ static eq_status shape(struct eq_call *call)
     call->num_outputs = EQ_UNIT_NUM_OUTPUTS;
     call->output[EQ_UNIT_OUT] = eq_tensor_blocked(z->n, z->c, z->h, z->w, z->block, 0);
     call->output[EQ_UNIT_SAVED] = eq_tensor_vector(call->training ? elems(saved_elems) : 1);
-    call->output[EQ_UNIT_WORKSPACE] = eq_tensor_vector(elems(call->training                           ? work_elems
-                                                             : is_prepared(&plan) && !plan.has_moments ? 1
-                                                                                                       : saved_elems + 16 + work_elems));
+    const bool only_applies = is_prepared(&plan) && !plan.has_moments;
+    const size_t workspace = call->training ? work_elems : only_applies ? 1 : saved_elems + 16 + work_elems;
+    call->output[EQ_UNIT_WORKSPACE] = eq_tensor_vector(elems(workspace));
     return EQ_OK;
 }
 

@@ -204,15 +204,16 @@ START_TEST(folding)
     ck_assert_int_eq(count_calls(ir, &eq_op_conv2d_fused), 2);
     ck_assert_int_eq(count_calls(ir, &eq_op_conv2d), 2); // before the gate, and the last
     ck_assert_int_eq(count_calls(ir, &eq_op_unit), 1);
+    ck_assert_int_eq(count_calls(ir, &eq_op_unit_prepare), 1); // the gate's matrix
     int num_constant = 0, added = -1;
     for (int i = 0; i < ir->num_calls; i++) {
         const struct eq_ir_call *call = &ir->calls[i];
-        ck_assert_int_eq(call->is_constant, call->call.op == &eq_op_conv2d_prepare);
+        ck_assert_int_eq(call->is_constant, call->call.op == &eq_op_conv2d_prepare || call->call.op == &eq_op_unit_prepare);
         num_constant += call->is_constant;
         if (call->call.op == &eq_op_conv2d_fused && call->call.has[3])
             added = i;
     }
-    ck_assert_int_eq(num_constant, 2);
+    ck_assert_int_eq(num_constant, 3);
     ck_assert_int_ge(added, 0);
     ck_assert_int_eq(((const struct eq_conv2d_fused_attributes *)ir->calls[added].attributes)->activation, EQ_ACT_ELU);
     // What is prepared keeps its memory from run to run; the residual's goes to the sum.
@@ -229,6 +230,7 @@ START_TEST(folding)
     eq_ir_destroy(&ir);
     EQ_TEST_OK(eq_ir_create(net.graph, &target, &(struct eq_compile_params){ .training = true, .loss = EQ_NO_VALUE }, &ir));
     ck_assert_int_eq(count_calls(ir, &eq_op_conv2d_prepare) + count_calls(ir, &eq_op_conv2d_fused), 0);
+    ck_assert_int_eq(count_calls(ir, &eq_op_unit_prepare), 0);
     ck_assert_int_eq(count_calls(ir, &eq_op_unit), 3);
     for (int i = 0; i < ir->num_calls; i++)
         ck_assert(!ir->calls[i].is_constant);
