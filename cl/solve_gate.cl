@@ -236,7 +236,7 @@ __kernel void reweight_output(EQ_IN(float, active), EQ_IN(float, w2), EQ_IN(floa
             }
         }
         lanef v = 1.0f / (1.0f + exp(-LANE_PICK(dots)));
-        for (int i = channels - c; i < LANES; i++)
+        for (int i = max(channels - c, 0); i < LANES; i++)
             ((float *)&v)[i] = 0.0f;
         const lanef g = weight * v;
         LANE_STORE(v, y + at);

@@ -75,7 +75,7 @@ wait_for() {
 }
 
 python3 "$source/tests/cli/make_images.py" "$folder/data" 34 || exit 1
-train="train --arch ce-resnet20 --data $folder/data --batch 4 --lr 0.02 --seed 3"
+train="train --arch ce-resnet20 --data $folder/data --batch 4 --lr 0.005 --seed 3"
 
 # ---- an undisturbed run
 
@@ -106,7 +106,7 @@ check "Ctrl-C: exit code 130" test $? -eq 130
 check "Ctrl-C: in the middle of an epoch" grep -Eq "stopped in epoch 1 of 3 after step ([1-9]|1[0-9]|2[0-2]) of 23" "$folder/stderr"
 expect "another batch size on resume" 1 "batch is 8, but the run to resume has 4" $train --epochs 3 --batch 8 --resume --out "$folder/stopped"
 expect "another number of epochs on resume" 1 "epochs is 4, but the run to resume has 3" $train --epochs 4 --resume --out "$folder/stopped"
-expect "another learning rate on resume" 1 "lr is 0, but the run to resume has 0.02" train --lr 0 --resume --out "$folder/stopped"
+expect "another learning rate on resume" 1 "lr is 0, but the run to resume has 0.005" train --lr 0 --resume --out "$folder/stopped"
 expect "another seed on resume" 1 "seed is 0, but the run to resume has 3" train --seed 0 --resume --out "$folder/stopped"
 EQUIL_CONV=simt expect "another kernel family on resume" 1 'the run to resume had "vector" as kernel family, and here it is "simt"' \
     train --resume --out "$folder/stopped"
