@@ -145,8 +145,9 @@ struct eq_tensor eq_conv2d_weight(const struct eq_target *target, const struct e
 
 static struct eq_conv2d_shape shape_of(const struct eq_call *call)
 {
+    const struct eq_conv2d_attributes *a = call->attributes;
     const struct eq_tensor *z = &call->output[0];
-    return (struct eq_conv2d_shape){ z->n, call->input[0].c, z->c, z->h, z->w, false };
+    return (struct eq_conv2d_shape){ z->n, call->input[0].c, z->c, z->h, z->w, a->is_prepared };
 }
 
 static enum eq_conv2d_algorithm algorithm_of(const struct eq_call *call)
@@ -208,11 +209,12 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
 {
     const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
     struct eq_conv2d_job job = make_job(call, in[0], in[1], out[0]);
+    const struct eq_conv2d_shape s = shape_of(call);
+    if (algorithm != EQ_CONV2D_DIRECT)
+        EQ_TRY(eq_conv2d_winograd_filter_emit(list, algorithm, &s, in[1], EQ_REF_NONE, out[1]));
     EQ_TRY(eq_conv2d_border_emit(list, &call->output[0], out[0]));
     if (algorithm == EQ_CONV2D_DIRECT)
         return eq_conv2d_job_emit(list, &job);
-    const struct eq_conv2d_shape s = shape_of(call);
-    EQ_TRY(eq_conv2d_winograd_filter_emit(list, algorithm, &s, in[1], EQ_REF_NONE, out[1]));
     job.filter = out[1];
     return eq_conv2d_winograd_emit(list, algorithm, &s, &job,
                                    eq_ref_plus(out[1], eq_conv2d_winograd_filter_elems(call->target, algorithm, &s)));

@@ -255,6 +255,7 @@ eq_status eq_conv2d_winograd_filter_emit(struct eq_list *list, enum eq_conv2d_al
         .options = options.text,
         .kernel = "conv2d_winograd_filter",
         .range = eq_conv2d_winograd_filter_range(target, x_blocks, oc_blocks),
+        .is_preparation = shape->is_prepared,
         .cost = { 6.0 * values, 4.0 * (values + taps) },
     };
     return eq_list_kernel(list, &launch,

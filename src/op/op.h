@@ -103,6 +103,7 @@ struct eq_conv2d_attributes {
     int stride_h, stride_w, pad_h, pad_w;
     enum eq_conv2d_algorithm algorithm;
     int groups; // 0 and 1: one group. Several: x in blocks, DIRECT
+    bool is_prepared; // for the tuner: AUTO, and times, are those of conv2d_fused, which finds its filter transformed
 };
 extern const struct eq_op eq_op_conv2d;
 // conv2d_data_grad: inputs dz, w, add? (a gradient of x to be added to; may be updated in place); output dx, workspace.

@@ -12,6 +12,7 @@ struct step {
     const char *name; // of the kernel
     struct eq_cost cost;
     cl_kernel kernel; // STEP_KERNEL
+    bool is_preparation;
     struct eq_range range;
     struct eq_ref a, b, c; // fill: a; copy: a to b; gemm: all
     size_t elems;
@@ -86,6 +87,14 @@ int eq_list_length(const struct eq_list *list)
     return list->num;
 }
 
+int eq_list_num_preparing(const struct eq_list *list)
+{
+    int num = 0;
+    while (num < list->num && list->steps[num].is_preparation)
+        num++;
+    return num;
+}
+
 eq_status eq_list_label(struct eq_list *list, const char *label)
 {
     snprintf(list->label, sizeof list->label, "%s", label);
@@ -156,7 +165,8 @@ eq_status eq_list_kernel(struct eq_list *list, const struct eq_launch *launch, c
 {
     if (eq_ahead_is_noting(list->device))
         return eq_ahead_kernel(list->device, launch, args, num_args);
-    struct step step = { .kind = STEP_KERNEL, .name = launch->kernel, .cost = launch->cost, .range = launch->range };
+    struct step step = { .kind = STEP_KERNEL, .name = launch->kernel, .cost = launch->cost, .range = launch->range,
+                         .is_preparation = launch->is_preparation };
     EQ_TRY(eq_kernel_create(list->device, launch->source, launch->options, launch->kernel, &step.kernel));
     eq_status status;
     EQ_TRY_FAIL(check_range(list, step.kernel, launch));
@@ -225,9 +235,14 @@ static eq_status run_step(struct eq_list *list, const struct step *step)
 
 eq_status eq_list_run(struct eq_list *list)
 {
+    return eq_list_run_range(list, 0, list->num);
+}
+
+eq_status eq_list_run_range(struct eq_list *list, int first, int end)
+{
     if (!eq_ahead_has_memory(list->device))
         return EQ_OK;
-    for (int i = 0; i < list->num; i++)
+    for (int i = first; i < end; i++)
         EQ_TRY(run_step(list, &list->steps[i]));
     EQ_CL(clFlush(list->device->queue), "flushing the queue");
     return EQ_OK;

@@ -170,6 +170,7 @@ struct eq_launch {
     const char *kernel;
     struct eq_range range;
     struct eq_cost cost;
+    bool is_preparation; // of weights, where evaluation finds it done: see eq_list_num_preparing()
 };
 
 struct eq_list;
@@ -201,7 +202,9 @@ struct eq_gemm {
 eq_status eq_list_gemm(struct eq_list *list, const struct eq_gemm *gemm, struct eq_ref a, struct eq_ref b, struct eq_ref c);
 // Enqueues every step on the device's queue; does not wait.
 eq_status eq_list_run(struct eq_list *list);
+eq_status eq_list_run_range(struct eq_list *list, int first, int end); // steps first .. end - 1
 int eq_list_length(const struct eq_list *list);
+int eq_list_num_preparing(const struct eq_list *list); // steps at its beginning that are preparations
 
 // Runs the list step by step, waiting after each, and fills one row per step with the time. rows has eq_list_length() entries.
 struct eq_profile_row {

@@ -146,7 +146,13 @@ static eq_status tune_call(struct tuner *tuner, const struct eq_call *given, con
     struct eq_target *target = &tuner->device->target;
     const struct eq_tuning *before = target->tuning;
     struct eq_call call = *given;
+    struct eq_conv2d_attributes prepared;
     call.target = target;
+    if (call.op == &eq_op_conv2d && !tuner->params->training) {
+        prepared = *(const struct eq_conv2d_attributes *)call.attributes;
+        prepared.is_prepared = true;
+        call.attributes = &prepared;
+    }
     for (bool is_over = false; !is_over && !tuner->is_out_of_time;) {
         struct eq_tunable choices[MAX_CHOICES] = { { .num_candidates = 0 } };
         int num = 0;
@@ -211,7 +217,7 @@ static eq_status tune_graph(struct tuner *tuner)
     EQ_TRY(eq_model_graph_create(&p->model, batch, side, side, p->training ? 0.1f : -1.0f, &model));
     struct eq_target target = tuner->device->target;
     target.tuning = tuner->decisions;
-    // Evaluation too is measured on the calls of training, which read filters as they are; kernels and keys are the same.
+    // Evaluation too is measured on the calls of training, which read filters as they are: see `is_prepared`.
     const struct eq_compile_params compile = { .training = true, .loss = p->training ? model.loss : EQ_NO_VALUE };
     eq_status status = eq_ir_create(model.graph, &target, &compile, &ir);
     if (status == EQ_OK) {

@@ -73,6 +73,16 @@ check "leaves the file" cmp -s "$file" "$folder/before"
 check "another batch" run 0 tune --arch resnet20 --batch 3 --size 8 --op conv2d --out "$file" --json
 check "has the same kernels" stdout_has '"measured": 0'
 
+# What evaluation looks up, with its filters prepared, is what was tuned.
+check "evaluation's algorithms are among them" grep -q '^conv2d_algorithm .* prepared = ' "$file"
+for algorithm in 1 3; do
+    sed -E "s/^(conv2d_algorithm .* prepared =) [0-9]+/\\1 $algorithm/" "$file" >"$folder/algorithm$algorithm"
+    EQUIL_TUNING=$folder/algorithm$algorithm "$equil" bench --arch resnet20 --batch 2 --size 8 --seconds 0.1 >"$folder/bench$algorithm" 2>&1
+done
+check "direct where the file says so" grep -q conv2d_vector "$folder/bench1"
+check "and Winograd nowhere" bash -c "! grep -q winograd '$folder/bench1'"
+check "Winograd where the file says so" grep -q conv2d_winograd "$folder/bench3"
+
 # The file is used where it is named, and refused where it is broken.
 EQUIL_TUNING=$file
 check "a tuned network is planned" run 0 info --arch resnet20 --batch 2 --size 8 --device pocl

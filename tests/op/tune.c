@@ -170,6 +170,7 @@ static const struct {
 } convolutions[] = {
     { "odd", &eq_op_conv2d, { 2, 1, 1, 1, EQ_CONV2D_AUTO }, 2, 20, 37, 9, 11 },
     { "winograd", &eq_op_conv2d, { 1, 1, 1, 1, EQ_CONV2D_AUTO }, 2, 20, 37, 9, 11 },
+    { "prepared", &eq_op_conv2d, { 1, 1, 1, 1, EQ_CONV2D_AUTO, 0, true }, 2, 20, 37, 9, 11 },
     { "odd", &eq_op_conv2d_data_grad, { 2, 2, 1, 1, EQ_CONV2D_AUTO }, 2, 20, 37, 9, 11 },
     { "odd", &eq_op_conv2d_weight_grad, { 2, 1, 1, 1, EQ_CONV2D_AUTO }, 2, 20, 37, 9, 11 },
     { "winograd", &eq_op_conv2d_weight_grad, { 1, 1, 1, 1, EQ_CONV2D_AUTO }, 2, 20, 37, 9, 11 },
