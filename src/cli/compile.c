@@ -94,7 +94,7 @@ static int compile(const struct workers_job *job, int jobs)
 
 static int run_compile(int argc, char **argv)
 {
-    struct network_options network;
+    struct network_options network = { .arch = NULL };
     struct workers_job job = { .device = NULL };
     const char *mode;
     int jobs;

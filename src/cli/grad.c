@@ -78,7 +78,7 @@ static int grad_network(const struct network_options *options, const char *devic
 
 static int run_grad(int argc, char **argv)
 {
-    struct network_options network;
+    struct network_options network = { .arch = NULL };
     const char *device, *weights, *input, *output;
     double smoothing;
     const struct arg_option options[] = {

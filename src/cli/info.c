@@ -104,7 +104,7 @@ static int describe(const char *selector, const struct eq_model_params *params, 
 
 static int run_info(int argc, char **argv)
 {
-    struct network_options network;
+    struct network_options network = { .arch = NULL };
     const char *device, *weights;
     int batch, size;
     bool is_json;

@@ -32,7 +32,7 @@ static int run_network(const struct network_options *options, const char *device
 
 static int run_run(int argc, char **argv)
 {
-    struct network_options network;
+    struct network_options network = { .arch = NULL };
     const char *device, *weights, *input, *output;
     const struct arg_option options[] = {
         NETWORK_OPTION_ARCH(&network),
