@@ -63,7 +63,7 @@ struct eq_bench_result {
 };
 
 // Times batches of random images, already on the device, after a warm-up until times are steady. The network's weights and
-// statistics are set to those of eq_network_initialise(), running_scale to 1. Before timing, results are checked: finite, not
+// statistics are set to those of eq_weights_initialise(), running_scale to 1. Before timing, results are checked: finite, not
 // all the same, and the same bits twice, else EQ_ERR_NUMERIC. result: free with eq_bench_result_free().
 EQ_API eq_status eq_network_bench(struct eq_network *network, const struct eq_bench_params *params,
                                   struct eq_bench_result *result);

@@ -87,9 +87,12 @@ struct eq_tensors;
 // Opens a safetensors file and checks the whole header: its length, every name, type, shape and offset, that tensors neither
 // overlap nor leave gaps, and that they fill the file exactly. Errors: EQ_ERR_IO, EQ_ERR_FORMAT.
 EQ_API eq_status eq_tensors_open(const char *path, struct eq_tensors **file);
+// The same for a file that is in memory: data [bytes] stays the caller's, and stays as it is, until eq_tensors_close(). `name`
+// stands for the path in texts.
+EQ_API eq_status eq_tensors_open_memory(const char *name, const void *data, size_t bytes, struct eq_tensors **file);
 EQ_API void eq_tensors_close(struct eq_tensors **file); // *file becomes NULL; NULL is allowed
 
-EQ_API const char *eq_tensors_path(const struct eq_tensors *file); // as given to eq_tensors_open()
+EQ_API const char *eq_tensors_path(const struct eq_tensors *file); // or the name, as given when it was opened
 EQ_API size_t eq_tensors_num(const struct eq_tensors *file);
 // Tensor number i < eq_tensors_num(), in the order of the data. Valid until the file is closed.
 EQ_API const struct eq_tensor_entry *eq_tensors_at(const struct eq_tensors *file, size_t i);

@@ -1,4 +1,4 @@
-// Graphs: built op by op, without a device. Compiling fuses, differentiates and plans them; see model.h for what runs them.
+// Graphs: built op by op, without a device. Compiling fuses, differentiates and plans them; see session.h for what runs them.
 //
 // A graph is built for one batch size and image size. Values are small integers that belong to their graph. Parameters and
 // running statistics are made by the op that needs them, under the names that PyTorch gives them: eq_graph_batch_norm(g, x,

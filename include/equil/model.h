@@ -7,9 +7,9 @@
 #ifndef EQUIL_MODEL_H
 #define EQUIL_MODEL_H
 
-#include "data.h"
 #include "device.h"
 #include "graph.h"
+#include "weights.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -68,40 +68,13 @@ EQ_API void eq_model_info_free(struct eq_model_info *info);
 
 struct eq_network;
 
-// Makes the network's tensors on the device, for eq_network_initialise() or eq_network_load(): filters of convolutions are
-// zeros until then, everything else has the values of eq_network_initialise() with seed 0. The device must outlive it. One
-// thread at a time per network and device.
+// Makes the network's weights on the device, as eq_weights_create() does. The device must outlive it. One thread at a time per
+// network and device.
 EQ_API eq_status eq_network_create(struct eq_device *device, const struct eq_model_params *params, struct eq_network **network);
 EQ_API void eq_network_destroy(struct eq_network **network); // *network becomes NULL; NULL is allowed
 
-// What training starts from: convolutions N(0, 2 / (kh kw oc)), normalisation scales 1 and shifts 0, linear layers uniform in
-// +-1 / sqrt(fan-in) with their biases, x_weight 0; running means 0, variances 1, running_wm the identity, running_scale 0.
-EQ_API eq_status eq_network_initialise(struct eq_network *network, uint64_t seed);
-
-// Reads a safetensors file with PyTorch's names. Running statistics that are missing get their initial values; a missing or
-// misshapen parameter is EQ_ERR_NOT_FOUND or EQ_ERR_SHAPE and names it; names the network does not have are logged. With
-// new_head a classifier (fc.*) of another shape is left at its initial values (eq_network_initialise with `seed`). On failure
-// the network is unchanged.
-EQ_API eq_status eq_network_load(struct eq_network *network, const char *path, bool new_head, uint64_t seed);
-
-// A tensor of the network.
-struct eq_network_tensor {
-    const char *name;   // "layer1.0.conv1.weight"; valid as long as the network
-    int rank, shape[4]; // as in files
-    size_t elems;
-    bool is_parameter;  // trained; else a running statistic
-};
-EQ_API int eq_network_num_tensors(const struct eq_network *network);
-EQ_API struct eq_network_tensor eq_network_tensor(const struct eq_network *network, int index);
-// Copies, f32, row-major in the tensor's shape. EQ_ERR_NOT_FOUND: no tensor of that name.
-EQ_API eq_status eq_network_read(const struct eq_network *network, const char *name, float *values);
-EQ_API eq_status eq_network_write(struct eq_network *network, const char *name, const float *values);
-// The gradient of a parameter, from the last eq_network_gradients().
-EQ_API eq_status eq_network_read_gradient(const struct eq_network *network, const char *name, float *values);
-
-// Writes parameters, running statistics and num_batches_tracked as safetensors (atomically), with the texts as metadata.
-EQ_API eq_status eq_network_save(const struct eq_network *network, const char *path, const struct eq_tensors_text *texts,
-                                 size_t num_texts);
+// Its weights: they belong to the network. See weights.h for reading, writing, files.
+EQ_API struct eq_weights *eq_network_weights(const struct eq_network *network);
 
 // Evaluation mode: images f32 [n, 3, h, w] -> logits f32 [n, classes]. The first call for a batch shape compiles. A
 // running_scale that is not above 0 is EQ_ERR_NUMERIC: the network was never trained.

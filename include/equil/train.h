@@ -63,7 +63,7 @@ struct eq_train_params {
     uint64_t seed;       // of the initial weights, the order, the augmentation and the held-out tenth
     bool has_seed;       // resumed run: seed 0 is meant, and not the checkpoint's
     const char *out;     // folder, made when it is not there; required
-    const char *weights; // safetensors file to start from, or NULL; see eq_network_load()
+    const char *weights; // safetensors file to start from, or NULL; see eq_weights_load()
     bool new_head;       // leave the classifier at its initial values when its shape differs from the file's
     bool resume;         // go on from the checkpoint in `out`
 };
@@ -108,7 +108,7 @@ struct eq_trainer;
 // the trainer. One thread at a time, but for eq_trainer_stop(). Errors: EQ_ERR_ARGUMENT (an option outside its range; out holds
 // a run; another value than that of the run to resume, with both in the text), EQ_ERR_NOT_FOUND (no such network; nothing to
 // resume), EQ_ERR_UNSUPPORTED (another device, driver or kernel family than that of the run to resume), those of
-// eq_dataset_open(), eq_network_create() and eq_network_load(), EQ_ERR_IO.
+// eq_dataset_open(), eq_network_create() and eq_weights_load(), EQ_ERR_IO.
 EQ_API eq_status eq_trainer_create(struct eq_device *device, const struct eq_train_params *params, struct eq_trainer **trainer);
 EQ_API void eq_trainer_destroy(struct eq_trainer **trainer); // *trainer becomes NULL; NULL is allowed
 
@@ -142,7 +142,7 @@ struct eq_classifier_params {
 };
 struct eq_classifier;
 
-// Reads a network for use. Errors: those of eq_network_create() and eq_network_load(), EQ_ERR_FORMAT (metadata),
+// Reads a network for use. Errors: those of eq_network_create() and eq_weights_load(), EQ_ERR_FORMAT (metadata),
 // EQ_ERR_ARGUMENT (no arch known), EQ_ERR_NUMERIC (never trained). The device must outlive it. One thread at a time.
 EQ_API eq_status eq_classifier_create(struct eq_device *device, const struct eq_classifier_params *params,
                                       struct eq_classifier **classifier);

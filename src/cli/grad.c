@@ -14,7 +14,7 @@ struct results {
 
 static bool add_tensor(struct results *results, const struct eq_network *network, int index)
 {
-    struct eq_network_tensor tensor = eq_network_tensor(network, index);
+    struct eq_weights_tensor tensor = eq_weights_at(eq_network_weights(network), index);
     size_t bytes = strlen(tensor.name) + 8;
     char *name = malloc(bytes);
     float *values = malloc(tensor.elems * sizeof *values);
@@ -27,8 +27,8 @@ static bool add_tensor(struct results *results, const struct eq_network *network
         return false;
     }
     snprintf(name, bytes, "%s.%s", tensor.is_parameter ? "grad" : "after", tensor.name);
-    eq_status status = tensor.is_parameter ? eq_network_read_gradient(network, tensor.name, values)
-                                           : eq_network_read(network, tensor.name, values);
+    eq_status status = tensor.is_parameter ? eq_weights_read_gradient(eq_network_weights(network), tensor.name, values)
+                                           : eq_weights_read(eq_network_weights(network), tensor.name, values);
     if (status != EQ_OK)
         fail_with_last_error(NULL);
     return status == EQ_OK;
@@ -36,7 +36,7 @@ static bool add_tensor(struct results *results, const struct eq_network *network
 
 static bool write_results(const struct network_job *job, int classes, const float *loss, const char *output)
 {
-    int num_tensors = eq_network_num_tensors(job->network);
+    int num_tensors = eq_weights_num(eq_network_weights(job->network));
     struct results results = { .entries = calloc((size_t)num_tensors + 2, sizeof *results.entries) };
     bool ok = results.entries != NULL;
     if (!ok)

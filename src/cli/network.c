@@ -86,7 +86,7 @@ bool network_job_open(const struct network_options *options, const char *selecto
         return false;
     }
     if (eq_device_open(selector, &job->device) == EQ_OK && eq_network_create(job->device, &params, &job->network) == EQ_OK &&
-        eq_network_load(job->network, weights, false, 0) == EQ_OK)
+        eq_weights_load(eq_network_weights(job->network), weights, false, 0) == EQ_OK)
         return true;
     fail_with_last_error(NULL);
     return false;

@@ -12,6 +12,7 @@ struct walk {
     int *grad;    // [values] gradient collected so far, or EQ_NO_VALUE
     bool *wants;  // [values] a parameter, or computed from one
     int num;      // values before differentiation
+    bool input_gradients;
     int call;     // being differentiated
 };
 
@@ -70,11 +71,17 @@ static eq_status differentiate_call(struct walk *walk, int index, int loss)
     return forward.op->gradient(&forward, &tape);
 }
 
+static bool is_wanted_input(const struct walk *walk, int v)
+{
+    const struct eq_ir_value *value = &walk->ir->values[v];
+    return walk->input_gradients && value->kind == EQ_VALUE_INPUT && value->tensor.dtype == EQ_F32;
+}
+
 static void mark_wanted(struct walk *walk)
 {
     const struct eq_ir *ir = walk->ir;
     for (int v = 0; v < walk->num; v++)
-        walk->wants[v] = ir->values[v].kind == EQ_VALUE_PARAMETER;
+        walk->wants[v] = ir->values[v].kind == EQ_VALUE_PARAMETER || is_wanted_input(walk, v);
     for (int c = 0; c < ir->num_calls; c++) {
         bool wanted = false;
         for (int i = 0; i < ir->calls[c].call.num_inputs; i++)
@@ -84,27 +91,45 @@ static void mark_wanted(struct walk *walk)
     }
 }
 
+// A cross entropy makes the gradient of its mean along with its value; that of anything else is the caller's to give.
+static eq_status start(struct walk *walk, int loss)
+{
+    struct eq_ir *ir = walk->ir;
+    int seed;
+    if (ir->values[loss].producer >= 0 && ir->calls[ir->values[loss].producer].call.op == &eq_op_softmax_xent)
+        return EQ_OK;
+    const struct eq_tensor tensor = ir->values[loss].tensor;
+    EQ_TRY(eq_ir_value(ir, EQ_VALUE_INPUT, &tensor, -1, &seed));
+    ir->values[seed].outer_grad_of = loss;
+    walk->grad[loss] = seed;
+    return EQ_OK;
+}
+
 static eq_status differentiate(struct walk *walk, int loss)
 {
     struct eq_ir *ir = walk->ir;
     for (int v = 0; v < walk->num; v++)
         walk->grad[v] = EQ_NO_VALUE;
     mark_wanted(walk);
+    EQ_TRY(start(walk, loss));
     for (int c = ir->num_calls - 1; c >= 0; c--)
         EQ_TRY(differentiate_call(walk, c, loss));
     for (int v = 0; v < walk->num; v++) {
-        if (ir->values[v].kind != EQ_VALUE_PARAMETER)
+        const bool is_input = is_wanted_input(walk, v);
+        if (ir->values[v].kind != EQ_VALUE_PARAMETER && !is_input)
             continue;
-        EQ_REQUIRE(walk->grad[v] != EQ_NO_VALUE, EQ_ERR_ARGUMENT, "parameter %s: the loss does not depend on it",
-                   ir->graph->values[ir->values[v].front].name);
-        ir->values[walk->grad[v]].grad_of = v;
+        EQ_REQUIRE(walk->grad[v] != EQ_NO_VALUE, EQ_ERR_ARGUMENT, "%s %s: what is differentiated does not depend on it",
+                   is_input ? "input" : "parameter", ir->graph->values[ir->values[v].front].name);
+        struct eq_ir_value *grad = &ir->values[walk->grad[v]];
+        *(is_input ? &grad->outer_grad_of : &grad->grad_of) = v;
+        grad->is_output |= is_input;
     }
     return EQ_OK;
 }
 
-eq_status eq_ir_differentiate(struct eq_ir *ir, int loss)
+eq_status eq_ir_differentiate(struct eq_ir *ir, int loss, bool input_gradients)
 {
-    struct walk walk = { .ir = ir, .num = ir->num_values };
+    struct walk walk = { .ir = ir, .num = ir->num_values, .input_gradients = input_gradients };
     walk.grad = eq_malloc((size_t)ir->num_values, sizeof *walk.grad);
     walk.wants = eq_calloc((size_t)ir->num_values, sizeof *walk.wants);
     eq_status status = walk.grad && walk.wants ? differentiate(&walk, loss) : EQ_ERR_HOST_MEMORY;

@@ -2,33 +2,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "graph/graph.h"
-
-enum { MAX_CHUNKS = 64, ALIGNMENT = 256 };
-
-struct eq_exec {
-    struct eq_device *device;
-    struct eq_ir *ir;
-    struct eq_store *store;
-    struct eq_list *list, *prepare; // every run; when the weights have changed
-    uint64_t version;               // of the store at the last `prepare`; 0: never
-    struct eq_ref *refs; // [ir values]
-    struct eq_buffer *chunks[MAX_CHUNKS];
-    int num_chunks;
-    struct eq_exec *lender;      // whose chunks some are; itself where none are
-    const struct eq_exec *user;  // of a lender: who ran last in its chunks
-    struct eq_buffer **inputs; // [ir values], those of kind input
-    float *staging;            // host side of the largest input or output
-    size_t staging_elems;
-};
+#include "graph/exec.h"
 
 // Sizes of the arena's chunks; offsets go to items.
-static eq_status plan_arena(const struct eq_ir *ir, struct eq_plan_item **items, int **item_of_value,
-                            size_t chunk_bytes[MAX_CHUNKS], int *num_chunks)
+static eq_status plan_arena(const struct eq_ir *ir, size_t max_chunk_bytes, struct eq_plan_item **items, int **item_of_value,
+                            size_t chunk_bytes[EQ_EXEC_MAX_CHUNKS], int *num_chunks)
 {
     int num;
     EQ_TRY(eq_plan_items(ir, items, &num, item_of_value));
-    eq_status status = eq_plan_place(*items, num, ALIGNMENT, ir->target.max_alloc_bytes, chunk_bytes, MAX_CHUNKS, num_chunks);
+    eq_status status =
+        eq_plan_place(*items, num, EQ_EXEC_ALIGNMENT, max_chunk_bytes, chunk_bytes, EQ_EXEC_MAX_CHUNKS, num_chunks);
     if (status != EQ_OK) {
         free(*items);
         free(*item_of_value);
@@ -36,18 +19,18 @@ static eq_status plan_arena(const struct eq_ir *ir, struct eq_plan_item **items,
     return status;
 }
 
-eq_status eq_plan_bytes(const struct eq_ir *ir, size_t *arena_bytes, size_t *input_bytes)
+eq_status eq_plan_bytes(const struct eq_ir *ir, size_t *arena_bytes, size_t *slot_bytes)
 {
     struct eq_plan_item *items;
     int *item_of_value, num_chunks;
-    size_t chunk_bytes[MAX_CHUNKS];
-    EQ_TRY(plan_arena(ir, &items, &item_of_value, chunk_bytes, &num_chunks));
-    *arena_bytes = *input_bytes = 0;
+    size_t chunk_bytes[EQ_EXEC_MAX_CHUNKS];
+    EQ_TRY(plan_arena(ir, ir->target.max_alloc_bytes, &items, &item_of_value, chunk_bytes, &num_chunks));
+    *arena_bytes = *slot_bytes = 0;
     for (int i = 0; i < num_chunks; i++)
         *arena_bytes += chunk_bytes[i];
     for (int v = 0; v < ir->num_values; v++)
-        if (ir->values[v].kind == EQ_VALUE_INPUT)
-            *input_bytes += eq_tensor_bytes(&ir->values[v].tensor);
+        if (eq_plan_is_slot(&ir->values[v]))
+            *slot_bytes += eq_tensor_bytes(&ir->values[v].tensor);
     free(items);
     free(item_of_value);
     return EQ_OK;
@@ -63,11 +46,15 @@ static eq_status make_arena(struct eq_exec *exec)
 {
     struct eq_plan_item *items;
     int *item_of_value;
-    size_t chunk_bytes[MAX_CHUNKS];
-    EQ_TRY(plan_arena(exec->ir, &items, &item_of_value, chunk_bytes, &exec->num_chunks));
+    size_t chunk_bytes[EQ_EXEC_MAX_CHUNKS];
+    // A caller's workspace is one piece.
+    EQ_TRY(plan_arena(exec->ir, exec->store ? exec->device->target.max_alloc_bytes : SIZE_MAX, &items, &item_of_value,
+                      chunk_bytes, &exec->num_chunks));
     eq_status status = EQ_OK;
     for (int i = 0; i < exec->num_chunks && status == EQ_OK; i++) {
-        if (is_lent(exec, i, chunk_bytes[i]))
+        if (!exec->store)
+            status = eq_buffer_create_empty(exec->device, chunk_bytes[i], &exec->chunks[i]);
+        else if (is_lent(exec, i, chunk_bytes[i]))
             exec->chunks[i] = exec->lender->chunks[i];
         else
             status = eq_buffer_create(exec->device, chunk_bytes[i], &exec->chunks[i]);
@@ -83,17 +70,40 @@ static eq_status make_arena(struct eq_exec *exec)
     return status;
 }
 
-// Inputs have buffers of their own: they are written between runs.
-static eq_status make_inputs(struct eq_exec *exec)
+static bool is_stored(const struct eq_ir_value *value)
 {
-    EQ_ALLOC(exec->inputs, exec->ir->num_values);
-    for (int v = 0; v < exec->ir->num_values; v++) {
-        const struct eq_ir_value *value = &exec->ir->values[v];
-        if (value->kind != EQ_VALUE_INPUT)
-            continue;
-        EQ_TRY(eq_buffer_create(exec->device, eq_tensor_bytes(&value->tensor), &exec->inputs[v]));
-        exec->refs[v] = eq_ref_at(exec->inputs[v], 0);
-    }
+    return value->grad_of >= 0 || value->kind == EQ_VALUE_PARAMETER || value->kind == EQ_VALUE_STATE;
+}
+
+static eq_status make_slot(struct eq_exec *exec, int v)
+{
+    const struct eq_ir_value *value = &exec->ir->values[v];
+    const size_t bytes = eq_tensor_bytes(&value->tensor);
+    EQ_REQUIRE(!is_stored(value) || value->tensor.form == EQ_FORM_PLAIN, EQ_ERR_UNSUPPORTED,
+               "a graph with convolutions, whose filters are stored in blocks: its parameters cannot be the caller's memory");
+    if (is_stored(value))
+        EQ_TRY(eq_buffer_create_empty(exec->device, bytes, &exec->slots[v]));
+    else
+        EQ_TRY(eq_buffer_create(exec->device, bytes, &exec->slots[v]));
+    exec->refs[v] = eq_ref_at(exec->slots[v], 0);
+    return EQ_OK;
+}
+
+static eq_status make_slots(struct eq_exec *exec)
+{
+    EQ_ALLOC(exec->slots, exec->ir->num_values);
+    for (int v = 0; v < exec->ir->num_values; v++)
+        if (eq_plan_is_slot(&exec->ir->values[v]) || (!exec->store && is_stored(&exec->ir->values[v])))
+            EQ_TRY(make_slot(exec, v));
+    return EQ_OK;
+}
+
+static eq_status check_stored(const struct eq_store_entry *entry, const struct eq_tensor *wanted)
+{
+    const struct eq_tensor *t = &entry->tensor;
+    EQ_REQUIRE(t->form == wanted->form && eq_tensor_elems(t) == eq_tensor_elems(wanted) && t->block_in == wanted->block_in,
+               EQ_ERR_SHAPE, "%s: stored as %zu elements in blocks of %d input channels, the graph wants %zu in blocks of %d",
+               entry->name, eq_tensor_elems(t), t->block_in, eq_tensor_elems(wanted), wanted->block_in);
     return EQ_OK;
 }
 
@@ -102,14 +112,12 @@ static eq_status bind_store(struct eq_exec *exec, const struct eq_store *store)
     for (int v = 0; v < exec->ir->num_values; v++) {
         const struct eq_ir_value *value = &exec->ir->values[v];
         int of = value->grad_of >= 0 ? value->grad_of : v;
-        if (value->grad_of < 0 && value->kind != EQ_VALUE_PARAMETER && value->kind != EQ_VALUE_STATE)
+        if (!is_stored(value))
             continue;
         const char *name = exec->ir->graph->values[exec->ir->values[of].front].name;
         const struct eq_store_entry *entry = eq_store_find(store, name);
         EQ_REQUIRE(entry, EQ_ERR_NOT_FOUND, "the store has no tensor called %s", name);
-        EQ_REQUIRE(eq_tensor_elems(&entry->tensor) == eq_tensor_elems(&value->tensor), EQ_ERR_SHAPE,
-                   "%s: %zu elements stored, the graph wants %zu", name, eq_tensor_elems(&entry->tensor),
-                   eq_tensor_elems(&value->tensor));
+        EQ_TRY(check_stored(entry, &value->tensor));
         exec->refs[v] = eq_store_ref(store, entry, value->grad_of >= 0 ? EQ_STORE_GRADIENT : EQ_STORE_VALUE);
     }
     return EQ_OK;
@@ -117,6 +125,7 @@ static eq_status bind_store(struct eq_exec *exec, const struct eq_store *store)
 
 static eq_status emit_calls(struct eq_exec *exec)
 {
+    bool is_backward = false;
     for (int c = 0; c < exec->ir->num_calls; c++) {
         const struct eq_ir_call *call = &exec->ir->calls[c];
         struct eq_ref in[EQ_MAX_OPERANDS], out[EQ_MAX_OPERANDS];
@@ -125,11 +134,16 @@ static eq_status emit_calls(struct eq_exec *exec)
         for (int o = 0; o < call->call.num_outputs; o++)
             out[o] = exec->refs[call->out[o]];
         struct eq_list *list = call->is_constant ? exec->prepare : exec->list;
+        if (call->is_gradient && !is_backward) {
+            exec->num_forward = eq_list_length(exec->list);
+            is_backward = true;
+        }
         EQ_TRY(eq_list_label(list, call->label));
         eq_status status = call->call.op->emit(list, &call->call, in, out);
         if (status != EQ_OK)
             return eq_fail(status, "%s: %s", call->label, eq_last_error());
     }
+    exec->num_forward = is_backward ? exec->num_forward : eq_list_length(exec->list);
     return EQ_OK;
 }
 
@@ -150,9 +164,11 @@ static eq_status fill_exec(struct eq_exec *exec, struct eq_store *store, const s
     EQ_TRY(eq_ir_create(graph, &exec->device->target, params, &exec->ir));
     EQ_ALLOC(exec->refs, exec->ir->num_values);
     EQ_TRY(make_arena(exec));
-    EQ_TRY(make_inputs(exec));
-    EQ_TRY(bind_store(exec, store));
+    EQ_TRY(make_slots(exec));
+    if (store)
+        EQ_TRY(bind_store(exec, store));
     EQ_TRY(make_staging(exec));
+    EQ_ALLOC(exec->bindings, exec->ir->num_values);
     EQ_TRY(eq_list_create(exec->device, &exec->list));
     EQ_TRY(eq_list_create(exec->device, &exec->prepare));
     return emit_calls(exec);
@@ -182,26 +198,32 @@ void eq_exec_destroy(struct eq_exec **exec)
         return;
     eq_list_destroy(&(*exec)->list);
     eq_list_destroy(&(*exec)->prepare);
-    for (int v = 0; (*exec)->inputs && v < (*exec)->ir->num_values; v++)
-        eq_buffer_destroy(&(*exec)->inputs[v]);
+    eq_exec_drop_bindings(*exec);
+    for (int v = 0; (*exec)->slots && v < (*exec)->ir->num_values; v++)
+        eq_buffer_destroy(&(*exec)->slots[v]);
     for (int i = 0; i < (*exec)->num_chunks; i++)
         if (is_own(*exec, i))
             eq_buffer_destroy(&(*exec)->chunks[i]);
     eq_ir_destroy(&(*exec)->ir);
-    free((*exec)->inputs);
+    free((*exec)->slots);
     free((*exec)->refs);
     free((*exec)->staging);
     free(*exec);
     *exec = NULL;
 }
 
+size_t eq_exec_workspace_bytes(const struct eq_exec *exec)
+{
+    return !exec->store && exec->num_chunks ? exec->chunks[0]->bytes : 0;
+}
+
 size_t eq_exec_bytes(const struct eq_exec *exec)
 {
     size_t bytes = 0;
     for (int i = 0; i < exec->num_chunks; i++)
-        bytes += is_own(exec, i) ? exec->chunks[i]->bytes : 0;
+        bytes += exec->store && is_own(exec, i) ? exec->chunks[i]->bytes : 0;
     for (int v = 0; v < exec->ir->num_values; v++)
-        bytes += exec->inputs[v] ? exec->inputs[v]->bytes : 0;
+        bytes += exec->slots[v] && !exec->slots[v]->is_empty ? exec->slots[v]->bytes : 0;
     return bytes;
 }
 
@@ -237,38 +259,137 @@ eq_status eq_exec_find(const struct eq_exec *exec, eq_value value, struct eq_ref
     return EQ_OK;
 }
 
-eq_status eq_exec_write(struct eq_exec *exec, eq_value value, const void *host)
+static bool is_gradient(const struct eq_ir_value *value)
+{
+    return value->outer_grad_of >= 0 || value->grad_of >= 0;
+}
+
+// Name of an ir value as a caller may write it, into text; false for values that have none.
+static bool name_of(const struct eq_exec *exec, int at, char text[EQ_EXEC_MAX_NAME])
+{
+    const struct eq_ir *ir = exec->ir;
+    const struct eq_ir_value *value = &ir->values[at];
+    const int of = value->outer_grad_of >= 0 ? value->outer_grad_of : value->grad_of >= 0 ? value->grad_of : at;
+    const int front = ir->values[of].front;
+    const bool is_open = value->kind == EQ_VALUE_INPUT || value->is_output || (!exec->store && is_stored(value));
+    if (front < 0 || !ir->graph->values[front].name || !is_open)
+        return false;
+    snprintf(text, EQ_EXEC_MAX_NAME, "%s%s", is_gradient(value) ? "grad." : "", ir->graph->values[front].name);
+    return true;
+}
+
+static eq_status no_such_name(const struct eq_exec *exec, const char *name)
+{
+    char text[EQ_EXEC_MAX_NAME];
+    struct eq_str all = { 0 };
+    for (int v = 0; v < exec->ir->num_values; v++)
+        if (name_of(exec, v, text))
+            eq_str_append(&all, "%s%s", all.length ? ", " : "", text);
+    eq_status status =
+        eq_fail(EQ_ERR_NOT_FOUND, "no input or output is called '%s'; there are: %s", name, all.text ? all.text : "none");
+    eq_str_free(&all);
+    return status;
+}
+
+eq_status eq_exec_find_name(const struct eq_exec *exec, const char *name, struct eq_exec_place *place)
+{
+    char text[EQ_EXEC_MAX_NAME];
+    for (int v = 0; v < exec->ir->num_values; v++) {
+        const struct eq_ir_value *value = &exec->ir->values[v];
+        const struct eq_tensor *t = &value->tensor;
+        if (!name_of(exec, v, text) || strcmp(text, name) != 0)
+            continue;
+        *place = (struct eq_exec_place){
+            v, value->kind != EQ_VALUE_TEMPORARY, is_gradient(value), { t->n, t->c, t->h, t->w }, t->dtype
+        };
+        return EQ_OK;
+    }
+    if (!exec->store && strcmp(name, "workspace") == 0) {
+        *place = (struct eq_exec_place){ EQ_EXEC_WORKSPACE, false, false, { 1, 1, 1, 1 }, EQ_F32 };
+        return EQ_OK;
+    }
+    return no_such_name(exec, name);
+}
+
+bool eq_exec_has_memory(const struct eq_exec *exec, const struct eq_exec_place *place)
+{
+    return place->at >= 0 && exec->refs[place->at].buffer->mem;
+}
+
+eq_status eq_exec_write_place(struct eq_exec *exec, const struct eq_exec_place *place, const void *host)
+{
+    const struct eq_tensor *tensor = &exec->ir->values[place->at].tensor;
+    const size_t elems = eq_tensor_elems(tensor);
+    if (tensor->form == EQ_FORM_PLAIN)
+        return eq_ref_write(exec->refs[place->at], host, elems, eq_dtype_bytes(tensor->dtype));
+    eq_tensor_pack(tensor, host, exec->staging);
+    return eq_ref_write(exec->refs[place->at], exec->staging, elems, sizeof(float));
+}
+
+eq_status eq_exec_read_place(struct eq_exec *exec, const struct eq_exec_place *place, void *host)
+{
+    const struct eq_tensor *tensor = &exec->ir->values[place->at].tensor;
+    const size_t elems = eq_tensor_elems(tensor);
+    if (tensor->form == EQ_FORM_PLAIN)
+        return eq_ref_read(exec->refs[place->at], host, elems, eq_dtype_bytes(tensor->dtype));
+    EQ_TRY(eq_ref_read(exec->refs[place->at], exec->staging, elems, sizeof(float)));
+    eq_tensor_unpack(tensor, exec->staging, host);
+    return EQ_OK;
+}
+
+static eq_status place_of(const struct eq_exec *exec, eq_value value, struct eq_exec_place *place)
 {
     struct eq_ref ref;
     struct eq_tensor tensor;
     EQ_TRY(eq_exec_find(exec, value, &ref, &tensor));
-    size_t elems = eq_tensor_elems(&tensor);
-    if (tensor.form == EQ_FORM_PLAIN)
-        return eq_ref_write(ref, host, elems, eq_dtype_bytes(tensor.dtype));
-    eq_tensor_pack(&tensor, host, exec->staging);
-    return eq_ref_write(ref, exec->staging, elems, sizeof(float));
+    *place = (struct eq_exec_place){ .at = exec->ir->lowered[value] };
+    return EQ_OK;
+}
+
+eq_status eq_exec_write(struct eq_exec *exec, eq_value value, const void *host)
+{
+    struct eq_exec_place place;
+    EQ_TRY(place_of(exec, value, &place));
+    return eq_exec_write_place(exec, &place, host);
 }
 
 eq_status eq_exec_read(struct eq_exec *exec, eq_value value, void *host)
 {
-    struct eq_ref ref;
-    struct eq_tensor tensor;
-    EQ_TRY(eq_exec_find(exec, value, &ref, &tensor));
-    size_t elems = eq_tensor_elems(&tensor);
-    if (tensor.form == EQ_FORM_PLAIN)
-        return eq_ref_read(ref, host, elems, eq_dtype_bytes(tensor.dtype));
-    EQ_TRY(eq_ref_read(ref, exec->staging, elems, sizeof(float)));
-    eq_tensor_unpack(&tensor, exec->staging, host);
+    struct eq_exec_place place;
+    EQ_TRY(place_of(exec, value, &place));
+    return eq_exec_read_place(exec, &place, host);
+}
+
+// The caller's memory may hold other weights each time.
+static bool is_outdated(const struct eq_exec *exec)
+{
+    return !exec->store || exec->version != eq_store_version(exec->store) || exec->lender->user != exec;
+}
+
+static eq_status run_prepare(struct eq_exec *exec)
+{
+    if (eq_list_length(exec->prepare) == 0 || !is_outdated(exec))
+        return EQ_OK;
+    EQ_TRY(eq_list_run(exec->prepare));
+    exec->version = exec->store ? eq_store_version(exec->store) : 0;
     return EQ_OK;
+}
+
+eq_status eq_exec_run_part(struct eq_exec *exec, enum eq_exec_part part)
+{
+    const bool is_forward = part == EQ_EXEC_FORWARD;
+    EQ_TRY(eq_exec_check_bound(exec, part));
+    if (is_forward)
+        EQ_TRY(run_prepare(exec));
+    exec->lender->user = exec;
+    EQ_TRY(eq_exec_run_bindings(exec, true, part));
+    EQ_TRY(eq_list_run_range(exec->list, is_forward ? 0 : exec->num_forward,
+                             is_forward ? exec->num_forward : eq_list_length(exec->list)));
+    return eq_exec_run_bindings(exec, false, part);
 }
 
 eq_status eq_exec_run(struct eq_exec *exec)
 {
-    const uint64_t version = eq_store_version(exec->store);
-    if (eq_list_length(exec->prepare) > 0 && (exec->version != version || exec->lender->user != exec)) {
-        EQ_TRY(eq_list_run(exec->prepare));
-        exec->version = version;
-    }
-    exec->lender->user = exec;
-    return eq_list_run(exec->list);
+    EQ_TRY(eq_exec_run_part(exec, EQ_EXEC_FORWARD));
+    return exec->num_forward < eq_list_length(exec->list) ? eq_exec_run_part(exec, EQ_EXEC_BACKWARD) : EQ_OK;
 }

@@ -53,6 +53,7 @@ struct eq_ir_value {
     int producer;    // call, or -1
     int last_reader; // call, or -1
     int grad_of;     // parameter value whose gradient this is, or -1
+    int outer_grad_of; // input whose gradient this is, or differentiated value whose gradient the caller gives here; or -1
     bool is_output;
 };
 
@@ -78,7 +79,10 @@ struct eq_ir {
 
 struct eq_compile_params {
     bool training;  // batch statistics
-    eq_value loss;  // with gradients: front value of the loss; EQ_NO_VALUE: forward only
+    // With gradients: the front value that is differentiated; EQ_NO_VALUE: forward only. Of a cross entropy it is the mean over
+    // the images; of any other, the sum of its products with an input of the same shape, the gradient that the caller gives.
+    eq_value loss;
+    bool input_gradients; // gradients of the f32 inputs, too: as outputs
     bool recompute; // with gradients: outputs of units are made again in backward rather than kept
     // Its arena is used for this one, too, where it is large enough; NULL: none. It must outlive this one, and the outputs of
     // either are good until the other's next run.
@@ -93,7 +97,7 @@ eq_status eq_ir_call(struct eq_ir *ir, const struct eq_op *op, const void *attri
                      const char *label, int *outputs);
 eq_status eq_ir_reserve_call(struct eq_ir *ir);           // room for one more in calls[]
 eq_status eq_ir_lower(struct eq_ir *ir);                  // fuse.c
-eq_status eq_ir_differentiate(struct eq_ir *ir, int loss); // autodiff.c
+eq_status eq_ir_differentiate(struct eq_ir *ir, int loss, bool input_gradients); // autodiff.c
 eq_status eq_ir_recompute(struct eq_ir *ir);              // recompute.c, after eq_ir_differentiate()
 
 // ---- plan (plan.c): pure
@@ -110,6 +114,8 @@ struct eq_plan_item {
 eq_status eq_plan_place(struct eq_plan_item *items, int num, size_t alignment, size_t max_chunk_bytes, size_t *chunk_bytes,
                         int max_chunks, int *num_chunks);
 
+// Inputs and plain outputs have buffers of their own, which a caller's memory can stand in for.
+bool eq_plan_is_slot(const struct eq_ir_value *value);
 // Lifetimes and sizes of an ir's temporaries; sharing of in-place operands is resolved. items[] and item_of_value[] (item or
 // -1) are malloc'ed.
 eq_status eq_plan_items(const struct eq_ir *ir, struct eq_plan_item **items, int *num, int **item_of_value);
@@ -117,7 +123,7 @@ eq_status eq_plan_items(const struct eq_ir *ir, struct eq_plan_item **items, int
 // ---- store (store.c)
 
 struct eq_store_entry {
-    const char *name; // of the graph's value
+    char *name;
     enum eq_value_kind kind;
     int shape[4], rank;
     struct eq_tensor tensor; // stored form
@@ -131,7 +137,7 @@ uint64_t eq_store_version(const struct eq_store *store);
 void eq_store_touch(struct eq_store *store);
 // Bytes of parameters and of states, as the ir stores them.
 void eq_store_sizes(const struct eq_ir *ir, size_t *parameter_bytes, size_t *state_bytes);
-// Memory for the parameters and states of `ir`, zeroed. The graph must outlive it.
+// Memory for the parameters and states of `ir`, zeroed.
 eq_status eq_store_create(struct eq_device *device, const struct eq_ir *ir, struct eq_store **store);
 void eq_store_destroy(struct eq_store **store);
 // Adds gradients and velocities (zeroed); once.
@@ -153,11 +159,14 @@ eq_status eq_store_emit_accumulate(struct eq_store *store, struct eq_list *list,
 // ---- execution (exec.c)
 
 struct eq_exec;
+// store NULL: parameters, states, gradients and the arena are a caller's memory, to be bound by name before a run: "bn.weight",
+// "grad.bn.weight", "workspace". Only of graphs without convolutions, whose filters are stored otherwise than files have them.
 eq_status eq_exec_create(struct eq_device *device, struct eq_store *store, const struct eq_graph *graph,
                          const struct eq_compile_params *params, struct eq_exec **exec);
 void eq_exec_destroy(struct eq_exec **exec);
-// Bytes of arena and inputs that it holds, without what it borrows.
+// Bytes of arena and inputs that it holds, without what it borrows, or what callers give it.
 size_t eq_exec_bytes(const struct eq_exec *exec);
+size_t eq_exec_workspace_bytes(const struct eq_exec *exec); // without a store: of the caller's workspace
 // The steps of every run; those that run only after weights changed are not among them.
 struct eq_list *eq_exec_list(struct eq_exec *exec);
 // Arithmetic of one run, and the part of the convolutions (forward and gradients), by the ops' definitions.
@@ -167,11 +176,43 @@ eq_status eq_exec_find(const struct eq_exec *exec, eq_value value, struct eq_ref
 // Host copies: f32 in the API's order [n, c, h, w], or i32 as it is.
 eq_status eq_exec_write(struct eq_exec *exec, eq_value value, const void *host);
 eq_status eq_exec_read(struct eq_exec *exec, eq_value value, void *host);
+
+// An input or output by the name that the graph gave it; "grad.NAME" is the gradient of the input, or for the differentiated
+// value, of that name. EQ_ERR_NOT_FOUND lists the names there are.
+enum { EQ_EXEC_WORKSPACE = -2 };
+struct eq_exec_place {
+    int at;                     // ir value; EQ_EXEC_WORKSPACE: the arena of an exec without a store
+    bool is_input, is_gradient; // is_gradient: of the backward half
+    int shape[4];               // [n, c, h, w]
+    enum eq_dtype dtype;
+};
+eq_status eq_exec_find_name(const struct eq_exec *exec, const char *name, struct eq_exec_place *place);
+bool eq_exec_has_memory(const struct eq_exec *exec, const struct eq_exec_place *place);
+bool eq_exec_is_bound(const struct eq_exec *exec, const struct eq_exec_place *place); // to a caller's memory
+eq_status eq_exec_write_place(struct eq_exec *exec, const struct eq_exec_place *place, const void *host);
+eq_status eq_exec_read_place(struct eq_exec *exec, const struct eq_exec_place *place, void *host);
+
+// ---- a caller's memory as an input or output (bind.c)
+
+struct eq_exec_memory {
+    cl_mem mem; // NULL: the place's own memory again
+    enum eq_view_type type;
+    size_t offset; // of element (0, 0, 0, 0), in elements
+    size_t stride[4];
+    const float *scale, *shift; // [c] or NULL
+};
+// Runs read or write it from now on: directly where the layout is the value's own (words, dense NCHW, no scale and shift, and a
+// value that is not in blocks), else through a kernel of its own. The memory is retained until it is bound otherwise. Enqueues
+// nothing, but compiles that kernel.
+eq_status eq_exec_bind(struct eq_exec *exec, const struct eq_exec_place *place, const struct eq_exec_memory *memory);
 // Enqueues; does not wait. What depends on weights alone is computed again when the store's version has changed, or its memory
 // was lent.
 eq_status eq_exec_run(struct eq_exec *exec);
+// Its two halves, where something is differentiated: up to the outputs, and from the gradient that the caller gives.
+enum eq_exec_part { EQ_EXEC_FORWARD, EQ_EXEC_BACKWARD };
+eq_status eq_exec_run_part(struct eq_exec *exec, enum eq_exec_part part);
 
-// Arena bytes an ir would need, and its inputs' bytes: for `info`, without a device.
-eq_status eq_plan_bytes(const struct eq_ir *ir, size_t *arena_bytes, size_t *input_bytes);
+// Arena bytes an ir would need, and those of its inputs and plain outputs: for `info`, without a device.
+eq_status eq_plan_bytes(const struct eq_ir *ir, size_t *arena_bytes, size_t *slot_bytes);
 
 #endif

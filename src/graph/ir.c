@@ -14,9 +14,9 @@ eq_status eq_ir_value(struct eq_ir *ir, enum eq_value_kind kind, const struct eq
         ir->values = values;
         ir->value_capacity = capacity;
     }
-    ir->values[ir->num_values] = (struct eq_ir_value){ .kind = kind, .tensor = *tensor, .front = front, .producer = -1,
-                                                       .last_reader = -1,
-                                                       .grad_of = -1 };
+    ir->values[ir->num_values] = (struct eq_ir_value){
+        .kind = kind, .tensor = *tensor, .front = front, .producer = -1, .last_reader = -1, .grad_of = -1, .outer_grad_of = -1
+    };
     *value = ir->num_values++;
     return EQ_OK;
 }
@@ -118,7 +118,7 @@ static eq_status build(struct eq_ir *ir, const struct eq_compile_params *params)
         ir->lowered[i] = -1;
     EQ_TRY(eq_ir_lower(ir));
     if (params->loss != EQ_NO_VALUE)
-        EQ_TRY(eq_ir_differentiate(ir, ir->lowered[params->loss]));
+        EQ_TRY(eq_ir_differentiate(ir, ir->lowered[params->loss], params->input_gradients));
     if (params->loss != EQ_NO_VALUE && params->recompute)
         EQ_TRY(eq_ir_recompute(ir));
     mark_constants(ir);

@@ -93,10 +93,15 @@ eq_status eq_plan_place(struct eq_plan_item *items, int num, size_t alignment, s
     return status;
 }
 
+bool eq_plan_is_slot(const struct eq_ir_value *value)
+{
+    return value->kind == EQ_VALUE_INPUT || (value->is_output && value->grad_of < 0 && value->tensor.form == EQ_FORM_PLAIN);
+}
+
 // A temporary of the arena: not a parameter's gradient, which lies in the store.
 static bool is_temporary(const struct eq_ir_value *value)
 {
-    return value->kind == EQ_VALUE_TEMPORARY && value->grad_of < 0;
+    return value->kind == EQ_VALUE_TEMPORARY && value->grad_of < 0 && !eq_plan_is_slot(value);
 }
 
 static bool is_constant(const struct eq_ir *ir, const struct eq_ir_value *value)

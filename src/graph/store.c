@@ -47,8 +47,11 @@ static eq_status add_entries(struct eq_store *store, const struct eq_ir *ir, enu
         if (value->kind != kind || ir->lowered[front] < 0)
             continue;
         struct eq_store_entry *entry = &store->entries[store->num_entries++];
-        *entry = (struct eq_store_entry){ .name = value->name, .kind = kind, .rank = value->rank,
-                                          .tensor = ir->values[ir->lowered[front]].tensor };
+        *entry = (struct eq_store_entry){
+            .name = eq_strdup(value->name), .kind = kind, .rank = value->rank, .tensor = ir->values[ir->lowered[front]].tensor
+        };
+        if (!entry->name)
+            return EQ_ERR_HOST_MEMORY;
         memcpy(entry->shape, value->shape, sizeof entry->shape);
         size_t elems = aligned_elems(&entry->tensor);
         EQ_REQUIRE(elems <= max_elems, EQ_ERR_DEVICE_MEMORY, "%s: %zu bytes; the device allows at most %zu in one buffer",
@@ -113,6 +116,8 @@ void eq_store_destroy(struct eq_store **store)
     for (int part = 0; part <= EQ_STORE_SUM; part++)
         for (int i = 0; i < (*store)->num_chunks; i++)
             eq_buffer_destroy(&(*store)->parts[part][i]);
+    for (int i = 0; i < (*store)->num_entries; i++)
+        free((*store)->entries[i].name);
     free((*store)->entries);
     free(*store);
     *store = NULL;

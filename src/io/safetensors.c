@@ -20,7 +20,9 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tensors are little-en
 enum { CHUNK_BYTES = 16384, SHOWN_BYTES = 192 };
 
 struct eq_tensors {
-    int fd;
+    int fd; // -1: the file is in memory
+    const char *memory;
+    uint64_t file_bytes;
     char *path;
     uint64_t data_at, data_bytes;    // where the tensors begin, and how many bytes they have together
     json_t *header;                  // owns names and metadata
@@ -184,6 +186,10 @@ static eq_status parse_texts(struct eq_tensors *file)
 
 static eq_status read_at(const struct eq_tensors *file, uint64_t at, void *data, size_t bytes)
 {
+    if (file->fd < 0) {
+        memcpy(data, file->memory + at, bytes); // within the file: the header was checked
+        return EQ_OK;
+    }
     for (size_t done = 0; done < bytes;) {
         ssize_t count = pread(file->fd, (char *)data + done, bytes - done, (off_t)(at + done));
         if (count < 0 && errno == EINTR)
@@ -198,10 +204,7 @@ static eq_status read_at(const struct eq_tensors *file, uint64_t at, void *data,
 
 static eq_status read_header(struct eq_tensors *file)
 {
-    struct stat info;
-    EQ_REQUIRE(fstat(file->fd, &info) == 0, EQ_ERR_IO, "%s: %s", file->path, strerror(errno));
-    EQ_REQUIRE(S_ISREG(info.st_mode), EQ_ERR_IO, "%s: not a regular file", file->path);
-    uint64_t file_bytes = (uint64_t)info.st_size, header_bytes;
+    uint64_t file_bytes = file->file_bytes, header_bytes;
     EQ_REQUIRE(file_bytes >= 8, EQ_ERR_FORMAT, "%s: %llu bytes are too few for a safetensors file", file->path,
                (unsigned long long)file_bytes);
     EQ_TRY(read_at(file, 0, &header_bytes, 8));
@@ -225,14 +228,20 @@ static eq_status read_header(struct eq_tensors *file)
     return status;
 }
 
-static eq_status open_file(struct eq_tensors *file, const char *path)
+static eq_status open_path(struct eq_tensors *file, const char *path)
 {
-    if (!(file->path = eq_strdup(path)))
-        return EQ_ERR_HOST_MEMORY;
+    struct stat info;
     file->fd = open(path, O_RDONLY | O_CLOEXEC);
-    EQ_REQUIRE(file->fd >= 0, EQ_ERR_IO, "%s: %s", path, strerror(errno));
+    EQ_REQUIRE(file->fd >= 0 && fstat(file->fd, &info) == 0, EQ_ERR_IO, "%s: %s", path, strerror(errno));
+    EQ_REQUIRE(S_ISREG(info.st_mode), EQ_ERR_IO, "%s: not a regular file", path);
+    file->file_bytes = (uint64_t)info.st_size;
+    return EQ_OK;
+}
+
+static eq_status parse_file(struct eq_tensors *file)
+{
     EQ_TRY(read_header(file));
-    EQ_REQUIRE(json_is_object(file->header), EQ_ERR_FORMAT, "%s: the header is not a JSON object", path);
+    EQ_REQUIRE(json_is_object(file->header), EQ_ERR_FORMAT, "%s: the header is not a JSON object", file->path);
     EQ_TRY(parse_texts(file));
     return parse_entries(file);
 }
@@ -356,17 +365,32 @@ bool eq_data_size(enum eq_data_type type, const int64_t *dims, int num_dims, siz
     return true;
 }
 
+// data NULL: from the path.
+static eq_status open_tensors(const char *path, const void *data, size_t bytes, struct eq_tensors **file)
+{
+    EQ_ALLOC(*file, 1);
+    (*file)->fd = -1;
+    (*file)->memory = data;
+    (*file)->file_bytes = bytes;
+    (*file)->path = eq_strdup(path);
+    eq_status status = !(*file)->path ? EQ_ERR_HOST_MEMORY : data ? EQ_OK : open_path(*file, path);
+    if (status == EQ_OK)
+        status = parse_file(*file);
+    if (status != EQ_OK)
+        eq_tensors_close(file);
+    return status;
+}
+
 eq_status eq_tensors_open(const char *path, struct eq_tensors **file)
 {
+    return open_tensors(path, NULL, 0, file);
+}
+
+eq_status eq_tensors_open_memory(const char *name, const void *data, size_t bytes, struct eq_tensors **file)
+{
     *file = NULL;
-    struct eq_tensors *opened;
-    EQ_ALLOC(opened, 1);
-    opened->fd = -1;
-    eq_status status = open_file(opened, path);
-    if (status != EQ_OK)
-        eq_tensors_close(&opened);
-    *file = opened;
-    return status;
+    EQ_REQUIRE(data, EQ_ERR_ARGUMENT, "%s: no memory is given", name);
+    return open_tensors(name, data, bytes, file);
 }
 
 void eq_tensors_close(struct eq_tensors **file)

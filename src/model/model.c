@@ -132,16 +132,16 @@ static eq_status describe_inference(const struct eq_target *target, const struct
                                     struct eq_model_info *info, size_t *arena_bytes)
 {
     struct eq_ir *ir;
-    size_t parameter_bytes, state_bytes, input_bytes;
+    size_t parameter_bytes, state_bytes, slot_bytes;
     EQ_TRY(eq_ir_create(model->graph, target, &(struct eq_compile_params){ .loss = EQ_NO_VALUE }, &ir));
-    eq_status status = eq_plan_bytes(ir, arena_bytes, &input_bytes);
+    eq_status status = eq_plan_bytes(ir, arena_bytes, &slot_bytes);
     if (status == EQ_OK)
         status = add_layers(ir, info);
     if (status == EQ_OK) {
         eq_store_sizes(ir, &parameter_bytes, &state_bytes);
         count_tensors(ir, info);
         info->weight_bytes = parameter_bytes + state_bytes;
-        info->inference_bytes = info->weight_bytes + *arena_bytes + input_bytes;
+        info->inference_bytes = info->weight_bytes + *arena_bytes + slot_bytes;
     }
     eq_ir_destroy(&ir);
     return status;
@@ -157,14 +157,14 @@ static eq_status describe_training(const struct eq_target *target, const struct 
                                    struct training *training)
 {
     struct eq_ir *ir;
-    size_t parameter_bytes, state_bytes, input_bytes;
+    size_t parameter_bytes, state_bytes, slot_bytes;
     const struct eq_compile_params params = { .training = true, .loss = model->loss, .recompute = recompute };
     *training = (struct training){ 0 };
     EQ_TRY(eq_ir_create(model->graph, target, &params, &ir));
-    eq_status status = eq_plan_bytes(ir, &training->arena_bytes, &input_bytes);
+    eq_status status = eq_plan_bytes(ir, &training->arena_bytes, &slot_bytes);
     if (status == EQ_OK) {
         eq_store_sizes(ir, &parameter_bytes, &state_bytes);
-        training->bytes = 3 * parameter_bytes + state_bytes + training->arena_bytes + input_bytes;
+        training->bytes = 3 * parameter_bytes + state_bytes + training->arena_bytes + slot_bytes;
     }
     for (int c = 0; c < ir->num_calls; c++) {
         const struct eq_cost cost = ir->calls[c].call.op->cost(&ir->calls[c].call);

@@ -15,7 +15,7 @@ eq_status eq_model_graph_create(const struct eq_model_params *params, int n, int
                                 struct eq_model_graph *model);
 void eq_model_graph_destroy(struct eq_model_graph *model);
 
-// Initial values of the entry, in the API's order; a pure function of (name, shape, seed). See eq_network_initialise().
+// Initial values of the entry, in the API's order; a pure function of (name, shape, seed). See eq_weights_initialise().
 void eq_model_initial(const struct eq_store *store, const struct eq_store_entry *entry, uint64_t seed, float *values);
 
 #endif

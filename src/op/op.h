@@ -188,9 +188,19 @@ eq_status eq_sgd_guard_emit(struct eq_list *list, size_t num, struct eq_ref loss
 // accumulate: sum = (first ? 0 : sum) + scale * grad
 eq_status eq_accumulate_emit(struct eq_list *list, size_t elems, struct eq_ref grad, struct eq_ref sum, float scale,
                              bool first);
-// layout: plain NCHW -> blocked (padding and halo zeroed), and back.
-eq_status eq_layout_pack_emit(struct eq_list *list, const struct eq_tensor *blocked, struct eq_ref plain, struct eq_ref stored);
+// layout: a caller's tensor -> blocked (padding and halo zeroed), and back.
+enum eq_view_type { EQ_VIEW_WORD, EQ_VIEW_F16, EQ_VIEW_U8 }; // as in cl/layout.cl; words: f32 or i32
+size_t eq_view_bytes(enum eq_view_type type);                // of an element
+struct eq_view {
+    enum eq_view_type type;
+    struct eq_ref ref; // element (0, 0, 0, 0), counted in elements of the type
+    int stride[4];     // elements from an image, channel, row and pixel to the next
+    struct eq_ref map; // f32 [2, c]: what is written is what was read times scale, plus shift; or none
+};
+struct eq_view eq_view_plain(const struct eq_tensor *tensor, struct eq_ref ref); // f32 or i32 NCHW of the tensor's extents
+eq_status eq_layout_pack_emit(struct eq_list *list, const struct eq_tensor *blocked, const struct eq_view *view,
+                              struct eq_ref stored);
 eq_status eq_layout_unpack_emit(struct eq_list *list, const struct eq_tensor *blocked, struct eq_ref stored,
-                                struct eq_ref plain);
+                                const struct eq_view *view);
 
 #endif

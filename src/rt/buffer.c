@@ -19,23 +19,30 @@ bool eq_ref_equal(struct eq_ref a, struct eq_ref b)
     return a.buffer == b.buffer && a.at == b.at;
 }
 
-eq_status eq_buffer_create(struct eq_device *device, size_t bytes, struct eq_buffer **out)
+static eq_status check_room(const struct eq_device *device, size_t bytes)
 {
-    *out = NULL;
-    bytes = bytes ? bytes : 4;
     EQ_REQUIRE(bytes <= device->target.max_alloc_bytes, EQ_ERR_DEVICE_MEMORY,
                "%s: a buffer of %zu bytes; the device allows at most %zu in one", device->name, bytes,
                device->target.max_alloc_bytes);
     EQ_REQUIRE(device->bytes_now + bytes <= device->target.memory_bytes, EQ_ERR_DEVICE_MEMORY,
                "%s: %zu bytes more than the %zu in use exceed its %zu bytes of memory", device->name, bytes, device->bytes_now,
                device->target.memory_bytes);
+    return EQ_OK;
+}
+
+// host NULL: contents undefined.
+static eq_status make_buffer(struct eq_device *device, size_t bytes, const void *host, struct eq_buffer **out)
+{
+    *out = NULL;
+    EQ_TRY(check_room(device, bytes));
     struct eq_buffer *buffer;
     EQ_ALLOC(buffer, 1);
     cl_int code = CL_SUCCESS;
     buffer->device = device;
     buffer->bytes = bytes;
     if (eq_ahead_has_memory(device))
-        buffer->mem = clCreateBuffer(device->context, CL_MEM_READ_WRITE, bytes, NULL, &code);
+        buffer->own = buffer->mem =
+            clCreateBuffer(device->context, CL_MEM_READ_WRITE | (host ? CL_MEM_COPY_HOST_PTR : 0), bytes, (void *)host, &code);
     if (code != CL_SUCCESS) {
         free(buffer);
         return eq_fail(EQ_ERR_DEVICE_MEMORY, "%s: a buffer of %zu bytes, with %zu in use: %s", device->name, bytes,
@@ -48,13 +55,74 @@ eq_status eq_buffer_create(struct eq_device *device, size_t bytes, struct eq_buf
     return EQ_OK;
 }
 
+eq_status eq_buffer_create(struct eq_device *device, size_t bytes, struct eq_buffer **buffer)
+{
+    return make_buffer(device, bytes ? bytes : 4, NULL, buffer);
+}
+
+eq_status eq_buffer_create_from(struct eq_device *device, const void *host, size_t bytes, struct eq_buffer **buffer)
+{
+    return make_buffer(device, bytes, host, buffer);
+}
+
+eq_status eq_memory_size(const struct eq_device *device, cl_mem mem, size_t *bytes)
+{
+    cl_context context = NULL;
+    cl_mem_object_type type = 0;
+    EQ_CL(clGetMemObjectInfo(mem, CL_MEM_CONTEXT, sizeof context, (void *)&context, NULL), "asking the caller's memory");
+    EQ_CL(clGetMemObjectInfo(mem, CL_MEM_TYPE, sizeof type, &type, NULL), "asking the caller's memory");
+    EQ_CL(clGetMemObjectInfo(mem, CL_MEM_SIZE, sizeof *bytes, bytes, NULL), "asking the caller's memory");
+    EQ_REQUIRE(context == device->context, EQ_ERR_ARGUMENT, "the memory belongs to another context than %s here", device->name);
+    EQ_REQUIRE(type == CL_MEM_OBJECT_BUFFER, EQ_ERR_ARGUMENT, "the memory is an image or a pipe, not a buffer");
+    return EQ_OK;
+}
+
+eq_status eq_buffer_create_empty(struct eq_device *device, size_t bytes, struct eq_buffer **buffer)
+{
+    EQ_ALLOC(*buffer, 1);
+    **buffer = (struct eq_buffer){ .device = device, .bytes = bytes, .is_empty = true };
+    return EQ_OK;
+}
+
+eq_status eq_buffer_adopt(struct eq_device *device, cl_mem mem, struct eq_buffer **buffer)
+{
+    size_t bytes = 0;
+    *buffer = NULL;
+    EQ_TRY(eq_memory_size(device, mem, &bytes));
+    EQ_ALLOC(*buffer, 1);
+    **buffer = (struct eq_buffer){ .device = device, .mem = mem, .bytes = bytes, .is_adopted = true };
+    clRetainMemObject(mem);
+    return EQ_OK;
+}
+
+eq_status eq_buffer_swap(struct eq_buffer *buffer, cl_mem mem, size_t base)
+{
+    size_t bytes = 0;
+    if (mem) {
+        EQ_TRY(eq_memory_size(buffer->device, mem, &bytes));
+        EQ_REQUIRE(buffer->is_adopted || 4 * base + buffer->bytes <= bytes, EQ_ERR_ARGUMENT,
+                   "%zu bytes from byte %zu on are wanted of a memory of %zu", buffer->bytes, 4 * base, bytes);
+        clRetainMemObject(mem);
+    }
+    if (buffer->mem != buffer->own)
+        clReleaseMemObject(buffer->mem);
+    if (buffer->is_adopted)
+        buffer->bytes = bytes;
+    buffer->mem = mem ? mem : buffer->own;
+    buffer->base = mem ? base : 0;
+    return EQ_OK;
+}
+
 void eq_buffer_destroy(struct eq_buffer **buffer)
 {
     if (!*buffer)
         return;
-    if ((*buffer)->mem)
+    if ((*buffer)->mem != (*buffer)->own)
         clReleaseMemObject((*buffer)->mem);
-    (*buffer)->device->bytes_now -= (*buffer)->bytes;
+    if ((*buffer)->own)
+        clReleaseMemObject((*buffer)->own);
+    if (!(*buffer)->is_adopted && !(*buffer)->is_empty)
+        (*buffer)->device->bytes_now -= (*buffer)->bytes;
     free(*buffer);
     *buffer = NULL;
 }
@@ -66,13 +134,19 @@ static eq_status check_span(struct eq_ref ref, size_t elems, size_t elem_bytes, 
     return EQ_OK;
 }
 
+static size_t byte_of(struct eq_ref ref, size_t elem_bytes)
+{
+    return (ref.buffer->base + ref.at) * elem_bytes;
+}
+
 eq_status eq_ref_write(struct eq_ref ref, const void *host, size_t elems, size_t elem_bytes)
 {
     EQ_TRY(check_span(ref, elems, elem_bytes, "write"));
     if (!ref.buffer->mem)
         return EQ_OK;
-    EQ_CL(clEnqueueWriteBuffer(ref.buffer->device->queue, ref.buffer->mem, CL_TRUE, ref.at * elem_bytes, elems * elem_bytes,
-                               host, 0, NULL, NULL),
+    const struct eq_turn turn = eq_turn_next(ref.buffer->device);
+    EQ_CL(clEnqueueWriteBuffer(ref.buffer->device->queue, ref.buffer->mem, CL_TRUE, byte_of(ref, elem_bytes),
+                               elems * elem_bytes, host, turn.num, turn.wait, NULL),
           "writing to the device");
     return EQ_OK;
 }
@@ -80,9 +154,21 @@ eq_status eq_ref_write(struct eq_ref ref, const void *host, size_t elems, size_t
 eq_status eq_ref_read(struct eq_ref ref, void *host, size_t elems, size_t elem_bytes)
 {
     EQ_TRY(check_span(ref, elems, elem_bytes, "read"));
-    EQ_CL(clEnqueueReadBuffer(ref.buffer->device->queue, ref.buffer->mem, CL_TRUE, ref.at * elem_bytes, elems * elem_bytes,
-                              host, 0, NULL, NULL),
+    const struct eq_turn turn = eq_turn_next(ref.buffer->device);
+    EQ_CL(clEnqueueReadBuffer(ref.buffer->device->queue, ref.buffer->mem, CL_TRUE, byte_of(ref, elem_bytes), elems * elem_bytes,
+                              host, turn.num, turn.wait, NULL),
           "reading from the device");
+    return EQ_OK;
+}
+
+// On an out-of-order queue what follows waits for the copy.
+static eq_status ticket_turn(struct eq_device *device, const struct eq_ticket *ticket)
+{
+    if (!device->is_out_of_order)
+        return EQ_OK;
+    EQ_CL(clRetainEvent(ticket->event), "a copy's event");
+    device->next = ticket->event;
+    eq_turn_end(device);
     return EQ_OK;
 }
 
@@ -90,19 +176,22 @@ eq_status eq_ref_write_start(struct eq_ref ref, const void *host, size_t elems, 
 {
     EQ_TRY(check_span(ref, elems, elem_bytes, "write"));
     EQ_TRY(eq_ticket_wait(ticket));
-    EQ_CL(clEnqueueWriteBuffer(ref.buffer->device->queue, ref.buffer->mem, CL_FALSE, ref.at * elem_bytes, elems * elem_bytes,
-                               host, 0, NULL, &ticket->event),
+    const struct eq_turn turn = eq_turn_next(ref.buffer->device);
+    EQ_CL(clEnqueueWriteBuffer(ref.buffer->device->queue, ref.buffer->mem, CL_FALSE, byte_of(ref, elem_bytes),
+                               elems * elem_bytes, host, turn.num, turn.wait, &ticket->event),
           "writing to the device");
-    return EQ_OK;
+    return ticket_turn(ref.buffer->device, ticket);
 }
 
 eq_status eq_ref_read_start(struct eq_ref ref, void *host, size_t elems, size_t elem_bytes, struct eq_ticket *ticket)
 {
     EQ_TRY(check_span(ref, elems, elem_bytes, "read"));
     EQ_TRY(eq_ticket_wait(ticket));
-    EQ_CL(clEnqueueReadBuffer(ref.buffer->device->queue, ref.buffer->mem, CL_FALSE, ref.at * elem_bytes, elems * elem_bytes,
-                              host, 0, NULL, &ticket->event),
+    const struct eq_turn turn = eq_turn_next(ref.buffer->device);
+    EQ_CL(clEnqueueReadBuffer(ref.buffer->device->queue, ref.buffer->mem, CL_FALSE, byte_of(ref, elem_bytes),
+                              elems * elem_bytes, host, turn.num, turn.wait, &ticket->event),
           "reading from the device");
+    EQ_TRY(ticket_turn(ref.buffer->device, ticket));
     EQ_CL(clFlush(ref.buffer->device->queue), "flushing the queue");
     return EQ_OK;
 }
@@ -118,14 +207,14 @@ eq_status eq_ticket_wait(struct eq_ticket *ticket)
     return EQ_OK;
 }
 
-// Waits for a marker's event and not with clFinish(): rusticl's (Mesa 22) returns at once for work that clFlush() has handed
-// over already.
-eq_status eq_device_finish(struct eq_device *device)
+eq_status eq_ref_fill(struct eq_ref ref, float value, size_t elems)
 {
-    cl_event event;
-    EQ_CL(clEnqueueMarkerWithWaitList(device->queue, 0, NULL, &event), "marking the end of the queue");
-    cl_int code = clWaitForEvents(1, &event);
-    clReleaseEvent(event);
-    EQ_CL(code, "waiting for the device");
+    struct eq_device *device = ref.buffer->device;
+    EQ_TRY(check_span(ref, elems, sizeof value, "fill"));
+    const struct eq_turn turn = eq_turn_next(device);
+    EQ_CL(clEnqueueFillBuffer(device->queue, ref.buffer->mem, &value, sizeof value, byte_of(ref, sizeof value),
+                              elems * sizeof value, turn.num, turn.wait, turn.event),
+          "filling memory");
+    eq_turn_end(device);
     return EQ_OK;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "equil/opencl.h"
 #include "rt/internal.h"
 
 enum { MAX_PLATFORMS = 64, MAX_DEVICES = 256 };
@@ -82,13 +83,11 @@ static void find_devices(struct found *found)
     }
 }
 
-static void describe(const struct found *found, int index, struct eq_device_info *info)
+static void describe(cl_platform_id platform, cl_device_id id, struct eq_device_info *info)
 {
-    cl_device_id id = found->device[index];
     cl_device_type type = DEVICE_VALUE(cl_device_type, id, CL_DEVICE_TYPE);
-    info->index = index;
-    platform_text(found->platform[index], CL_PLATFORM_NAME, info->platform);
-    platform_text(found->platform[index], CL_PLATFORM_VERSION, info->platform_version);
+    platform_text(platform, CL_PLATFORM_NAME, info->platform);
+    platform_text(platform, CL_PLATFORM_VERSION, info->platform_version);
     device_text(id, CL_DEVICE_NAME, info->name);
     device_text(id, CL_DEVICE_VENDOR, info->vendor);
     device_text(id, CL_DEVICE_VERSION, info->version);
@@ -172,8 +171,10 @@ static eq_status list_found(const char *selector, struct found *found, struct eq
 {
     find_devices(found);
     EQ_ALLOC(*infos, found->num);
-    for (int i = 0; i < found->num; i++)
-        describe(found, i, &(*infos)[i]);
+    for (int i = 0; i < found->num; i++) {
+        describe(found->platform[i], found->device[i], &(*infos)[i]);
+        (*infos)[i].index = i;
+    }
     choose(*infos, found->num, selector ? selector : eq_option(EQ_OPTION_DEVICE));
     return EQ_OK;
 }
@@ -233,13 +234,11 @@ static eq_status make_target(const struct eq_device_info *info, cl_device_id id,
     return EQ_OK;
 }
 
-static eq_status open_found(const struct found *found, const struct eq_device_info *info, struct eq_device **out)
+// What the device is. Its context and its queue are still to come.
+static eq_status identify(struct eq_device *device, cl_platform_id platform, cl_device_id id, const struct eq_device_info *info)
 {
-    struct eq_device *device;
-    EQ_ALLOC(device, 1);
-    *out = device;
-    device->platform = found->platform[info->index];
-    device->id = found->device[info->index];
+    device->platform = platform;
+    device->id = id;
     device->kind = strcmp(info->kind, "cpu") == 0 ? EQ_KIND_CPU : strcmp(info->kind, "gpu") == 0 ? EQ_KIND_GPU : EQ_KIND_OTHER;
     memcpy(device->name, info->name, sizeof device->name);
     memcpy(device->vendor, info->vendor, sizeof device->vendor);
@@ -247,15 +246,38 @@ static eq_status open_found(const struct found *found, const struct eq_device_in
     memcpy(device->version, info->version, sizeof device->version);
     memcpy(device->platform_name, info->platform, sizeof device->platform_name);
     memcpy(device->platform_version, info->platform_version, sizeof device->platform_version);
-    EQ_TRY(make_target(info, device->id, device->kind, &device->target));
+    return make_target(info, device->id, device->kind, &device->target);
+}
+
+static eq_status make_queue(struct eq_device *device)
+{
+    cl_int code;
+    device->queue = clCreateCommandQueue(device->context, device->id, 0, &code);
+    EQ_REQUIRE(code == CL_SUCCESS, EQ_ERR_DEVICE, "%s: cannot make a queue: %s", device->name, eq_cl_error(code));
+    return EQ_OK;
+}
+
+static eq_status read_options(struct eq_device *device)
+{
+    EQ_TRY(eq_device_open_tuning(device));
+    return eq_device_open_precision(device);
+}
+
+static eq_status open_context(struct eq_device *device)
+{
     cl_context_properties properties[] = { CL_CONTEXT_PLATFORM, (cl_context_properties)device->platform, 0 };
     cl_int code;
     device->context = clCreateContext(properties, 1, &device->id, NULL, NULL, &code);
     EQ_REQUIRE(code == CL_SUCCESS, EQ_ERR_DEVICE, "%s: cannot make a context: %s", device->name, eq_cl_error(code));
-    device->queue = clCreateCommandQueue(device->context, device->id, 0, &code);
-    EQ_REQUIRE(code == CL_SUCCESS, EQ_ERR_DEVICE, "%s: cannot make a queue: %s", device->name, eq_cl_error(code));
-    EQ_TRY(eq_device_open_tuning(device));
-    return eq_device_open_precision(device);
+    EQ_TRY(make_queue(device));
+    return read_options(device);
+}
+
+static eq_status open_found(const struct found *found, const struct eq_device_info *info, struct eq_device **device)
+{
+    EQ_ALLOC(*device, 1);
+    EQ_TRY(identify(*device, found->platform[info->index], found->device[info->index], info));
+    return open_context(*device);
 }
 
 static eq_status no_device(const char *selector, const struct eq_device_info *infos, int num)
@@ -290,6 +312,63 @@ eq_status eq_device_open(const char *selector, struct eq_device **device)
     return status;
 }
 
+// ---- a caller's context and queue
+
+static eq_status context_device(const struct eq_opencl_params *params, cl_device_id *id)
+{
+    cl_device_id ids[MAX_DEVICES];
+    size_t bytes = 0;
+    EQ_CL(clGetContextInfo(params->context, CL_CONTEXT_DEVICES, sizeof ids, ids, &bytes), "asking the context for its devices");
+    const size_t num = bytes / sizeof *ids;
+    EQ_REQUIRE(params->device || num == 1, EQ_ERR_ARGUMENT, "the context has %zu devices: which one is not said", num);
+    *id = params->device ? params->device : ids[0];
+    for (size_t i = 0; i < num; i++)
+        if (ids[i] == *id)
+            return EQ_OK;
+    return eq_fail(EQ_ERR_ARGUMENT, "the device is not one of the context's %zu", num);
+}
+
+static eq_status adopt_queue(struct eq_device *device, cl_command_queue queue)
+{
+    cl_context context = NULL;
+    cl_device_id id = NULL;
+    cl_command_queue_properties properties = 0;
+    EQ_CL(clGetCommandQueueInfo(queue, CL_QUEUE_CONTEXT, sizeof context, (void *)&context, NULL), "asking the queue");
+    EQ_CL(clGetCommandQueueInfo(queue, CL_QUEUE_DEVICE, sizeof id, (void *)&id, NULL), "asking the queue");
+    EQ_CL(clGetCommandQueueInfo(queue, CL_QUEUE_PROPERTIES, sizeof properties, &properties, NULL), "asking the queue");
+    EQ_REQUIRE(context == device->context && id == device->id, EQ_ERR_ARGUMENT, "the queue belongs to another %s",
+               context == device->context ? "device" : "context");
+    EQ_CL(clRetainCommandQueue(queue), "keeping the queue");
+    device->queue = queue;
+    device->is_out_of_order = (properties & CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE) != 0;
+    return EQ_OK;
+}
+
+static eq_status adopt(const struct eq_opencl_params *params, struct eq_device *device)
+{
+    struct eq_device_info info = { .index = 0 };
+    cl_device_id id = NULL;
+    EQ_REQUIRE(params->context, EQ_ERR_ARGUMENT, "no context was given");
+    EQ_TRY(context_device(params, &id));
+    cl_platform_id platform = DEVICE_VALUE(cl_platform_id, id, CL_DEVICE_PLATFORM);
+    describe(platform, id, &info);
+    EQ_REQUIRE(info.is_usable, EQ_ERR_UNSUPPORTED, "%s cannot be used: %s", info.name, info.reason);
+    EQ_TRY(identify(device, platform, id, &info));
+    EQ_CL(clRetainContext(params->context), "keeping the context");
+    device->context = params->context;
+    EQ_TRY(params->queue ? adopt_queue(device, params->queue) : make_queue(device));
+    return read_options(device);
+}
+
+eq_status eq_device_adopt(const struct eq_opencl_params *params, struct eq_device **device)
+{
+    EQ_ALLOC(*device, 1);
+    eq_status status = adopt(params, *device);
+    if (status != EQ_OK)
+        eq_device_destroy(device);
+    return status;
+}
+
 void eq_device_destroy(struct eq_device **device)
 {
     if (!*device)
@@ -297,6 +376,8 @@ void eq_device_destroy(struct eq_device **device)
     eq_programs_destroy(&(*device)->programs);
     eq_ahead_destroy(&(*device)->ahead);
     eq_device_close_tuning(*device);
+    if ((*device)->last)
+        clReleaseEvent((*device)->last);
     if ((*device)->queue)
         clReleaseCommandQueue((*device)->queue);
     if ((*device)->context)

@@ -25,11 +25,16 @@ eq_status eq_gemm_enqueue(struct eq_device *device, const struct eq_gemm *g, str
     int batch = g->batch ? g->batch : 1;
     for (int i = 0; i < batch; i++) {
         size_t at = (size_t)i;
+        const struct eq_turn turn = eq_turn_next(device); // CLBlast takes no list of events to wait for
+        if (turn.num)
+            EQ_CL(clEnqueueBarrierWithWaitList(device->queue, turn.num, turn.wait, NULL), "a matrix product");
         CLBlastStatusCode code = CLBlastSgemmWithTempBuffer(
             CLBlastLayoutRowMajor, transpose(g->transpose_a), transpose(g->transpose_b), (size_t)g->m, (size_t)g->n,
-            (size_t)g->k, g->alpha, a.buffer->mem, a.at + at * g->stride_a, (size_t)g->lda, b.buffer->mem,
-            b.at + at * g->stride_b, (size_t)g->ldb, g->beta, c.buffer->mem, c.at + at * g->stride_c, (size_t)g->ldc,
-            &device->queue, NULL, workspace ? workspace->mem : NULL);
+            (size_t)g->k, g->alpha, a.buffer->mem, a.buffer->base + a.at + at * g->stride_a, (size_t)g->lda, b.buffer->mem,
+            b.buffer->base + b.at + at * g->stride_b, (size_t)g->ldb, g->beta, c.buffer->mem,
+            c.buffer->base + c.at + at * g->stride_c, (size_t)g->ldc, &device->queue, turn.event,
+            workspace ? workspace->mem : NULL);
+        eq_turn_end(device);
         EQ_REQUIRE(code == CLBlastSuccess, EQ_ERR_DEVICE, "matrix product %d x %d x %d: CLBlast error %d", g->m, g->n, g->k,
                    (int)code);
     }

@@ -14,6 +14,16 @@ const char *eq_cl_error(cl_int code);
             return eq_fail(EQ_ERR_DEVICE, "%s: %s", (what), eq_cl_error(eq_cl_code_));                                     \
     } while (0)
 
+// The place of a command on the device's queue (queue.c): what to give to clEnqueue...(), right after eq_turn_next() and before
+// eq_turn_end().
+struct eq_turn {
+    cl_uint num;
+    const cl_event *wait;
+    cl_event *event; // NULL: nobody needs it
+};
+struct eq_turn eq_turn_next(struct eq_device *device);
+void eq_turn_end(struct eq_device *device);
+
 // Programs built so far on a device.
 void eq_programs_destroy(struct eq_programs **programs);
 

@@ -12,6 +12,8 @@ struct step {
     const char *name; // of the kernel
     struct eq_cost cost;
     cl_kernel kernel; // STEP_KERNEL
+    struct eq_arg *args;
+    int num_args;
     bool is_preparation;
     struct eq_range range;
     struct eq_ref a, b, c; // fill: a; copy: a to b; gemm: all
@@ -65,6 +67,7 @@ void eq_list_destroy(struct eq_list **list)
         if ((*list)->steps[i].kernel)
             clReleaseKernel((*list)->steps[i].kernel);
         free((*list)->steps[i].label);
+        free((*list)->steps[i].args);
     }
     eq_buffer_destroy(&(*list)->workspace);
     free((*list)->steps);
@@ -129,7 +132,7 @@ static eq_status set_args(cl_kernel kernel, const char *name, const struct eq_ar
     for (int i = 0; i < num_args; i++) {
         if (args[i].kind == EQ_ARG_REF) {
             cl_mem mem = args[i].ref.buffer ? args[i].ref.buffer->mem : NULL;
-            cl_ulong offset = args[i].ref.at;
+            cl_ulong offset = mem ? args[i].ref.at + args[i].ref.buffer->base : 0;
             EQ_CL(clSetKernelArg(kernel, at++, sizeof mem, mem ? &mem : NULL), name);
             EQ_CL(clSetKernelArg(kernel, at++, sizeof offset, &offset), name);
         } else if (args[i].kind == EQ_ARG_I32) {
@@ -161,6 +164,32 @@ static eq_status check_range(const struct eq_list *list, cl_kernel kernel, const
     return EQ_OK;
 }
 
+static eq_status keep_args(struct step *step, const struct eq_arg *args, int num_args)
+{
+    step->args = eq_malloc((size_t)num_args, sizeof *args);
+    if (!step->args)
+        return EQ_ERR_HOST_MEMORY;
+    memcpy(step->args, args, (size_t)num_args * sizeof *args);
+    step->num_args = num_args;
+    return EQ_OK;
+}
+
+static bool uses(const struct step *step, const struct eq_buffer *buffer)
+{
+    for (int i = 0; i < step->num_args; i++)
+        if (step->args[i].kind == EQ_ARG_REF && step->args[i].ref.buffer == buffer)
+            return true;
+    return false;
+}
+
+eq_status eq_list_rebind(struct eq_list *list, const struct eq_buffer *buffer)
+{
+    for (int i = 0; i < list->num; i++)
+        if (uses(&list->steps[i], buffer))
+            EQ_TRY(set_args(list->steps[i].kernel, list->steps[i].name, list->steps[i].args, list->steps[i].num_args));
+    return EQ_OK;
+}
+
 eq_status eq_list_kernel(struct eq_list *list, const struct eq_launch *launch, const struct eq_arg *args, int num_args)
 {
     if (eq_ahead_is_noting(list->device))
@@ -171,10 +200,12 @@ eq_status eq_list_kernel(struct eq_list *list, const struct eq_launch *launch, c
     eq_status status;
     EQ_TRY_FAIL(check_range(list, step.kernel, launch));
     EQ_TRY_FAIL(set_args(step.kernel, launch->kernel, args, num_args));
+    EQ_TRY_FAIL(keep_args(&step, args, num_args));
     EQ_TRY_FAIL(append(list, &step));
     return EQ_OK;
 
 fail:
+    free(step.args);
     clReleaseKernel(step.kernel);
     return status;
 }
@@ -209,25 +240,33 @@ eq_status eq_list_gemm(struct eq_list *list, const struct eq_gemm *gemm, struct 
                                         .cost = { 2 * m * n * k * batch, 4 * (m * k + k * n + m * n) * batch } });
 }
 
+static size_t place(struct eq_ref ref)
+{
+    return ref.at + ref.buffer->base;
+}
+
 static eq_status run_step(struct eq_list *list, const struct step *step)
 {
     cl_command_queue queue = list->device->queue;
+    const struct eq_turn turn = eq_turn_next(list->device);
     cl_int code = CL_SUCCESS;
     switch (step->kind) {
     case STEP_KERNEL:
         code = clEnqueueNDRangeKernel(queue, step->kernel, (cl_uint)step->range.dims, NULL, step->range.global,
-                                      step->range.local, 0, NULL, NULL);
+                                      step->range.local, turn.num, turn.wait, turn.event);
         break;
     case STEP_FILL:
-        code = clEnqueueFillBuffer(queue, step->a.buffer->mem, &step->value, 4, 4 * step->a.at, 4 * step->elems, 0, NULL, NULL);
+        code = clEnqueueFillBuffer(queue, step->a.buffer->mem, &step->value, 4, 4 * place(step->a), 4 * step->elems, turn.num,
+                                   turn.wait, turn.event);
         break;
     case STEP_COPY:
-        code = clEnqueueCopyBuffer(queue, step->a.buffer->mem, step->b.buffer->mem, 4 * step->a.at, 4 * step->b.at,
-                                   4 * step->elems, 0, NULL, NULL);
+        code = clEnqueueCopyBuffer(queue, step->a.buffer->mem, step->b.buffer->mem, 4 * place(step->a), 4 * place(step->b),
+                                   4 * step->elems, turn.num, turn.wait, turn.event);
         break;
     case STEP_GEMM:
         return eq_gemm_enqueue(list->device, &step->gemm, step->a, step->b, step->c, list->workspace);
     }
+    eq_turn_end(list->device);
     EQ_REQUIRE(code == CL_SUCCESS, EQ_ERR_DEVICE, "%s: enqueuing %s of %s: %s", list->device->name, step->name,
                *step->label ? step->label : "an op", eq_cl_error(code));
     return EQ_OK;

@@ -10,7 +10,7 @@
 #include "embedded.h"
 #include "rt/internal.h"
 
-enum { CACHE_FORMAT = 1, MAX_CACHE_BYTES = 64 << 20, NUM_TEXTS = 3 };
+enum { CACHE_FORMAT = 1, MAX_CACHE_BYTES = 64 << 20, NUM_TEXTS = 3, MAX_DEVICES = 64, MAX_LOG = 3000 };
 
 struct program {
     const char *source;
@@ -126,17 +126,36 @@ static cl_program load_binary(const struct eq_device *device, const char *path, 
     return program;
 }
 
-// Best effort: a cache that cannot be written is logged and otherwise as if there were none.
-static void store_binary(const char *path, const struct eq_str *key, cl_program program)
+// The device's binary; NULL: none. A program of a caller's context has a place for each of its devices, and binaries for those
+// that it was built for.
+static unsigned char *read_binary(cl_program program, cl_device_id id, size_t *size)
 {
-    size_t size = 0;
-    if (clGetProgramInfo(program, CL_PROGRAM_BINARY_SIZES, sizeof size, &size, NULL) != CL_SUCCESS || size == 0)
+    cl_device_id ids[MAX_DEVICES];
+    size_t sizes[MAX_DEVICES] = { 0 }, bytes = 0;
+    unsigned char *binaries[MAX_DEVICES] = { NULL };
+    if (clGetProgramInfo(program, CL_PROGRAM_DEVICES, sizeof ids, ids, &bytes) != CL_SUCCESS ||
+        clGetProgramInfo(program, CL_PROGRAM_BINARY_SIZES, sizeof sizes, sizes, NULL) != CL_SUCCESS)
+        return NULL;
+    const size_t num = bytes / sizeof *ids;
+    size_t at = 0;
+    while (at < num && ids[at] != id)
+        at++;
+    if (at == num || sizes[at] == 0 || !(binaries[at] = malloc(sizes[at])))
+        return NULL;
+    *size = sizes[at];
+    if (clGetProgramInfo(program, CL_PROGRAM_BINARIES, num * sizeof *binaries, binaries, NULL) == CL_SUCCESS)
+        return binaries[at];
+    free(binaries[at]);
+    return NULL;
+}
+
+// Best effort: a cache that cannot be written is logged and otherwise as if there were none.
+static void store_binary(const char *path, const struct eq_str *key, cl_program program, cl_device_id id)
+{
+    size_t size;
+    unsigned char *binary = read_binary(program, id, &size);
+    if (!binary)
         return;
-    unsigned char *binary = malloc(size);
-    if (!binary || clGetProgramInfo(program, CL_PROGRAM_BINARIES, sizeof binary, &binary, NULL) != CL_SUCCESS) {
-        free(binary);
-        return;
-    }
     char *folder = eq_strdup(path);
     struct eq_writer writer;
     uint32_t format = CACHE_FORMAT;
@@ -155,6 +174,17 @@ static void store_binary(const char *path, const struct eq_str *key, cl_program 
     free(binary);
 }
 
+// malloc'ed; NULL: none. A buffer that is too small for it would get nothing at all.
+static char *read_log(cl_program program, cl_device_id id)
+{
+    size_t bytes = 0;
+    clGetProgramBuildInfo(program, id, CL_PROGRAM_BUILD_LOG, 0, NULL, &bytes);
+    char *log = bytes ? calloc(bytes + 1, 1) : NULL;
+    if (log)
+        clGetProgramBuildInfo(program, id, CL_PROGRAM_BUILD_LOG, bytes, log, NULL);
+    return log;
+}
+
 static eq_status build_source(struct eq_device *device, const char *source, const char *const texts[NUM_TEXTS],
                               const char *options, cl_program *out)
 {
@@ -166,10 +196,12 @@ static eq_status build_source(struct eq_device *device, const char *source, cons
         *out = program;
         return EQ_OK;
     }
-    char log[3072] = { 0 };
-    clGetProgramBuildInfo(program, device->id, CL_PROGRAM_BUILD_LOG, sizeof log - 1, log, NULL);
+    char *log = read_log(program, device->id);
     clReleaseProgram(program);
-    return eq_fail(EQ_ERR_BUILD, "%s: %s.cl with options '%s': %s\n%s", device->name, source, options, eq_cl_error(code), log);
+    eq_status status = eq_fail(EQ_ERR_BUILD, "%s: %s.cl with options '%s': %s\n%.*s", device->name, source, options,
+                               eq_cl_error(code), MAX_LOG, log ? log : "");
+    free(log);
+    return status;
 }
 
 // PoCL keeps the machine code of each kernel in a cache of its own; what it gives as a program's binary costs a second
@@ -195,7 +227,7 @@ static eq_status build(struct eq_device *device, const char *source, const char 
     if (!*program) {
         status = build_source(device, source, texts, options, program);
         if (status == EQ_OK && path)
-            store_binary(path, &key, *program);
+            store_binary(path, &key, *program, device->id);
     }
     free(path);
     eq_str_free(&key);

@@ -60,7 +60,9 @@ struct eq_device {
     cl_platform_id platform;
     cl_device_id id;
     cl_context context;
-    cl_command_queue queue; // in order, without profiling
+    cl_command_queue queue;
+    bool is_out_of_order; // the queue: then a command waits for the one before it through
+    cl_event last, next;  // the event of the last one, and the place for that of the next
     enum eq_kind kind;
     struct eq_target target;
     char name[128], vendor[128], driver[128], version[128], platform_name[128], platform_version[128];
@@ -99,6 +101,10 @@ struct eq_buffer {
     struct eq_device *device;
     cl_mem mem;
     size_t bytes;
+    cl_mem own;      // what it was made with: mem, unless a caller's memory stands in for it
+    bool is_adopted; // a caller's memory alone, all of it
+    bool is_empty;   // has none of its own
+    size_t base;     // where the buffer begins in a caller's memory, in elements as in eq_ref
 };
 // A place in a buffer, in elements of 4 bytes (float, int), or of 1 for u8 tensors: whatever the kernel's pointer type is.
 struct eq_ref {
@@ -113,6 +119,17 @@ bool eq_ref_equal(struct eq_ref a, struct eq_ref b);
 // Refuses more than the device's largest allocation, with the numbers. Contents undefined.
 eq_status eq_buffer_create(struct eq_device *device, size_t bytes, struct eq_buffer **buffer);
 void eq_buffer_destroy(struct eq_buffer **buffer);
+// A buffer with a copy of the host's bytes; does not touch the queue.
+eq_status eq_buffer_create_from(struct eq_device *device, const void *host, size_t bytes, struct eq_buffer **buffer);
+// A buffer without memory, for eq_buffer_swap().
+eq_status eq_buffer_create_empty(struct eq_device *device, size_t bytes, struct eq_buffer **buffer);
+// Bytes of a caller's memory; refuses memory of another context, and images.
+eq_status eq_memory_size(const struct eq_device *device, cl_mem mem, size_t *bytes);
+// A buffer that is a caller's memory, retained.
+eq_status eq_buffer_adopt(struct eq_device *device, cl_mem mem, struct eq_buffer **buffer);
+// Puts a caller's memory, retained, in place of what the buffer has; its own is kept for when NULL takes its place again.
+// `base` as in the buffer. Lists that use the buffer have to be told: eq_list_rebind().
+eq_status eq_buffer_swap(struct eq_buffer *buffer, cl_mem mem, size_t base);
 // Blocking copies; `at` counts elements of `elem_bytes`.
 eq_status eq_ref_write(struct eq_ref ref, const void *host, size_t elems, size_t elem_bytes);
 eq_status eq_ref_read(struct eq_ref ref, void *host, size_t elems, size_t elem_bytes);
@@ -124,7 +141,16 @@ struct eq_ticket {
 eq_status eq_ref_write_start(struct eq_ref ref, const void *host, size_t elems, size_t elem_bytes, struct eq_ticket *ticket);
 eq_status eq_ref_read_start(struct eq_ref ref, void *host, size_t elems, size_t elem_bytes, struct eq_ticket *ticket);
 eq_status eq_ticket_wait(struct eq_ticket *ticket);
+// Enqueues ref[0 .. elems) = value (4-byte elements).
+eq_status eq_ref_fill(struct eq_ref ref, float value, size_t elems);
 eq_status eq_device_finish(struct eq_device *device);
+
+// ---- order (queue.c)
+
+// What is enqueued from now on waits for the events, on the device.
+eq_status eq_device_wait_for(struct eq_device *device, const cl_event *events, cl_uint num);
+// An event of the end of what has been enqueued. The caller releases it.
+eq_status eq_device_signal(struct eq_device *device, cl_event *event);
 
 // ---- programs (program.c): kernel text embedded in the library, compiled with options, cached on disk and in the device
 
@@ -200,6 +226,8 @@ struct eq_gemm {
     size_t stride_a, stride_b, stride_c;
 };
 eq_status eq_list_gemm(struct eq_list *list, const struct eq_gemm *gemm, struct eq_ref a, struct eq_ref b, struct eq_ref c);
+// Sets the arguments of the steps that use the buffer once more: its memory is another one.
+eq_status eq_list_rebind(struct eq_list *list, const struct eq_buffer *buffer);
 // Enqueues every step on the device's queue; does not wait.
 eq_status eq_list_run(struct eq_list *list);
 eq_status eq_list_run_range(struct eq_list *list, int first, int end); // steps first .. end - 1

@@ -29,10 +29,10 @@ static void session_close(struct session *s)
 static eq_status set_scales(struct eq_network *network)
 {
     const float one = 1;
-    for (int i = 0; i < eq_network_num_tensors(network); i++) {
-        struct eq_network_tensor tensor = eq_network_tensor(network, i);
+    for (int i = 0; i < eq_weights_num(network->weights); i++) {
+        struct eq_weights_tensor tensor = eq_weights_at(network->weights, i);
         if (eq_str_ends(tensor.name, "running_scale"))
-            EQ_TRY(eq_network_write(network, tensor.name, &one));
+            EQ_TRY(eq_weights_write(network->weights, tensor.name, &one));
     }
     return EQ_OK;
 }
@@ -60,7 +60,7 @@ static eq_status write_inputs(struct session *s)
 
 static eq_status session_open(struct session *s, int n, int size)
 {
-    EQ_TRY(eq_network_initialise(s->network, 0));
+    EQ_TRY(eq_weights_initialise(s->network->weights, 0));
     EQ_TRY(set_scales(s->network));
     if (s->training) {
         const float hyper[4] = { 1e-4f, 0.9f, 1e-4f, 0 };
@@ -68,7 +68,7 @@ static eq_status session_open(struct session *s, int n, int size)
         EQ_TRY(eq_buffer_create(s->network->device, sizeof hyper, &s->hyper));
         EQ_TRY(eq_ref_write(eq_ref_at(s->hyper, 0), hyper, 4, sizeof *hyper));
         EQ_TRY(eq_list_create(s->network->device, &s->update));
-        EQ_TRY(eq_store_emit_update(s->network->store, s->update, eq_ref_at(s->hyper, 0), false));
+        EQ_TRY(eq_store_emit_update(s->network->weights->store, s->update, eq_ref_at(s->hyper, 0), false));
     } else {
         EQ_TRY(eq_network_compile_infer(s->network, n, size, size));
     }

@@ -136,19 +136,19 @@ static eq_status save(const struct eq_checkpoint *checkpoint, const char *path, 
                       struct eq_texts *texts, bool is_whole)
 {
     EQ_TRY(eq_meta_write(checkpoint->meta, texts));
-    EQ_TRY(eq_network_collect(list, EQ_STORE_VALUE, ""));
+    EQ_TRY(eq_tensor_list_collect(list, EQ_STORE_VALUE, ""));
     if (is_whole) {
         EQ_TRY(write_options(checkpoint->params, texts));
-        EQ_TRY(write_plan(checkpoint->network->device, texts));
+        EQ_TRY(write_plan(checkpoint->weights->device, texts));
         EQ_TRY(write_state(checkpoint->state, texts));
-        EQ_TRY(eq_network_collect(list, EQ_STORE_VELOCITY, "velocity."));
+        EQ_TRY(eq_tensor_list_collect(list, EQ_STORE_VELOCITY, "velocity."));
     }
     return eq_tensor_list_save(list, path, texts->items, texts->num);
 }
 
 static eq_status save_and_free(const struct eq_checkpoint *checkpoint, const char *path, bool is_whole)
 {
-    struct eq_tensor_list list = { .network = checkpoint->network, .must_be_finite = true }; // good weights stay
+    struct eq_tensor_list list = { .weights = checkpoint->weights, .must_be_finite = true }; // good weights stay
     struct eq_texts texts = { .num = 0 };
     eq_status status = save(checkpoint, path, &list, &texts, is_whole);
     eq_tensor_list_free(&list);
@@ -166,7 +166,7 @@ eq_status eq_checkpoint_save_weights(const struct eq_checkpoint *checkpoint, con
     return save_and_free(checkpoint, path, false);
 }
 
-static eq_status read_entry(const struct eq_tensors *file, struct eq_network *network, const struct eq_store_entry *entry,
+static eq_status read_entry(const struct eq_tensors *file, struct eq_weights *weights, const struct eq_store_entry *entry,
                             enum eq_store_part part, const char *prefix)
 {
     char name[300];
@@ -177,29 +177,29 @@ static eq_status read_entry(const struct eq_tensors *file, struct eq_network *ne
         return EQ_ERR_HOST_MEMORY;
     eq_status status = eq_tensors_read_f32(file, name, values, elems);
     if (status == EQ_OK)
-        status = eq_store_write(network->store, entry, part, values);
+        status = eq_store_write(weights->store, entry, part, values);
     free(values);
     return status;
 }
 
-static eq_status read_batches(const struct eq_tensors *file, struct eq_network *network)
+static eq_status read_batches(const struct eq_tensors *file, struct eq_weights *weights)
 {
     for (size_t i = 0; i < eq_tensors_num(file); i++) {
         const struct eq_tensor_entry *entry = eq_tensors_at(file, i);
         if (eq_str_ends(entry->name, "num_batches_tracked"))
-            return eq_tensors_read_i64(file, entry->name, &network->batches, 1);
+            return eq_tensors_read_i64(file, entry->name, &weights->batches, 1);
     }
     return eq_fail(EQ_ERR_NOT_FOUND, "%s: no num_batches_tracked", eq_tensors_path(file));
 }
 
-eq_status eq_checkpoint_read_tensors(const struct eq_tensors *file, struct eq_network *network)
+eq_status eq_checkpoint_read_tensors(const struct eq_tensors *file, struct eq_weights *weights)
 {
-    for (int i = 0; i < eq_store_num_entries(network->store); i++) {
-        const struct eq_store_entry *entry = eq_store_entry(network->store, i);
-        EQ_TRY(read_entry(file, network, entry, EQ_STORE_VALUE, ""));
+    for (int i = 0; i < eq_store_num_entries(weights->store); i++) {
+        const struct eq_store_entry *entry = eq_store_entry(weights->store, i);
+        EQ_TRY(read_entry(file, weights, entry, EQ_STORE_VALUE, ""));
         if (entry->kind == EQ_VALUE_PARAMETER)
-            EQ_TRY(read_entry(file, network, entry, EQ_STORE_VELOCITY, "velocity."));
+            EQ_TRY(read_entry(file, weights, entry, EQ_STORE_VELOCITY, "velocity."));
     }
-    network->is_checked = false;
-    return read_batches(file, network);
+    weights->is_checked = false;
+    return read_batches(file, weights);
 }

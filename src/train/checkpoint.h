@@ -10,7 +10,7 @@
 
 #include "equil/train.h"
 #include "train/meta.h"
-#include "train/network.h"
+#include "train/weights.h"
 
 // Where a run stands, in host memory.
 struct eq_train_state {
@@ -28,7 +28,7 @@ struct eq_train_state {
 void eq_train_state_clear(struct eq_train_state *state);
 
 struct eq_checkpoint {
-    struct eq_network *network;
+    struct eq_weights *weights;
     const struct eq_meta *meta;
     const struct eq_train_params *params;
     struct eq_train_state *state;
@@ -44,6 +44,6 @@ const char *eq_checkpoint_option(const void *user, const char *key);
 eq_status eq_checkpoint_check_device(const struct eq_tensors *file, const struct eq_device *device);
 eq_status eq_checkpoint_read_state(const struct eq_tensors *file, struct eq_train_state *state);
 // Weights, running statistics, batch count and velocities. Each must be there.
-eq_status eq_checkpoint_read_tensors(const struct eq_tensors *file, struct eq_network *network);
+eq_status eq_checkpoint_read_tensors(const struct eq_tensors *file, struct eq_weights *weights);
 
 #endif

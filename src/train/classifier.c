@@ -98,8 +98,8 @@ static eq_status fill_classifier(struct eq_classifier *classifier, const struct 
     classifier->batch = params->batch ? params->batch : DEFAULT_BATCH;
     EQ_TRY(read_meta(params, classifier));
     EQ_TRY(eq_network_create(classifier->device, &classifier->meta.model, &classifier->network));
-    EQ_TRY(eq_network_load(classifier->network, params->weights, false, 0));
-    EQ_REQUIRE(eq_network_check_scales(classifier->network) == EQ_OK, EQ_ERR_NUMERIC, "%s: %s", params->weights,
+    EQ_TRY(eq_weights_load(classifier->network->weights, params->weights, false, 0));
+    EQ_REQUIRE(eq_weights_check_scales(classifier->network->weights) == EQ_OK, EQ_ERR_NUMERIC, "%s: %s", params->weights,
                eq_last_error());
     return EQ_OK;
 }

@@ -112,7 +112,7 @@ eq_status eq_evaluator_run(struct eq_evaluator *evaluator, eq_evaluator_progress
 {
     struct sums sums = { .start_ns = eq_clock_ns() };
     int64_t first_ns = sums.start_ns;
-    EQ_TRY(eq_network_check_scales(evaluator->network));
+    EQ_TRY(eq_weights_check_scales(evaluator->network->weights));
     eq_status status = run_pass(evaluator, progress, user, &sums);
     for (int i = 0; i < 2; i++)
         eq_ticket_wait(&evaluator->slots[i].ticket);

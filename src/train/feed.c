@@ -61,7 +61,8 @@ static eq_status fill_feed(struct eq_feed *feed, const struct eq_compiled *compi
         EQ_ALLOC(feed->slots[i].labels, feed->n);
     EQ_TRY(make_batch(feed));
     EQ_TRY(eq_list_create(feed->device, &feed->list));
-    EQ_TRY(eq_layout_pack_emit(feed->list, &tensor, eq_ref_at(feed->plain, 0), input));
+    const struct eq_view plain = eq_view_plain(&tensor, eq_ref_at(feed->plain, 0));
+    EQ_TRY(eq_layout_pack_emit(feed->list, &tensor, &plain, input));
     const struct eq_loader_params loader = { .dataset = feed->params.dataset,
                                              .is_shuffled = feed->params.is_shuffled,
                                              .seed = feed->params.seed,

@@ -32,7 +32,7 @@ struct eq_step {
 static eq_status make_lists(struct eq_step *step)
 {
     struct eq_device *device = step->network->device;
-    struct eq_store *store = step->network->store;
+    struct eq_store *store = step->network->weights->store;
     bool is_summed = step->params.accumulate > 1;
     float scale = 1 / (float)step->params.accumulate;
     EQ_TRY(eq_buffer_create(device, (HALT + 1) * sizeof(float), &step->hyper));
@@ -112,7 +112,7 @@ eq_status eq_step_launch(struct eq_step *step)
     struct slot *slot = &step->slots[step->num_launched % EQ_STEP_AHEAD];
     EQ_TRY(eq_exec_run(step->network->gradients.exec));
     EQ_TRY(eq_list_run(step->guard));
-    eq_network_touched(step->network, 1);
+    eq_weights_touched(step->network->weights, 1);
     EQ_TRY(eq_ref_read_start(step->losses, slot->losses, batch, sizeof(float), &slot->losses_ticket));
     EQ_TRY(eq_ref_read_start(step->logits, slot->logits, batch * classes, sizeof(float), &slot->logits_ticket));
     step->num_launched++;
@@ -134,7 +134,7 @@ static eq_status entry_is_finite(const struct eq_step *step, const struct eq_sto
     float *values = eq_malloc(elems, sizeof *values);
     if (!values)
         return EQ_ERR_HOST_MEMORY;
-    eq_status status = eq_store_read(step->network->store, entry, part, values);
+    eq_status status = eq_store_read(step->network->weights->store, entry, part, values);
     *is_good = status == EQ_OK && is_finite(values, elems);
     free(values);
     return status;
@@ -147,7 +147,7 @@ static eq_status blame_part(const struct eq_step *step, enum eq_store_part part,
     const struct eq_graph *graph = step->network->shape.graph;
     for (int v = 0; v < graph->num_values; v++) {
         const struct eq_store_entry *entry =
-            graph->values[v].name ? eq_store_find(step->network->store, graph->values[v].name) : NULL;
+            graph->values[v].name ? eq_store_find(step->network->weights->store, graph->values[v].name) : NULL;
         bool is_good;
         if (!entry || (part != EQ_STORE_VALUE && entry->kind != EQ_VALUE_PARAMETER))
             continue;
@@ -199,6 +199,6 @@ eq_status eq_step_finish(struct eq_step *step, int index, double rate)
     memcpy(hyper, (float[NUM_HYPER]){ (float)rate, step->params.momentum, step->params.weight_decay },
            NUM_HYPER * sizeof *hyper);
     EQ_TRY(eq_ref_write_start(eq_ref_at(step->hyper, 0), hyper, NUM_HYPER, sizeof *hyper, &step->hyper_ticket[turn]));
-    eq_store_touch(step->network->store);
+    eq_store_touch(step->network->weights->store);
     return eq_list_run(step->update);
 }

@@ -110,16 +110,15 @@ static eq_status plan_memory(struct eq_trainer *trainer)
 static eq_status start_values(struct eq_trainer *trainer, const struct eq_tensors *checkpoint)
 {
     const struct eq_train_params *p = &trainer->options.params;
-    struct eq_network *network = trainer->network;
+    struct eq_weights *weights = trainer->network->weights;
     if (checkpoint) {
-        EQ_TRY(eq_store_add_training(network->store));
-        network->has_training = true;
-        EQ_TRY(eq_checkpoint_read_tensors(checkpoint, network));
+        EQ_TRY(eq_weights_add_training(weights));
+        EQ_TRY(eq_checkpoint_read_tensors(checkpoint, weights));
         return eq_checkpoint_read_state(checkpoint, &trainer->state);
     }
-    EQ_TRY(eq_network_initialise(network, p->seed));
+    EQ_TRY(eq_weights_initialise(weights, p->seed));
     if (p->weights)
-        EQ_TRY(eq_network_load(network, p->weights, p->new_head, p->seed));
+        EQ_TRY(eq_weights_load(weights, p->weights, p->new_head, p->seed));
     trainer->state.best_top1 = -1;
     trainer->state.history = json_array();
     return trainer->state.history ? EQ_OK : EQ_ERR_HOST_MEMORY;

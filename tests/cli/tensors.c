@@ -112,14 +112,14 @@ static void write_weights(void)
     ck_assert_msg(eq_device_open(NULL, &device) == EQ_OK, "%s", eq_last_error());
     struct eq_model_params params = { .arch = "ce-resnet20", .classes = CLASSES };
     ck_assert_msg(eq_network_create(device, &params, &network) == EQ_OK, "%s", eq_last_error());
-    ck_assert_int_eq(eq_network_initialise(network, 0), EQ_OK);
-    ck_assert_int_eq(eq_network_save(network, in_folder("untrained"), NULL, 0), EQ_OK);
-    for (int i = 0; i < eq_network_num_tensors(network); i++) {
-        struct eq_network_tensor tensor = eq_network_tensor(network, i);
+    ck_assert_int_eq(eq_weights_initialise(eq_network_weights(network), 0), EQ_OK);
+    ck_assert_int_eq(eq_weights_save(eq_network_weights(network), in_folder("untrained"), NULL, 0), EQ_OK);
+    for (int i = 0; i < eq_weights_num(eq_network_weights(network)); i++) {
+        struct eq_weights_tensor tensor = eq_weights_at(eq_network_weights(network), i);
         if (strstr(tensor.name, "running_scale"))
-            ck_assert_int_eq(eq_network_write(network, tensor.name, &one), EQ_OK);
+            ck_assert_int_eq(eq_weights_write(eq_network_weights(network), tensor.name, &one), EQ_OK);
     }
-    ck_assert_int_eq(eq_network_save(network, in_folder("weights"), NULL, 0), EQ_OK);
+    ck_assert_int_eq(eq_weights_save(eq_network_weights(network), in_folder("weights"), NULL, 0), EQ_OK);
     eq_network_destroy(&network);
     eq_device_destroy(&device);
 }

@@ -82,14 +82,14 @@ static void close_reference(struct reference *r)
 
 static void fill_network(struct reference *r)
 {
-    ck_assert_int_eq(eq_network_initialise(r->network, 0), EQ_OK);
-    for (int i = 0; i < eq_network_num_tensors(r->network); i++) {
-        struct eq_network_tensor tensor = eq_network_tensor(r->network, i);
+    ck_assert_int_eq(eq_weights_initialise(eq_network_weights(r->network), 0), EQ_OK);
+    for (int i = 0; i < eq_weights_num(eq_network_weights(r->network)); i++) {
+        struct eq_weights_tensor tensor = eq_weights_at(eq_network_weights(r->network), i);
         if (!tensor.is_parameter)
             continue;
         float *values = malloc(tensor.elems * sizeof *values);
         eq_fill_parameter(tensor.name, tensor.rank, tensor.shape, values);
-        ck_assert_msg(eq_network_write(r->network, tensor.name, values) == EQ_OK, "%s", eq_last_error());
+        ck_assert_msg(eq_weights_write(eq_network_weights(r->network), tensor.name, values) == EQ_OK, "%s", eq_last_error());
         free(values);
     }
 }
@@ -121,7 +121,7 @@ static void check_logits(const struct reference *r, const char *name)
 }
 
 // Estimate of a gradient's relative error, from its probes (elu), else from its norm.
-static double gradient_error(const struct reference *r, const struct eq_network_tensor *tensor, const float *gradient)
+static double gradient_error(const struct reference *r, const struct eq_weights_tensor *tensor, const float *gradient)
 {
     char name[300];
     float norm;
@@ -150,13 +150,14 @@ static int by_value(const void *a, const void *b)
 static void check_gradients(const struct reference *r)
 {
     int num = 0;
-    double *errors = malloc((size_t)eq_network_num_tensors(r->network) * sizeof *errors), x_weight = 0;
-    for (int i = 0; i < eq_network_num_tensors(r->network); i++) {
-        struct eq_network_tensor tensor = eq_network_tensor(r->network, i);
+    double *errors = malloc((size_t)eq_weights_num(eq_network_weights(r->network)) * sizeof *errors), x_weight = 0;
+    for (int i = 0; i < eq_weights_num(eq_network_weights(r->network)); i++) {
+        struct eq_weights_tensor tensor = eq_weights_at(eq_network_weights(r->network), i);
         if (!tensor.is_parameter)
             continue;
         float *gradient = malloc(tensor.elems * sizeof *gradient);
-        ck_assert_msg(eq_network_read_gradient(r->network, tensor.name, gradient) == EQ_OK, "%s", eq_last_error());
+        ck_assert_msg(eq_weights_read_gradient(eq_network_weights(r->network), tensor.name, gradient) == EQ_OK, "%s",
+                      eq_last_error());
         double error = gradient_error(r, &tensor, gradient);
         bool is_x_weight = eq_str_ends(tensor.name, "x_weight");
         ck_assert_msg(!isnan(error) && error < (r->is_elu ? 1e-3 : 1e-1) * (is_x_weight ? 10 : 1),
@@ -179,15 +180,15 @@ static void check_states(const struct reference *r)
 {
     double worst = 0;
     int num = 0;
-    for (int i = 0; i < eq_network_num_tensors(r->network); i++) {
-        struct eq_network_tensor tensor = eq_network_tensor(r->network, i);
+    for (int i = 0; i < eq_weights_num(eq_network_weights(r->network)); i++) {
+        struct eq_weights_tensor tensor = eq_weights_at(eq_network_weights(r->network), i);
         char name[300];
         if (tensor.is_parameter)
             continue;
         float want, *values = malloc(tensor.elems * sizeof *values);
         snprintf(name, sizeof name, "after1.norm.%s", tensor.name);
         ck_assert_msg(eq_tensors_read_f32(r->file, name, &want, 1) == EQ_OK, "%s", eq_last_error());
-        ck_assert_int_eq(eq_network_read(r->network, tensor.name, values), EQ_OK);
+        ck_assert_int_eq(eq_weights_read(eq_network_weights(r->network), tensor.name, values), EQ_OK);
         double error = fabs(norm_f32(values, tensor.elems) - want) / fmax(want, 1e-6);
         ck_assert_msg(error < 1e-4, "%s after one step in %s: norm off by %.2e", tensor.name, eq_tensors_path(r->file), error);
         worst = fmax(worst, error);
@@ -213,7 +214,7 @@ static void settle_by_passes(struct reference *r)
     ck_assert_int_eq(eq_exec_write(forward->exec, forward->model.images, r->images), EQ_OK);
     for (int i = 0; i < r->settle - 1; i++)
         ck_assert_msg(eq_exec_run(forward->exec) == EQ_OK, "%s", eq_last_error());
-    eq_network_touched(r->network, r->settle - 1);
+    eq_weights_touched(eq_network_weights(r->network), r->settle - 1);
 }
 
 // The same without the passes: weights and batch stay, so every pass would bring the same new value x. After one pass from the
@@ -221,18 +222,18 @@ static void settle_by_passes(struct reference *r)
 static void settle_by_formula(struct reference *r)
 {
     double decay = pow(0.9, r->settle - 1);
-    for (int i = 0; i < eq_network_num_tensors(r->network); i++) {
-        struct eq_network_tensor tensor = eq_network_tensor(r->network, i);
+    for (int i = 0; i < eq_weights_num(eq_network_weights(r->network)); i++) {
+        struct eq_weights_tensor tensor = eq_weights_at(eq_network_weights(r->network), i);
         if (tensor.is_parameter)
             continue;
         float *now = malloc(tensor.elems * sizeof *now), *start = malloc(tensor.elems * sizeof *start);
-        eq_model_initial(r->network->store, eq_store_find(r->network->store, tensor.name), 0, start);
-        ck_assert_int_eq(eq_network_read(r->network, tensor.name, now), EQ_OK);
+        eq_model_initial(r->network->weights->store, eq_store_find(r->network->weights->store, tensor.name), 0, start);
+        ck_assert_int_eq(eq_weights_read(eq_network_weights(r->network), tensor.name, now), EQ_OK);
         for (size_t j = 0; j < tensor.elems; j++) {
             double x = (now[j] - 0.9 * start[j]) / 0.1;
             now[j] = (float)(x + decay * (now[j] - x));
         }
-        ck_assert_int_eq(eq_network_write(r->network, tensor.name, now), EQ_OK);
+        ck_assert_int_eq(eq_weights_write(eq_network_weights(r->network), tensor.name, now), EQ_OK);
         free(now);
         free(start);
     }
@@ -248,7 +249,8 @@ static void check_losses(struct reference *r, size_t max_steps)
     ck_assert_int_eq(eq_buffer_create(device, sizeof hyper, &buffer), EQ_OK);
     ck_assert_int_eq(eq_ref_write(eq_ref_at(buffer, 0), hyper, 4, sizeof *hyper), EQ_OK);
     ck_assert_int_eq(eq_list_create(device, &update), EQ_OK);
-    ck_assert_msg(eq_store_emit_update(r->network->store, update, eq_ref_at(buffer, 0), false) == EQ_OK, "%s", eq_last_error());
+    ck_assert_msg(eq_store_emit_update(r->network->weights->store, update, eq_ref_at(buffer, 0), false) == EQ_OK, "%s",
+                  eq_last_error());
     for (size_t i = 0; i < num && i < max_steps; i++) {
         ck_assert_msg(eq_network_gradients(r->network, r->batch, r->size, r->size, r->images, r->labels, 0.1f, &loss, NULL) ==
                           EQ_OK,

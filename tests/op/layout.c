@@ -1,4 +1,5 @@
 // Packing and unpacking on the device must give what the host's give, bit by bit: the harness packs and unpacks on the host.
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,7 +30,8 @@ static eq_status pack_shape(struct eq_call *call)
 
 static eq_status pack_emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out)
 {
-    return eq_layout_pack_emit(list, &call->output[0], in[0], out[0]);
+    const struct eq_view view = eq_view_plain(&call->input[0], in[0]);
+    return eq_layout_pack_emit(list, &call->output[0], &view, out[0]);
 }
 
 static eq_status unpack_shape(struct eq_call *call)
@@ -43,7 +45,8 @@ static eq_status unpack_shape(struct eq_call *call)
 static eq_status unpack_emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in,
                              const struct eq_ref *out)
 {
-    return eq_layout_unpack_emit(list, &call->input[0], in[0], out[0]);
+    const struct eq_view view = eq_view_plain(&call->output[0], out[0]);
+    return eq_layout_unpack_emit(list, &call->input[0], in[0], &view);
 }
 
 static const struct eq_op pack = { .name = "layout_pack", .shape = pack_shape, .emit = pack_emit };
@@ -82,19 +85,171 @@ START_TEST(test_values)
 }
 END_TEST
 
+// ---- views: other types, strides, scale and shift
+
+static const struct {
+    const char *name;
+    enum eq_view_type type;
+    bool is_nhwc, is_mapped;
+} views[] = {
+    { "bytes", EQ_VIEW_U8, false, false },
+    { "bytes NHWC, mapped", EQ_VIEW_U8, true, true },
+    { "f16", EQ_VIEW_F16, false, false },
+    { "f16 NHWC, mapped", EQ_VIEW_F16, true, true },
+    { "f32 NHWC, mapped", EQ_VIEW_WORD, true, true },
+};
+enum { NUM_VIEWS = sizeof views / sizeof *views, VH = 5, VW = 3, MAX_C = 19, GAP = 2 };
+
+// A whole number below 2048 in a view's type: exact in all of them. f16: exponent of the highest bit, and the bits below it.
+static void put(enum eq_view_type type, unsigned char *memory, size_t at, int value)
+{
+    const float f32 = (float)value;
+    int exponent = 0;
+    while (value >> exponent > 1)
+        exponent++;
+    const uint16_t f16 = value ? (uint16_t)((exponent + 15) << 10 | ((value << 10 >> exponent) & 1023)) : 0;
+    if (type == EQ_VIEW_WORD)
+        memcpy(memory + 4 * at, &f32, 4);
+    else if (type == EQ_VIEW_F16)
+        memcpy(memory + 2 * at, &f16, 2);
+    else
+        memory[at] = (unsigned char)value;
+}
+
+// What a caller has, packed, is what it should be; unpacked into memory of 0xEE, it is what it was, and nothing else is
+// written.
+static void check_view(int index, const struct eq_tensor *t)
+{
+    const int channels = t->c, plane = VH * VW, elems = t->n * channels * plane, nchw[] = { channels * plane, plane, VW, 1 },
+              nhwc[] = { channels * plane, 1, VW * channels, channels };
+    const size_t bytes = (size_t)(elems + 2 * GAP) * eq_view_bytes(views[index].type);
+    unsigned char *memory = malloc(bytes), *back = malloc(bytes);
+    float *want = malloc((size_t)elems * sizeof *want), *got = malloc((size_t)elems * sizeof *got),
+          *stored = malloc(eq_tensor_bytes(t)), map[2 * MAX_C], inverse[2 * MAX_C];
+    struct eq_buffer *view_buffer, *stored_buffer, *map_buffer, *inverse_buffer, *back_buffer;
+    struct eq_list *list;
+    struct eq_view view = { .type = views[index].type, .map = EQ_REF_NONE };
+    memcpy(view.stride, views[index].is_nhwc ? nhwc : nchw, sizeof view.stride);
+    memset(memory, 0xEE, bytes);
+    memset(back, 0xEE, bytes);
+    for (int c = 0; c < channels; c++) { // powers of 2, so that nothing is rounded
+        map[c] = c % 2 ? 0.25f : 2;
+        map[channels + c] = (float)(c - 8);
+        inverse[c] = 1 / map[c];
+        inverse[channels + c] = -map[channels + c] / map[c];
+    }
+    for (int i = 0; i < elems; i++) {
+        const int x = i % VW, y = i / VW % VH, c = i / plane % channels, n = i / plane / channels, value = i * 37 % 251;
+        put(view.type, memory,
+            (size_t)(GAP + n * view.stride[0] + c * view.stride[1] + y * view.stride[2] + x * view.stride[3]), value);
+        want[i] = views[index].is_mapped ? (float)value * map[c] + map[channels + c] : (float)value;
+    }
+    EQ_TEST_OK(eq_buffer_create_from(eq_test_device, memory, bytes, &view_buffer));
+    EQ_TEST_OK(eq_buffer_create_from(eq_test_device, back, bytes, &back_buffer));
+    EQ_TEST_OK(eq_buffer_create_from(eq_test_device, map, sizeof map, &map_buffer));
+    EQ_TEST_OK(eq_buffer_create_from(eq_test_device, inverse, sizeof inverse, &inverse_buffer));
+    EQ_TEST_OK(eq_buffer_create(eq_test_device, eq_tensor_bytes(t), &stored_buffer));
+    EQ_TEST_OK(eq_list_create(eq_test_device, &list));
+    view.ref = eq_ref_at(view_buffer, GAP);
+    view.map = views[index].is_mapped ? eq_ref_at(map_buffer, 0) : EQ_REF_NONE;
+    EQ_TEST_OK(eq_layout_pack_emit(list, t, &view, eq_ref_at(stored_buffer, 0)));
+    view.ref = eq_ref_at(back_buffer, GAP);
+    view.map = views[index].is_mapped ? eq_ref_at(inverse_buffer, 0) : EQ_REF_NONE;
+    EQ_TEST_OK(eq_layout_unpack_emit(list, t, eq_ref_at(stored_buffer, 0), &view));
+    EQ_TEST_OK(eq_list_run(list));
+    EQ_TEST_OK(eq_ref_read(eq_ref_at(stored_buffer, 0), stored, eq_tensor_elems(t), 4));
+    EQ_TEST_OK(eq_ref_read(eq_ref_at(back_buffer, 0), back, bytes, 1));
+    eq_tensor_unpack(t, stored, got);
+    for (int i = 0; i < elems; i++)
+        ck_assert_msg(got[i] == want[i], "%s (%s): element %d is %g, not %g", views[index].name, eq_test_variant_name(), i,
+                      (double)got[i], (double)want[i]);
+    ck_assert_msg(memcmp(memory, back, bytes) == 0, "%s (%s): other memory when unpacked", views[index].name,
+                  eq_test_variant_name());
+    eq_list_destroy(&list);
+    eq_buffer_destroy(&view_buffer);
+    eq_buffer_destroy(&back_buffer);
+    eq_buffer_destroy(&map_buffer);
+    eq_buffer_destroy(&inverse_buffer);
+    eq_buffer_destroy(&stored_buffer);
+    free(memory);
+    free(back);
+    free(want);
+    free(got);
+    free(stored);
+}
+
+START_TEST(test_views)
+{
+    for (int v = 0; v < eq_test_num_variants(true); v++) {
+        eq_test_variant(v);
+        const int block = _i >= NUM_VIEWS ? 1 : eq_test_device->target.block, c = eq_test_is_tiny() ? 5 : MAX_C;
+        const struct eq_tensor t = eq_tensor_blocked(c / 5, c, VH, VW, block, _i >= NUM_VIEWS ? 2 : 1);
+        check_view(_i % NUM_VIEWS, &t);
+    }
+}
+END_TEST
+
+// Every f16 there is, into f32 and back: the same value, the same bits (a NaN stays one).
+START_TEST(test_all_f16)
+{
+    enum { ALL = 1 << 16 };
+    if (eq_test_is_tiny())
+        return;
+    uint16_t *halves = malloc(ALL * sizeof *halves), *back = malloc(ALL * sizeof *back);
+    float *stored = malloc(ALL * sizeof *stored), *got = malloc(ALL * sizeof *got);
+    const struct eq_tensor t = eq_tensor_blocked(1, 16, 64, 64, eq_test_device->target.block, 0);
+    struct eq_view view = eq_view_plain(&t, EQ_REF_NONE);
+    struct eq_buffer *from, *to, *between;
+    struct eq_list *list;
+    for (int i = 0; i < ALL; i++)
+        halves[i] = (uint16_t)i;
+    EQ_TEST_OK(eq_buffer_create_from(eq_test_device, halves, ALL * sizeof *halves, &from));
+    EQ_TEST_OK(eq_buffer_create(eq_test_device, ALL * sizeof *halves, &to));
+    EQ_TEST_OK(eq_buffer_create(eq_test_device, eq_tensor_bytes(&t), &between));
+    EQ_TEST_OK(eq_list_create(eq_test_device, &list));
+    view.type = EQ_VIEW_F16;
+    view.ref = eq_ref_at(from, 0);
+    EQ_TEST_OK(eq_layout_pack_emit(list, &t, &view, eq_ref_at(between, 0)));
+    view.ref = eq_ref_at(to, 0);
+    EQ_TEST_OK(eq_layout_unpack_emit(list, &t, eq_ref_at(between, 0), &view));
+    EQ_TEST_OK(eq_list_run(list));
+    EQ_TEST_OK(eq_ref_read(eq_ref_at(between, 0), stored, ALL, 4));
+    EQ_TEST_OK(eq_ref_read(eq_ref_at(to, 0), back, ALL, 2));
+    eq_tensor_unpack(&t, stored, got);
+    for (int i = 0; i < ALL; i++) {
+        const int exponent = i >> 10 & 31, mantissa = i & 1023;
+        const double size =
+            exponent == 31 ? INFINITY : ldexp(exponent ? mantissa + 1024 : mantissa, (exponent ? exponent : 1) - 25);
+        const bool is_nan = exponent == 31 && mantissa;
+        ck_assert_msg(is_nan ? isnan(got[i]) : got[i] == (float)(i & 0x8000 ? -size : size), "f16 %04x is %g", i,
+                      (double)got[i]);
+        ck_assert_msg(is_nan ? (back[i] & 0x7FFF) > 0x7C00 : back[i] == i, "f16 %04x comes back as %04x", i, back[i]);
+    }
+    eq_list_destroy(&list);
+    eq_buffer_destroy(&from);
+    eq_buffer_destroy(&to);
+    eq_buffer_destroy(&between);
+    free(halves);
+    free(back);
+    free(stored);
+    free(got);
+}
+END_TEST
+
 START_TEST(test_refused)
 {
     struct eq_list *list = NULL;
     struct eq_tensor t = eq_tensor_plain(EQ_F32, 2, 3, 4, 5);
+    const struct eq_view view = eq_view_plain(&t, EQ_REF_NONE);
     EQ_TEST_OK(eq_list_create(eq_test_device, &list));
-    ck_assert_int_eq(eq_layout_pack_emit(list, &t, EQ_REF_NONE, EQ_REF_NONE), EQ_ERR_SHAPE);
+    ck_assert_int_eq(eq_layout_pack_emit(list, &t, &view, EQ_REF_NONE), EQ_ERR_SHAPE);
     ck_assert_msg(strstr(eq_last_error(), "[2, 3, 4, 5]"), "%s", eq_last_error());
     t = eq_tensor_blocked(2, 3, 4, 5, 16, 0);
     t.dtype = EQ_U8;
-    ck_assert_int_eq(eq_layout_unpack_emit(list, &t, EQ_REF_NONE, EQ_REF_NONE), EQ_ERR_UNSUPPORTED);
+    ck_assert_int_eq(eq_layout_unpack_emit(list, &t, EQ_REF_NONE, &view), EQ_ERR_UNSUPPORTED);
     ck_assert_int_eq(eq_list_length(list), 0);
     eq_list_destroy(&list);
 }
 END_TEST
 
-EQ_TEST_MAIN("layout", { test_values, NUM_CASES }, { test_refused, 0 })
+EQ_TEST_MAIN("layout", { test_values, NUM_CASES }, { test_views, 2 * NUM_VIEWS }, { test_all_f16, 0 }, { test_refused, 0 })

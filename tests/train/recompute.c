@@ -30,7 +30,7 @@ static struct eq_network *run(int net, bool recompute, float *loss, float *logit
     struct eq_network *network;
     float *images = eq_test_uniform("images", (size_t)N * 3 * (size_t)size * (size_t)size, 3);
     EQ_TEST_OK(eq_network_create(eq_test_device, &params, &network));
-    EQ_TEST_OK(eq_network_initialise(network, 11));
+    EQ_TEST_OK(eq_weights_initialise(eq_network_weights(network), 11));
     EQ_TEST_OK(eq_network_gradients(network, N, size, size, images, labels, 0.1f, loss, logits));
     free(images);
     return network;
@@ -39,15 +39,15 @@ static struct eq_network *run(int net, bool recompute, float *loss, float *logit
 // Returns whether any number of it is not zero.
 static bool compare_tensor(const struct eq_network *kept, const struct eq_network *again, int index)
 {
-    const struct eq_network_tensor tensor = eq_network_tensor(kept, index);
+    const struct eq_weights_tensor tensor = eq_weights_at(eq_network_weights(kept), index);
     float *a = calloc(tensor.elems, sizeof *a), *b = calloc(tensor.elems, sizeof *b);
     bool any = false;
     if (tensor.is_parameter) {
-        EQ_TEST_OK(eq_network_read_gradient(kept, tensor.name, a));
-        EQ_TEST_OK(eq_network_read_gradient(again, tensor.name, b));
+        EQ_TEST_OK(eq_weights_read_gradient(eq_network_weights(kept), tensor.name, a));
+        EQ_TEST_OK(eq_weights_read_gradient(eq_network_weights(again), tensor.name, b));
     } else {
-        EQ_TEST_OK(eq_network_read(kept, tensor.name, a));
-        EQ_TEST_OK(eq_network_read(again, tensor.name, b));
+        EQ_TEST_OK(eq_weights_read(eq_network_weights(kept), tensor.name, a));
+        EQ_TEST_OK(eq_weights_read(eq_network_weights(again), tensor.name, b));
     }
     for (size_t e = 0; e < tensor.elems; e++)
         any |= a[e] != 0;
@@ -65,7 +65,7 @@ START_TEST(test_same_bits)
         struct eq_network *kept = run(_i, false, &loss[0], logits[0]), *again = run(_i, true, &loss[1], logits[1]);
         ck_assert(memcmp(&loss[0], &loss[1], sizeof *loss) == 0);
         ck_assert(memcmp(logits[0], logits[1], sizeof logits[0]) == 0);
-        int num_alive = 0, num = eq_network_num_tensors(kept);
+        int num_alive = 0, num = eq_weights_num(eq_network_weights(kept));
         for (int i = 0; i < num; i++)
             num_alive += compare_tensor(kept, again, i);
         ck_assert_msg(10 * num_alive > 9 * num, "%d of %d tensors are zero", num - num_alive, num); // gates may be shut
@@ -79,9 +79,9 @@ END_TEST
 // Stored values of all tensors, from the device (allocated) or back to it.
 static void copy_values(struct eq_network *network, float **values, bool is_back)
 {
-    for (int i = 0; i < eq_store_num_entries(network->store); i++) {
-        const struct eq_store_entry *entry = eq_store_entry(network->store, i);
-        const struct eq_ref ref = eq_store_ref(network->store, entry, EQ_STORE_VALUE);
+    for (int i = 0; i < eq_store_num_entries(network->weights->store); i++) {
+        const struct eq_store_entry *entry = eq_store_entry(network->weights->store, i);
+        const struct eq_ref ref = eq_store_ref(network->weights->store, entry, EQ_STORE_VALUE);
         const size_t elems = eq_tensor_elems(&entry->tensor);
         if (!is_back)
             values[i] = calloc(elems, sizeof **values);
@@ -99,7 +99,7 @@ START_TEST(test_lent)
     float *images = eq_test_uniform("images", ELEMS, 4), logits[3][N * CLASSES];
     struct eq_network *network;
     EQ_TEST_OK(eq_network_create(eq_test_device, &params, &network));
-    EQ_TEST_OK(eq_network_initialise(network, 2));
+    EQ_TEST_OK(eq_weights_initialise(eq_network_weights(network), 2));
     EQ_TEST_OK(eq_network_infer(network, N, SIZE, SIZE, images, logits[0]));
     const size_t alone = eq_exec_bytes(network->infer.exec);
     EQ_TEST_OK(eq_network_compile_gradients(network, N, SIZE, SIZE, 0));
@@ -107,16 +107,17 @@ START_TEST(test_lent)
     struct eq_ref ref;
     struct eq_tensor input;
     EQ_TEST_OK(eq_exec_find(network->infer.exec, network->infer.model.images, &ref, &input));
-    ck_assert_uint_eq(eq_exec_bytes(network->infer.exec), eq_tensor_bytes(&input)); // and nothing else
+    // and nothing else but the input and the logits
+    ck_assert_uint_eq(eq_exec_bytes(network->infer.exec), eq_tensor_bytes(&input) + sizeof logits[0]);
     ck_assert_uint_gt(alone, 2 * eq_tensor_bytes(&input));
     // What a pass changes is put back past the store, so that its version stays.
-    const uint64_t version = eq_store_version(network->store);
-    const int num = eq_store_num_entries(network->store);
+    const uint64_t version = eq_store_version(network->weights->store);
+    const int num = eq_store_num_entries(network->weights->store);
     float **values = calloc((size_t)num, sizeof *values);
     copy_values(network, values, false);
     EQ_TEST_OK(eq_exec_run(network->gradients.exec));
     copy_values(network, values, true);
-    ck_assert_uint_eq(eq_store_version(network->store), version);
+    ck_assert_uint_eq(eq_store_version(network->weights->store), version);
     EQ_TEST_OK(eq_network_infer(network, N, SIZE, SIZE, images, logits[2]));
     for (int i = 0; i < num; i++)
         free(values[i]);

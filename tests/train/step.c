@@ -16,7 +16,7 @@ static const int32_t labels[N] = { 0, 2, 1, 2 };
 static void open_step(const char *arch, const struct eq_step_params *params)
 {
     EQ_TEST_OK(eq_network_create(eq_test_device, &(struct eq_model_params){ .arch = arch, .classes = CLASSES }, &network));
-    EQ_TEST_OK(eq_network_initialise(network, 5));
+    EQ_TEST_OK(eq_weights_initialise(eq_network_weights(network), 5));
     EQ_TEST_OK(eq_step_create(network, params, &step));
 }
 
@@ -40,9 +40,9 @@ enum { NUM_WATCHED = sizeof watched / sizeof *watched };
 
 static size_t elems_of(const char *name)
 {
-    for (int i = 0; i < eq_network_num_tensors(network); i++)
-        if (strcmp(eq_network_tensor(network, i).name, name) == 0)
-            return eq_network_tensor(network, i).elems;
+    for (int i = 0; i < eq_weights_num(eq_network_weights(network)); i++)
+        if (strcmp(eq_weights_at(eq_network_weights(network), i).name, name) == 0)
+            return eq_weights_at(eq_network_weights(network), i).elems;
     ck_abort_msg("no tensor %s", name);
     return 0;
 }
@@ -50,7 +50,7 @@ static size_t elems_of(const char *name)
 static float *read_value(const char *name)
 {
     float *values = calloc(elems_of(name), sizeof *values);
-    EQ_TEST_OK(eq_network_read(network, name, values));
+    EQ_TEST_OK(eq_weights_read(eq_network_weights(network), name, values));
     return values;
 }
 
@@ -66,7 +66,7 @@ static void run_update(int accumulate, uint64_t seed, double rate, double *sums[
         for (int w = 0; w < NUM_WATCHED; w++) {
             size_t elems = elems_of(watched[w]);
             float *grad = calloc(elems, sizeof *grad);
-            EQ_TEST_OK(eq_network_read_gradient(network, watched[w], grad));
+            EQ_TEST_OK(eq_weights_read_gradient(eq_network_weights(network), watched[w], grad));
             for (size_t e = 0; e < elems; e++)
                 sums[w][e] += grad[e];
             free(grad);
@@ -138,7 +138,7 @@ START_TEST(test_blame)
         float *values = read_value(broken[_i].spoilt);
         for (size_t e = 0; e < elems_of(broken[_i].spoilt); e++)
             values[e] = broken[_i].value;
-        EQ_TEST_OK(eq_network_write(network, broken[_i].spoilt, values));
+        EQ_TEST_OK(eq_weights_write(eq_network_weights(network), broken[_i].spoilt, values));
         free(values);
     } else {
         float images[ELEMS] = { broken[_i].value };
@@ -155,7 +155,7 @@ END_TEST
 // All values of all parameters and velocities, one behind the other.
 static float *read_all(size_t *num)
 {
-    const struct eq_store *store = network->store;
+    const struct eq_store *store = network->weights->store;
     float *values = NULL;
     *num = 0;
     for (int i = 0; i < eq_store_num_entries(store); i++) {
@@ -253,10 +253,10 @@ START_TEST(test_evaluation)
         ck_assert_msg(round == 0 || memcmp(before, after, sizeof after) != 0, "%s, round %d: the logits have not moved", arch,
                       round);
         EQ_TEST_OK(eq_network_create(eq_test_device, &network->params, &other));
-        for (int i = 0; i < eq_network_num_tensors(network); i++) {
-            const char *name = eq_network_tensor(network, i).name;
+        for (int i = 0; i < eq_weights_num(eq_network_weights(network)); i++) {
+            const char *name = eq_weights_at(eq_network_weights(network), i).name;
             float *values = read_value(name);
-            EQ_TEST_OK(eq_network_write(other, name, values));
+            EQ_TEST_OK(eq_weights_write(eq_network_weights(other), name, values));
             free(values);
         }
         infer(other, fresh);

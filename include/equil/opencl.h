@@ -1,0 +1,94 @@
+// Inside a program that uses OpenCL itself: its context, queue, memory and events. Not part of equil.h, because it needs
+// OpenCL's headers; CL_TARGET_OPENCL_VERSION is the program's to choose, 120 or above.
+#ifndef EQUIL_OPENCL_H
+#define EQUIL_OPENCL_H
+
+#ifndef CL_TARGET_OPENCL_VERSION
+#define CL_TARGET_OPENCL_VERSION 120
+#endif
+#include <CL/cl.h>
+
+#include "device.h"
+#include "session.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct eq_opencl_params {
+    cl_context context;     // required
+    cl_device_id device;    // NULL: the context's only one
+    cl_command_queue queue; // in order or out of order, with profiling or without; NULL: Equil makes one in the context
+};
+// A device from a context and a queue that the caller has. Both are retained until eq_device_destroy(), and nothing of them is
+// changed. Work goes into the queue; functions that take or give data of the host wait for it, those that run a session do
+// not. In an out-of-order queue Equil's commands wait for one another by events, and the caller's for those only that they ask
+// for. Variables of the environment count as for eq_device_open(), but for EQUIL_DEVICE. Thread-safe; afterwards one thread at
+// a time per device: several devices in several threads, of one context too. Errors: EQ_ERR_ARGUMENT (no context; device or
+// queue of another context), EQ_ERR_UNSUPPORTED (a device that eq_device_list() calls unusable, with the reason),
+// EQ_ERR_HOST_MEMORY, EQ_ERR_DEVICE.
+EQ_API eq_status eq_device_adopt(const struct eq_opencl_params *params, struct eq_device **device);
+
+// ---- sessions over the caller's memory and events
+
+enum eq_opencl_type { EQ_OPENCL_F32, EQ_OPENCL_F16, EQ_OPENCL_U8, EQ_OPENCL_I32 };
+enum eq_opencl_layout { EQ_NCHW, EQ_NHWC };
+
+// A tensor in the caller's memory: element (n, c, y, x) lies at byte offset_bytes + (n * stride[0] + c * stride[1] + y *
+// stride[2] + x * stride[3]) * bytes of the type.
+struct eq_opencl_view {
+    cl_mem memory; // a buffer of the device's context
+    enum eq_opencl_type type;
+    size_t offset_bytes; // a multiple of the type's bytes
+    enum eq_opencl_layout layout;
+    size_t stride[4]; // in elements, at most 2^31 - 1 each; all 0: dense, as the layout says
+    // [c] or NULL for 1 and 0. Inputs become value * scale + shift: images of bytes with mean m and deviation d take
+    // 1 / (255 d) and -m / d. Outputs are result * scale + shift, of bytes the nearest, cut to 0 .. 255.
+    const float *scale, *shift;
+};
+// From the next run on an input is read from, or an output written to, the caller's memory, which is retained until it is bound
+// otherwise. view NULL, or without memory: the session's own memory again. Nothing is copied through the host. Where the value
+// lies in the memory just as the network has it (f32, dense NCHW, without scale and shift: images of fewer than 4 channels that
+// only convolutions read, rows such as logits; int32 labels), the kernels of the network work on that memory itself; elsewhere
+// one pass converts. Another memory or offset of the same form costs next to nothing and waits for nothing, so it can be done
+// before every run; another form, or one with scale or shift, makes a kernel and waits for what is enqueued.
+// Errors: EQ_ERR_NOT_FOUND (the name), EQ_ERR_ARGUMENT (memory of another context, no buffer, too small, with the numbers;
+// labels that are not int32), EQ_ERR_UNSUPPORTED (strides). The binding before stays then.
+EQ_API eq_status eq_session_bind(struct eq_session *session, const char *name, const struct eq_opencl_view *view);
+
+enum eq_session_part { EQ_SESSION_ALL, EQ_SESSION_FORWARD, EQ_SESSION_BACKWARD };
+// As eq_session_run(), eq_session_forward() or eq_session_backward(), after the events [num_wait_for], on the device. `event`,
+// unless NULL, gets an event of the end, which the caller releases. In an in-order queue, commands that the caller enqueues
+// later wait for it anyway.
+EQ_API eq_status eq_session_enqueue(struct eq_session *session, enum eq_session_part part, const cl_event *wait_for,
+                                    int num_wait_for, cl_event *event);
+
+// ---- sessions whose parameters are the caller's memory
+
+// A session without weights: every parameter, running statistic and gradient of a parameter is the caller's memory, bound by
+// name like an input before the first run ("bn.weight", "grad.bn.weight"; f32, dense, as in files), and so is the memory
+// between the ops, "workspace": eq_session_workspace_bytes() from a multiple of 256 bytes on. Between forward and backward, the
+// workspace holds what backward needs. The session itself has inputs in blocks of channels: eq_session_bytes(). Only for graphs
+// without convolutions, whose filters are stored in blocks (EQ_ERR_UNSUPPORTED). A run before everything is bound is
+// EQ_ERR_ARGUMENT with the name. Evaluation does not look at running_scale: with 0, results are not finite.
+EQ_API eq_status eq_session_create_unbound(struct eq_device *device, const struct eq_graph *graph,
+                                           const struct eq_session_params *params, struct eq_session **session);
+EQ_API size_t eq_session_workspace_bytes(const struct eq_session *session);
+
+// Batch norm and Channel Equilibrium alone, as a layer for other frameworks (Shao et al., ICML 2020), unbound as above.
+// Names: x and y [n, c, h, w]; bn.weight, bn.bias, bn.running_mean, bn.running_var; ce.x_weight and so on, see
+// eq_graph_channel_equilibrium(); in training also grad.y, which is read, and grad.x and grad.NAME of every parameter, which
+// are written. Forward and backward are the halves of eq_session_enqueue().
+struct eq_ce_block_params {
+    int n, c, h, w;
+    bool training;
+    struct eq_batch_norm_params norm;
+    struct eq_equilibrium_params equilibrium;
+};
+EQ_API eq_status eq_session_create_ce_block(struct eq_device *device, const struct eq_ce_block_params *params,
+                                            struct eq_session **session);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

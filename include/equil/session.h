@@ -1,0 +1,83 @@
+// A graph on a device, ready to run: forward, differentiated, trained.
+//
+//     eq_graph_create(&graph);                                           // or a network of your own
+//     eq_graph_input(graph, "images", 8, 3, 224, 224, &images);
+//     eq_model_build(graph, &(struct eq_model_params){ .arch = "ce-resnet50", .classes = 1000 }, images, &logits);
+//     eq_graph_output(graph, logits, "logits");
+//     eq_weights_create(device, graph, &weights);
+//     eq_weights_load(weights, "net.safetensors", false, 0);
+//     eq_session_create(weights, graph, NULL, &session);
+//     eq_session_write(session, "images", pixels);
+//     eq_session_run(session);
+//     eq_session_read(session, "logits", values);
+//
+// Inputs and outputs go by their names: those of eq_graph_input(), eq_graph_labels() and eq_graph_output(). opencl.h has what
+// lets them be memory of the caller's, and waits for events and signals them.
+#ifndef EQUIL_SESSION_H
+#define EQUIL_SESSION_H
+
+#include "weights.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct eq_session;
+
+struct eq_session_params {
+    bool training; // batch statistics, which move the running ones; false: evaluation, with what is constant folded
+    // Training: a named value of the graph to differentiate; 0, which is never one, means none. Of a cross entropy it is the
+    // mean over the images. Of any other value y it is the sum of y * g, where g is an input of y's shape called "grad.NAME":
+    // the gradient from whatever comes behind y.
+    eq_value differentiate;
+    bool input_gradients; // with `differentiate`: also those of the graph's f32 inputs, as outputs called "grad.NAME"
+    bool recompute;       // with `differentiate`: activations are made again in backward rather than kept
+};
+
+// Compiles the graph and makes its memory. params NULL: all zero. The weights must have every tensor of the graph, and must
+// outlive the session; the graph must, too, unchanged. One thread at a time per device, its weights and sessions. Errors:
+// EQ_ERR_ARGUMENT (what is differentiated has no name, is no value of the graph, or does not depend on a parameter),
+// EQ_ERR_NOT_FOUND and EQ_ERR_SHAPE (a tensor that the weights do not have, or store for another graph), EQ_ERR_DEVICE_MEMORY
+// with the numbers, EQ_ERR_BUILD, EQ_ERR_HOST_MEMORY, EQ_ERR_DEVICE.
+EQ_API eq_status eq_session_create(struct eq_weights *weights, const struct eq_graph *graph,
+                                   const struct eq_session_params *params, struct eq_session **session);
+// Waits for what it has enqueued. *session becomes NULL; NULL is allowed.
+EQ_API void eq_session_destroy(struct eq_session **session);
+
+// Bytes on the device: activations, inputs and outputs; without the weights.
+EQ_API size_t eq_session_bytes(const struct eq_session *session);
+
+// Copies a whole input or output, f32 [n, c, h, w] ([n, c] for rows, [n] for losses), or int32 [n] for labels. They wait for
+// the device. Outputs are those of the last run. EQ_ERR_NOT_FOUND: no input or output of that name; the text lists those there
+// are. EQ_ERR_ARGUMENT: writing an output, or an input that is bound to a caller's memory.
+EQ_API eq_status eq_session_write(struct eq_session *session, const char *name, const void *values);
+EQ_API eq_status eq_session_read(struct eq_session *session, const char *name, void *values);
+// Shape of an input or output, [n, c, h, w] with 1 where there is nothing.
+EQ_API eq_status eq_session_shape(const struct eq_session *session, const char *name, int shape[4]);
+
+// Enqueues one run, forward and, where the session differentiates, backward; does not wait for it. Only an evaluation after
+// weights were loaded, written or initialised waits: it reads running_scale, which must be above 0 (EQ_ERR_NUMERIC: the network
+// was never trained).
+EQ_API eq_status eq_session_run(struct eq_session *session);
+// Its halves, for a gradient that depends on the outputs: forward; then, "grad.NAME" written, backward. EQ_ERR_ARGUMENT: the
+// session does not differentiate, or was not run forward before.
+EQ_API eq_status eq_session_forward(struct eq_session *session);
+EQ_API eq_status eq_session_backward(struct eq_session *session);
+
+struct eq_sgd_params {
+    float rate;         // learning rate
+    float momentum;     // 0: none
+    float weight_decay; // 0: none
+};
+// Enqueues an update of all parameters of the weights from the gradients of the last run, PyTorch's rule: g += weight_decay *
+// w; v = momentum * v + g; w -= rate * v. Does not wait. EQ_ERR_ARGUMENT: the session does not differentiate; a number that is
+// negative or not finite.
+EQ_API eq_status eq_session_update(struct eq_session *session, const struct eq_sgd_params *params);
+
+// Waits until everything that was enqueued on the device is done.
+EQ_API eq_status eq_session_wait(struct eq_session *session);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

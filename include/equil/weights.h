@@ -1,0 +1,59 @@
+// The parameters and running statistics of a graph, on a device: by name, and from and to files.
+//
+// One set of weights serves any number of sessions (session.h) and of graphs that name their tensors alike: a network for
+// batches of 1 and one for batches of 16, evaluation and training.
+#ifndef EQUIL_WEIGHTS_H
+#define EQUIL_WEIGHTS_H
+
+#include "data.h"
+#include "device.h"
+#include "graph.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct eq_weights;
+
+// Makes the tensors of the graph on the device, for eq_weights_initialise() or eq_weights_load(): filters of convolutions are
+// zeros until then, everything else has the values of eq_weights_initialise() with seed 0. The device must outlive it, the
+// graph need not. One thread at a time per weights and device. Errors: EQ_ERR_DEVICE_MEMORY, EQ_ERR_HOST_MEMORY, EQ_ERR_DEVICE.
+EQ_API eq_status eq_weights_create(struct eq_device *device, const struct eq_graph *graph, struct eq_weights **weights);
+EQ_API void eq_weights_destroy(struct eq_weights **weights); // *weights becomes NULL; NULL is allowed
+
+// What training starts from: convolutions N(0, 2 / (kh kw oc)), normalisation scales 1 and shifts 0, linear layers uniform in
+// +-1 / sqrt(fan-in) with their biases, x_weight 0; running means 0, variances 1, running_wm the identity, running_scale 0.
+EQ_API eq_status eq_weights_initialise(struct eq_weights *weights, uint64_t seed);
+
+// Reads a safetensors file with PyTorch's names. Running statistics that are missing get their initial values; a missing or
+// misshapen parameter is EQ_ERR_NOT_FOUND or EQ_ERR_SHAPE and names it; names the graph does not have are logged. With new_head
+// a classifier (fc.*) of another shape is left at its initial values (eq_weights_initialise with `seed`). On failure the
+// weights are unchanged. Errors of the file: those of eq_tensors_open() and eq_tensors_read_f32().
+EQ_API eq_status eq_weights_load(struct eq_weights *weights, const char *path, bool new_head, uint64_t seed);
+// The same from a file that is open: from memory, with eq_tensors_open_memory(). Nothing of it is kept.
+EQ_API eq_status eq_weights_load_tensors(struct eq_weights *weights, const struct eq_tensors *file, bool new_head,
+                                         uint64_t seed);
+
+// A tensor.
+struct eq_weights_tensor {
+    const char *name;   // "layer1.0.conv1.weight"; valid as long as the weights
+    int rank, shape[4]; // as in files
+    size_t elems;
+    bool is_parameter; // trained; else a running statistic
+};
+EQ_API int eq_weights_num(const struct eq_weights *weights);
+EQ_API struct eq_weights_tensor eq_weights_at(const struct eq_weights *weights, int index); // 0 <= index < eq_weights_num()
+// Copies, f32, row-major in the tensor's shape; they wait for the device. EQ_ERR_NOT_FOUND: no tensor of that name.
+EQ_API eq_status eq_weights_read(const struct eq_weights *weights, const char *name, float *values);
+EQ_API eq_status eq_weights_write(struct eq_weights *weights, const char *name, const float *values);
+// The gradient of a parameter, from the last differentiated run. EQ_ERR_ARGUMENT: there was none, or a running statistic.
+EQ_API eq_status eq_weights_read_gradient(const struct eq_weights *weights, const char *name, float *values);
+
+// Writes parameters, running statistics and num_batches_tracked as safetensors (atomically), with the texts as metadata.
+EQ_API eq_status eq_weights_save(const struct eq_weights *weights, const char *path, const struct eq_tensors_text *texts,
+                                 size_t num_texts);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,203 @@
+// Callers' memory as inputs and outputs.
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "graph/exec.h"
+
+// Whether the memory holds the value just as its slot does.
+static bool is_same_layout(const struct eq_exec_memory *memory, const struct eq_tensor *t)
+{
+    const bool is_plain = t->form == EQ_FORM_PLAIN || (t->form == EQ_FORM_BLOCKED && t->block == 1 && t->halo == 0);
+    const size_t extent[] = { (size_t)t->n, (size_t)t->c, (size_t)t->h, (size_t)t->w };
+    if (!is_plain || memory->type != EQ_VIEW_WORD || memory->scale || memory->shift)
+        return false;
+    size_t dense = 1;
+    for (int d = 3; d >= 0; d--) {
+        if (extent[d] > 1 && memory->stride[d] != dense)
+            return false;
+        dense *= extent[d];
+    }
+    return true;
+}
+
+static eq_status check_extent(const struct eq_exec_place *place, const struct eq_exec_memory *memory, size_t bytes)
+{
+    size_t last = memory->offset;
+    for (int d = 0; d < 4; d++) {
+        EQ_REQUIRE(memory->stride[d] <= INT_MAX, EQ_ERR_UNSUPPORTED, "a stride of %zu elements: at most %d are possible",
+                   memory->stride[d], INT_MAX);
+        last += (size_t)(place->shape[d] - 1) * memory->stride[d];
+    }
+    const size_t elem_bytes = eq_view_bytes(memory->type);
+    EQ_REQUIRE(last < bytes / elem_bytes, EQ_ERR_ARGUMENT,
+               "[%d, %d, %d, %d] with strides %zu, %zu, %zu, %zu from element %zu on ends at byte %zu of a memory of %zu",
+               place->shape[0], place->shape[1], place->shape[2], place->shape[3], memory->stride[0], memory->stride[1],
+               memory->stride[2], memory->stride[3], memory->offset, (last + 1) * elem_bytes, bytes);
+    return EQ_OK;
+}
+
+static eq_status swap(struct eq_exec *exec, struct eq_buffer *slot, cl_mem mem, size_t base)
+{
+    EQ_TRY(eq_buffer_swap(slot, mem, base));
+    EQ_TRY(eq_list_rebind(exec->list, slot));
+    return eq_list_rebind(exec->prepare, slot);
+}
+
+static eq_status drop(struct eq_exec *exec, int at)
+{
+    struct eq_exec_binding *binding = &exec->bindings[at];
+    eq_status status = binding->is_direct ? swap(exec, exec->slots[at], NULL, 0) : EQ_OK;
+    eq_list_destroy(&binding->list);
+    eq_buffer_destroy(&binding->memory);
+    eq_buffer_destroy(&binding->map);
+    *binding = (struct eq_exec_binding){ .is_direct = false };
+    return status;
+}
+
+void eq_exec_drop_bindings(struct eq_exec *exec)
+{
+    for (int v = 0; exec->bindings && v < exec->ir->num_values; v++) {
+        eq_list_destroy(&exec->bindings[v].list);
+        eq_buffer_destroy(&exec->bindings[v].memory);
+        eq_buffer_destroy(&exec->bindings[v].map);
+    }
+    free(exec->bindings);
+}
+
+// [2, c]: scale, shift.
+static eq_status make_map(struct eq_exec *exec, const struct eq_exec_place *place, const struct eq_exec_memory *memory,
+                          struct eq_buffer **map)
+{
+    const size_t c = (size_t)place->shape[1];
+    float *values = eq_malloc(2 * c, sizeof *values);
+    if (!values)
+        return EQ_ERR_HOST_MEMORY;
+    for (size_t i = 0; i < c; i++) {
+        values[i] = memory->scale ? memory->scale[i] : 1.0f;
+        values[c + i] = memory->shift ? memory->shift[i] : 0.0f;
+    }
+    eq_status status = eq_buffer_create_from(exec->device, values, 2 * c * sizeof *values, map);
+    free(values);
+    return status;
+}
+
+static eq_status make_list(struct eq_exec *exec, const struct eq_exec_place *place, const struct eq_exec_memory *memory,
+                           struct eq_exec_binding *binding)
+{
+    // A plain value lies as one in blocks of 1 does.
+    const struct eq_tensor *t = &exec->ir->values[place->at].tensor;
+    struct eq_tensor tensor = t->form == EQ_FORM_PLAIN ? eq_tensor_blocked(t->n, t->c, t->h, t->w, 1, 0) : *t;
+    struct eq_view view = { .type = memory->type, .map = EQ_REF_NONE };
+    for (int d = 0; d < 4; d++)
+        view.stride[d] = (int)memory->stride[d];
+    EQ_TRY(eq_buffer_adopt(exec->device, memory->mem, &binding->memory));
+    binding->memory->base = memory->offset;
+    view.ref = eq_ref_at(binding->memory, 0);
+    if (memory->scale || memory->shift) {
+        EQ_TRY(make_map(exec, place, memory, &binding->map));
+        view.map = eq_ref_at(binding->map, 0);
+    }
+    EQ_TRY(eq_list_create(exec->device, &binding->list));
+    EQ_TRY(eq_list_label(binding->list, place->is_input ? "input" : "output"));
+    const struct eq_ref ref = exec->refs[place->at];
+    return place->is_input ? eq_layout_pack_emit(binding->list, &tensor, &view, ref)
+                           : eq_layout_unpack_emit(binding->list, &tensor, ref, &view);
+}
+
+static bool is_same_form(const struct eq_exec_binding *binding, const struct eq_exec_memory *memory)
+{
+    return binding->list && !binding->map && !memory->scale && !memory->shift && binding->type == memory->type &&
+           memcmp(binding->stride, memory->stride, sizeof binding->stride) == 0;
+}
+
+static eq_status bind_other(struct eq_exec *exec, const struct eq_exec_place *place, const struct eq_exec_memory *memory)
+{
+    struct eq_exec_binding *binding = &exec->bindings[place->at], made = { .type = memory->type };
+    if (is_same_form(binding, memory)) {
+        EQ_TRY(eq_buffer_swap(binding->memory, memory->mem, memory->offset));
+        return eq_list_rebind(binding->list, binding->memory);
+    }
+    memcpy(made.stride, memory->stride, sizeof made.stride);
+    eq_status status = make_list(exec, place, memory, &made);
+    if (status == EQ_OK)
+        status = drop(exec, place->at);
+    if (status == EQ_OK) {
+        *binding = made;
+        return EQ_OK;
+    }
+    eq_list_destroy(&made.list);
+    eq_buffer_destroy(&made.memory);
+    eq_buffer_destroy(&made.map);
+    return status;
+}
+
+static eq_status bind_workspace(struct eq_exec *exec, const struct eq_exec_memory *memory)
+{
+    EQ_REQUIRE(memory->type == EQ_VIEW_WORD && 4 * memory->offset % EQ_EXEC_ALIGNMENT == 0, EQ_ERR_ARGUMENT,
+               "a workspace of floats from a multiple of %d bytes on is wanted, not from byte %zu", EQ_EXEC_ALIGNMENT,
+               4 * memory->offset);
+    for (int i = 0; i < exec->num_chunks; i++)
+        EQ_TRY(swap(exec, exec->chunks[i], memory->mem, memory->offset));
+    return EQ_OK;
+}
+
+eq_status eq_exec_bind(struct eq_exec *exec, const struct eq_exec_place *place, const struct eq_exec_memory *memory)
+{
+    size_t bytes = 0;
+    if (place->at == EQ_EXEC_WORKSPACE)
+        return bind_workspace(exec, memory);
+    if (!memory->mem)
+        return drop(exec, place->at);
+    EQ_TRY(eq_memory_size(exec->device, memory->mem, &bytes));
+    EQ_TRY(check_extent(place, memory, bytes));
+    EQ_REQUIRE(place->dtype == EQ_F32 || (memory->type == EQ_VIEW_WORD && !memory->scale && !memory->shift), EQ_ERR_ARGUMENT,
+               "labels are 4-byte integers, without scale and shift");
+    const bool is_same = is_same_layout(memory, &exec->ir->values[place->at].tensor);
+    EQ_REQUIRE(is_same || !exec->slots[place->at] || !exec->slots[place->at]->is_empty, EQ_ERR_ARGUMENT,
+               "parameters, statistics and their gradients are dense f32, without scale and shift");
+    if (!is_same)
+        return bind_other(exec, place, memory);
+    if (!exec->bindings[place->at].is_direct)
+        EQ_TRY(drop(exec, place->at));
+    EQ_TRY(swap(exec, exec->slots[place->at], memory->mem, memory->offset));
+    exec->bindings[place->at].is_direct = true;
+    return EQ_OK;
+}
+
+bool eq_exec_is_bound(const struct eq_exec *exec, const struct eq_exec_place *place)
+{
+    return place->at >= 0 && (exec->bindings[place->at].list || exec->bindings[place->at].is_direct);
+}
+
+static bool is_of_part(const struct eq_ir_value *value, enum eq_exec_part part)
+{
+    return (value->outer_grad_of >= 0 || value->grad_of >= 0) == (part == EQ_EXEC_BACKWARD);
+}
+
+eq_status eq_exec_run_bindings(struct eq_exec *exec, bool inputs, enum eq_exec_part part)
+{
+    for (int v = 0; v < exec->ir->num_values; v++) {
+        const struct eq_ir_value *value = &exec->ir->values[v];
+        const struct eq_exec_binding *binding = &exec->bindings[v];
+        if (binding->list && is_of_part(value, part) && (value->kind == EQ_VALUE_INPUT) == inputs)
+            EQ_TRY(eq_list_run(binding->list));
+    }
+    return EQ_OK;
+}
+
+eq_status eq_exec_check_bound(const struct eq_exec *exec, enum eq_exec_part part)
+{
+    if (exec->store)
+        return EQ_OK;
+    for (int i = 0; i < exec->num_chunks; i++)
+        EQ_REQUIRE(exec->chunks[i]->mem, EQ_ERR_ARGUMENT, "the workspace of %zu bytes has no memory", exec->chunks[i]->bytes);
+    for (int v = 0; v < exec->ir->num_values; v++) {
+        const struct eq_ir_value *value = &exec->ir->values[v];
+        const int of = value->grad_of >= 0 ? value->grad_of : v;
+        EQ_REQUIRE(!exec->slots[v] || exec->slots[v]->mem || (part == EQ_EXEC_FORWARD && !is_of_part(value, part)),
+                   EQ_ERR_ARGUMENT, "%s%s has no memory", value->grad_of >= 0 ? "grad." : "",
+                   exec->ir->graph->values[exec->ir->values[of].front].name);
+    }
+    return EQ_OK;
+}

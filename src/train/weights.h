@@ -1,0 +1,42 @@
+// Inside the library: weights, their store, and the tensors of a file.
+#ifndef EQ_TRAIN_WEIGHTS_H
+#define EQ_TRAIN_WEIGHTS_H
+
+#include "equil/weights.h"
+#include "graph/graph.h"
+
+struct eq_weights {
+    struct eq_device *device;
+    struct eq_store *store;
+    bool has_training; // gradients and velocities are there
+    bool is_checked;   // running_scale is known to be above 0
+    int64_t batches;   // num_batches_tracked
+};
+
+// Makes gradients and velocities, once.
+eq_status eq_weights_add_training(struct eq_weights *weights);
+// Refuses evaluation with a running_scale that is not above 0.
+eq_status eq_weights_check_scales(struct eq_weights *weights);
+// Call after training steps changed parameters and statistics.
+void eq_weights_touched(struct eq_weights *weights, int64_t num_batches);
+
+// Tensors as they go into a file: values and num_batches_tracked. The data of the former is read from the device while the file
+// is written, one tensor at a time. Names belong to the list.
+struct eq_tensor_place {
+    const struct eq_store_entry *entry; // NULL: num_batches_tracked
+    enum eq_store_part part;
+};
+struct eq_tensor_list {
+    const struct eq_weights *weights;
+    bool must_be_finite; // else EQ_ERR_NUMERIC, and the old file stays
+    struct eq_tensor_entry *entries;
+    struct eq_tensor_place *places;
+    size_t num, capacity;
+};
+void eq_tensor_list_free(struct eq_tensor_list *list);
+// Appends every tensor of a part of list->weights, names with `prefix` before them.
+eq_status eq_tensor_list_collect(struct eq_tensor_list *list, enum eq_store_part part, const char *prefix);
+eq_status eq_tensor_list_save(struct eq_tensor_list *list, const char *path, const struct eq_tensors_text *texts,
+                              size_t num_texts);
+
+#endif
