@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Installs into a scratch folder, and builds and runs every example against that with nothing but pkg-config: shared, and
+# static, from C and from C++. TAP on stdout; arguments: the equil program (unused: the installed one is taken).
+set -u
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+number=0
+failed=0
+source=$EQUIL_SOURCE_ROOT/tests/examples
+
+check() {
+    local name=$1
+    shift
+    number=$((number + 1))
+    if "$@" >"$folder/out" 2>&1; then
+        echo "ok $number - $name"
+    else
+        echo "not ok $number - $name"
+        sed 's/^/# /' "$folder/out"
+        failed=1
+    fi
+}
+
+# Output of a command has to have a line that matches.
+says() {
+    local pattern=$1
+    shift
+    "$@" >"$folder/said" 2>&1 || { cat "$folder/said"; return 1; }
+    cat "$folder/said"
+    grep -qE "$pattern" "$folder/said"
+}
+
+check "meson install" meson install -C "$EQUIL_BUILD_ROOT" --no-rebuild --quiet --destdir "$folder/root"
+pc=$(find "$folder/root" -name equil.pc)
+prefix=$(sed -n 's/^prefix=//p' "$pc")
+PKG_CONFIG_PATH=$(dirname "$pc")
+libraries=$(dirname "$PKG_CONFIG_PATH")
+export PKG_CONFIG_PATH LD_LIBRARY_PATH=$libraries PATH=$folder/root$prefix/bin:$PATH
+flags() { pkg-config --define-variable=prefix="$folder/root$prefix" "$@" equil; }
+
+check "pkg-config has the version" test "$(flags --modversion)" = "$(equil --version | awk '{ print $2 }')"
+check "the soname has the minor version" says 'SONAME.*libequil\.so\.0\.1' readelf -d "$libraries/libequil.so"
+check "the man page is there" test -s "$folder/root$prefix/share/man/man1/equil.1"
+
+build() { # compiler, standard, source, program
+    # shellcheck disable=SC2046
+    $1 -std="$2" -Wall -Wextra -Werror -DCL_TARGET_OPENCL_VERSION=120 "$source/$3" -o "$folder/$4" $(flags --cflags --libs) \
+        -lpthread -lm
+}
+build_static() {
+    # shellcheck disable=SC2046
+    cc -std=c11 "$source/train_graph.c" -o "$folder/train_static" $(flags --cflags) "$libraries/libequil.a" \
+        $(flags --libs --static | sed 's/-lequil\b//') -lm -lpthread
+}
+
+for name in classify block train_graph threads; do
+    check "$name.c builds" build cc c11 $name.c $name
+done
+check "classify.cpp builds" build c++ c++17 classify.cpp classify_cpp
+check "train_graph.c builds with the static library" build_static
+
+# A network to classify with.
+python3 "$EQUIL_SOURCE_ROOT/tests/cli/make_images.py" "$folder/images" 34 >/dev/null
+check "a network is trained" equil train --arch ce-resnet20 --data "$folder/images" --size 32 --epochs 1 --batch 8 --seed 1 \
+    --out "$folder/run"
+weights=$folder/run/model.safetensors
+
+check "classify" says '^image 3: class [0-9]+, logit' "$folder/classify" "$weights" ce-resnet20 3 32
+check "classify refuses a file that is not there" bash -c "! '$folder/classify' '$folder/none' ce-resnet20 4 32"
+check "classify_cpp" says '^class [0-9]+, logit' "$folder/classify_cpp" "$weights" ce-resnet20 3 32
+check "classify_cpp says what is wrong" bash -c "'$folder/classify_cpp' '$folder/none' ce-resnet20 4 32 2>&1 | grep -q none"
+check "block learns" says '^step 30: loss' "$folder/block"
+check "train_graph: saved and loaded, the same logits" says 'logits differ by 0$' "$folder/train_graph" "$folder/g.safetensors"
+check "train_graph learns" says '^top-1 of new images: (9[0-9]|100)' "$folder/train_graph" "$folder/g.safetensors"
+check "train_graph, static" says 'logits differ by 0$' "$folder/train_static" "$folder/g.safetensors"
+check "threads" says '^the same bits' "$folder/threads"
+echo "1..$number"
+exit $failed
