@@ -1,5 +1,5 @@
 // Inside a program that uses OpenCL itself: its context, queue, memory and events. Not part of equil.h, because it needs
-// OpenCL's headers; CL_TARGET_OPENCL_VERSION is the program's to choose, 120 or above.
+// OpenCL's headers; CL_TARGET_OPENCL_VERSION is the program's to choose, 120 or above. Experimental: it may change until 1.0.
 #ifndef EQUIL_OPENCL_H
 #define EQUIL_OPENCL_H
 
@@ -21,12 +21,13 @@ struct eq_opencl_params {
     cl_command_queue queue; // in order or out of order, with profiling or without; NULL: Equil makes one in the context
 };
 // A device from a context and a queue that the caller has. Both are retained until eq_device_destroy(), and nothing of them is
-// changed. Work goes into the queue; functions that take or give data of the host wait for it, those that run a session do
-// not. In an out-of-order queue Equil's commands wait for one another by events, and the caller's for those only that they ask
-// for. Variables of the environment count as for eq_device_open(), but for EQUIL_DEVICE. Thread-safe; afterwards one thread at
-// a time per device: several devices in several threads, of one context too. Errors: EQ_ERR_ARGUMENT (no context; device or
-// queue of another context), EQ_ERR_UNSUPPORTED (a device that eq_device_list() calls unusable, with the reason),
-// EQ_ERR_HOST_MEMORY, EQ_ERR_DEVICE.
+// changed. Work goes into the queue. Functions that make or destroy something, or take or give data of the host, may wait for
+// it; those that run a session, update its weights, or bind memory in the form that was bound before do not. In an out-of-order
+// queue Equil's commands wait for one another by events, and for those of the caller's that it is told of alone. Variables of
+// the environment count as for eq_device_open(), but for EQUIL_DEVICE. Thread-safe; afterwards one thread at a time per device:
+// several devices, of one context too, go in several threads.
+// Errors: EQ_ERR_ARGUMENT (no context; a device or queue of another context), EQ_ERR_UNSUPPORTED (a device that
+// eq_device_list() calls unusable, with the reason), EQ_ERR_HOST_MEMORY, EQ_ERR_DEVICE.
 EQ_API eq_status eq_device_adopt(const struct eq_opencl_params *params, struct eq_device **device);
 
 // ---- sessions over the caller's memory and events

@@ -1,4 +1,4 @@
-// A graph on a device, ready to run: forward, differentiated, trained.
+// A graph on a device, ready to run: forward, differentiated, trained. Experimental: it may change until 1.0.
 //
 //     eq_graph_create(&graph);                                           // or a network of your own
 //     eq_graph_input(graph, "images", 8, 3, 224, 224, &images);

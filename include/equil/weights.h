@@ -1,4 +1,5 @@
-// The parameters and running statistics of a graph, on a device: by name, and from and to files.
+// The parameters and running statistics of a graph, on a device: by name, and from and to files. Experimental: it may change
+// until 1.0.
 //
 // One set of weights serves any number of sessions (session.h) and of graphs that name their tensors alike: a network for
 // batches of 1 and one for batches of 16, evaluation and training.

@@ -1,6 +1,4 @@
 // Sessions on a caller's context, queue, memory and events: adopting, binding in every layout, ordering.
-#include <time.h>
-
 #include "session_test.h"
 
 // ---- adopting

@@ -356,6 +356,7 @@ END_TEST
 // ---- several devices at once
 
 struct job {
+    cl_context context; // NULL: one of its own
     const float *images, *want;
     float worst;
     char error[200];
@@ -370,7 +371,7 @@ static void *run_job(void *user)
     const float one = 1;
     float got[LOGITS] = { 0 };
     const struct eq_model_params model = { .arch = "ce-resnet20", .classes = CLASSES, .act = EQ_ELU };
-    c.context = clCreateContext(NULL, 1, &eq_test_device->id, NULL, NULL, NULL);
+    c.context = job->context ? job->context : clCreateContext(NULL, 1, &eq_test_device->id, NULL, NULL, NULL);
     c.queue = clCreateCommandQueue(c.context, eq_test_device->id, 0, NULL);
     eq_status status = eq_device_adopt(&(struct eq_opencl_params){ .context = c.context, .queue = c.queue }, &c.device);
     status = status ? status : eq_graph_create(&c.graph);
@@ -397,7 +398,8 @@ static void *run_job(void *user)
     eq_graph_destroy(&c.graph);
     eq_device_destroy(&c.device);
     clReleaseCommandQueue(c.queue);
-    clReleaseContext(c.context);
+    if (!job->context)
+        clReleaseContext(c.context);
     return NULL;
 }
 
@@ -406,9 +408,10 @@ START_TEST(test_threads)
     float *images = eq_test_uniform("images", ELEMS, 1), want[LOGITS];
     struct job jobs[2];
     pthread_t threads[2];
+    cl_context shared = _i == 1 ? make_context() : NULL; // or a context each
     expect_logits(images, want);
     for (int i = 0; i < 2; i++) {
-        jobs[i] = (struct job){ .images = images, .want = want };
+        jobs[i] = (struct job){ .context = shared, .images = images, .want = want };
         ck_assert_int_eq(pthread_create(&threads[i], NULL, run_job, &jobs[i]), 0);
     }
     for (int i = 0; i < 2; i++)
@@ -417,9 +420,11 @@ START_TEST(test_threads)
         ck_assert_msg(!*jobs[i].error, "thread %d: %s", i, jobs[i].error);
         ck_assert_msg(jobs[i].worst == 0, "thread %d: logits off by %g", i, (double)jobs[i].worst);
     }
+    if (shared)
+        clReleaseContext(shared);
     free(images);
 }
 END_TEST
 
 EQ_TEST_MAIN("session_train", { test_outer_gradient, 4 }, { test_input_gradient, 0 }, { test_training, 2 },
-             { test_session_refused, 0 }, { test_untrained, 0 }, { test_block, 4 }, { test_threads, 0 })
+             { test_session_refused, 0 }, { test_untrained, 0 }, { test_block, 4 }, { test_threads, 2 })
