@@ -299,13 +299,11 @@ eq_status eq_exec_find_name(const struct eq_exec *exec, const char *name, struct
         const struct eq_tensor *t = &value->tensor;
         if (!name_of(exec, v, text) || strcmp(text, name) != 0)
             continue;
-        *place = (struct eq_exec_place){
-            v, value->kind != EQ_VALUE_TEMPORARY, is_gradient(value), { t->n, t->c, t->h, t->w }, t->dtype
-        };
+        *place = (struct eq_exec_place){ v, value->kind != EQ_VALUE_TEMPORARY, { t->n, t->c, t->h, t->w }, t->dtype };
         return EQ_OK;
     }
     if (!exec->store && strcmp(name, "workspace") == 0) {
-        *place = (struct eq_exec_place){ EQ_EXEC_WORKSPACE, false, false, { 1, 1, 1, 1 }, EQ_F32 };
+        *place = (struct eq_exec_place){ EQ_EXEC_WORKSPACE, false, { 1, 1, 1, 1 }, EQ_F32 };
         return EQ_OK;
     }
     return no_such_name(exec, name);

@@ -182,7 +182,7 @@ eq_status eq_exec_read(struct eq_exec *exec, eq_value value, void *host);
 enum { EQ_EXEC_WORKSPACE = -2 };
 struct eq_exec_place {
     int at;                     // ir value; EQ_EXEC_WORKSPACE: the arena of an exec without a store
-    bool is_input, is_gradient; // is_gradient: of the backward half
+    bool is_input;
     int shape[4];               // [n, c, h, w]
     enum eq_dtype dtype;
 };

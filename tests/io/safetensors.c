@@ -414,5 +414,35 @@ START_TEST(becomes_shorter)
 }
 END_TEST
 
+// A file in memory is read as one on disk, and is trusted as little: cut off anywhere, it is refused.
+START_TEST(from_memory)
+{
+    const float values[3] = { 1, -2, 3.5f };
+    const struct eq_tensor_entry entry = { .name = "a", .num_dims = 1, .dims = { 3 }, .data = values };
+    const struct eq_tensors_text text = { "key", "value" };
+    struct eq_tensors *file;
+    float got[3] = { 0 };
+    char *data;
+    size_t bytes;
+    IO_OK(eq_tensors_save(io_path("memory"), &entry, 1, &text, 1));
+    IO_OK(eq_file_read(io_path("memory"), 1 << 20, &data, &bytes));
+    IO_OK(eq_tensors_open_memory("a block", data, bytes, &file));
+    ck_assert_str_eq(eq_tensors_path(file), "a block");
+    ck_assert_str_eq(eq_tensors_text(file, "key"), "value");
+    IO_OK(eq_tensors_read_f32(file, "a", got, 3));
+    ck_assert(memcmp(got, values, sizeof values) == 0);
+    eq_tensors_close(&file);
+    for (size_t cut = 0; cut < bytes; cut++) {
+        char *part = malloc(cut ? cut : 1); // so that a read beyond it is found
+        memcpy(part, data, cut);
+        IO_FAILS(eq_tensors_open_memory("a block", part, cut, &file), EQ_ERR_FORMAT, "a block");
+        ck_assert_ptr_null(file);
+        free(part);
+    }
+    IO_FAILS(eq_tensors_open_memory("a block", NULL, 8, &file), EQ_ERR_ARGUMENT, "no memory");
+    free(data);
+}
+END_TEST
+
 IO_TEST_MAIN("safetensors", hostile_headers, hostile_lengths, deep_nesting, damaged_everywhere, round_trip, element_types,
-             long_conversion, refused_to_write, full_disk, fetched_data, becomes_shorter)
+             long_conversion, refused_to_write, full_disk, fetched_data, becomes_shorter, from_memory)

@@ -229,6 +229,42 @@ START_TEST(test_untrained)
 }
 END_TEST
 
+// Weights saved to a file and loaded from memory are the same, whichever graph they are for.
+START_TEST(test_load_memory)
+{
+    struct caller c;
+    struct eq_weights *loaded;
+    struct eq_tensors *file;
+    char folder[] = "/tmp/equil-session-XXXXXX", path[64], *data;
+    size_t bytes;
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/w", folder);
+    open_caller(&c, false);
+    build_network(&c, "ce-resnet20", true);
+    make_session(&c, NULL);
+    EQ_TEST_OK(eq_weights_save(c.weights, path, NULL, 0));
+    EQ_TEST_OK(eq_file_read(path, 1 << 26, &data, &bytes));
+    remove(path);
+    remove(folder);
+    EQ_TEST_OK(eq_weights_create(c.device, c.graph, &loaded));
+    EQ_TEST_OK(eq_tensors_open_memory("memory", data, bytes, &file));
+    EQ_TEST_OK(eq_weights_load_tensors(loaded, file, false, 0));
+    eq_tensors_close(&file);
+    free(data);
+    for (int i = 0; i < eq_weights_num(c.weights); i++) {
+        const struct eq_weights_tensor t = eq_weights_at(c.weights, i);
+        float *a = malloc(t.elems * sizeof *a), *b = malloc(t.elems * sizeof *b);
+        EQ_TEST_OK(eq_weights_read(c.weights, t.name, a));
+        EQ_TEST_OK(eq_weights_read(loaded, t.name, b));
+        ck_assert_msg(memcmp(a, b, t.elems * sizeof *a) == 0, "%s differs", t.name);
+        free(a);
+        free(b);
+    }
+    eq_weights_destroy(&loaded);
+    close_caller(&c);
+}
+END_TEST
+
 // ---- Channel Equilibrium alone
 
 enum { BC = 20, BH = 6, BLOCK_ELEMS = N * BC * BH * BH, MAX_TENSORS = 64 };
@@ -427,4 +463,5 @@ START_TEST(test_threads)
 END_TEST
 
 EQ_TEST_MAIN("session_train", { test_outer_gradient, 4 }, { test_input_gradient, 0 }, { test_training, 2 },
-             { test_session_refused, 0 }, { test_untrained, 0 }, { test_block, 4 }, { test_threads, 2 })
+             { test_session_refused, 0 }, { test_untrained, 0 }, { test_load_memory, 0 }, { test_block, 4 },
+             { test_threads, 2 })
