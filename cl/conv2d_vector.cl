@@ -26,6 +26,9 @@
 #ifndef KW
 #define KW kw // the filter's width where it is worth unrolling: in a plain image a tap is only one multiply-add per accumulator
 #endif
+#ifndef AHEAD
+#define AHEAD 0 // rows of BLOCK filters that a tile fetches ahead, per block of x and tap: a power of two, at most BI
+#endif
 #ifndef ACT
 #define ACT ACT_NONE
 #endif
@@ -48,6 +51,7 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
     const int id0 = (int)get_global_id(0), id1 = (int)get_global_id(1), id2 = (int)get_global_id(2);
     const int tiles_w = (ow + TW - 1) / TW, tile = order == ORDER_BLOCKS ? id1 : id0, n = order == ORDER_IMAGES ? id1 : id2;
     const int want_b = (order == ORDER_BLOCKS ? id0 : order == ORDER_IMAGES ? id2 : id1) * OBT;
+    const int tiles = tiles_w * ((oh + TH - 1) / TH);
     const int want_y = tile / tiles_w * TH, want_x = tile % tiles_w * TW;
     const int y0 = min(want_y, oh - TH), x0 = min(want_x, ow - TW), b0 = min(want_b, oc_blocks - OBT);
     const ulong w_plane = (ulong)x_blocks * (kh * kw * BI * BLOCK);
@@ -63,10 +67,20 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
 
     __global const float *xb = x + (ulong)n * x_blocks * x_plane + (ulong)y0 * stride_h * x_row + (ulong)x0 * (STRIDE * BI);
     __global const float *wt = w + (ulong)b0 * w_plane;
+    // While these filters are in the cache, each tile fetches its share of those that come next.
+    const int row = (tile + (order == ORDER_IMAGES ? n * tiles : 0)) * AHEAD, next_b = b0 + OBT + row / BI;
+    const bool has_next = AHEAD > 0 && row < BI * OBT && next_b < oc_blocks;
+    __global const float *next = has_next ? w + (ulong)next_b * w_plane + row % BI * BLOCK : wt;
     for (int ib = 0; ib < x_blocks; ib++, xb += x_plane) {
         for (int i = 0; i < kh; i++) {
             for (int j = 0; j < KW; j++, wt += BI * BLOCK) {
                 __global const float *xt = xb + i * x_row + j * BI;
+                if (has_next) {
+                    #pragma unroll
+                    for (int a = 0; a < AHEAD; a++)
+                        EQ_PREFETCH(next + a * BLOCK);
+                    next += BI * BLOCK;
+                }
                 #pragma unroll
                 for (int c = 0; c < BI; c++) {
                     vecf wv[OBT];

@@ -380,9 +380,14 @@ void conv2d_winograd_output(EQ_IN(float, m), __global const float *bias_base, co
 #define OBT 2 // blocks of outputs in a register tile
 #endif
 
-// Products of TW tiles and OBT blocks at one point.
+#ifndef AHEAD
+#define AHEAD 0 // rows of BLOCK filters that a register tile fetches ahead, per block of x: a power of two, at most BLOCK
+#endif
+
+// Products of TW tiles and OBT blocks at one point. While its filters are in the cache, it fetches AHEAD rows of each block of
+// x of those that come next: `next` is its share's first row.
 static void multiply(__global const float *v, const int v_plane, __global const float *u, const ulong u_block,
-                     const int x_blocks, __global float *m, const ulong m_block)
+                     const int x_blocks, __global float *m, const ulong m_block, __global const float *next)
 {
     vecf acc[OBT][TW];
     #pragma unroll
@@ -391,6 +396,10 @@ static void multiply(__global const float *v, const int v_plane, __global const 
         for (int t = 0; t < TW; t++)
             acc[b][t] = (vecf)(0.0f);
     for (int ib = 0; ib < x_blocks; ib++, v += v_plane, u += BLOCK * BLOCK) {
+        #pragma unroll
+        for (int a = 0; a < AHEAD; a++)
+            EQ_PREFETCH(next + a * BLOCK);
+        next += BLOCK * BLOCK;
         #pragma unroll
         for (int c = 0; c < BLOCK; c++) {
             vecf w[OBT];
@@ -449,9 +458,14 @@ void conv2d_winograd_vector(EQ_IN(float, x), EQ_IN(float, u), __global const flo
             for (int k = 0; k < POINTS; k++)
                 for (int want = want_g - g; want < group; want += OBT) {
                     const int b = min(want, group - OBT);
-                    for (int t = 0; t < padded; t += TW)
+                    const bool is_last = want + OBT >= group; // of this point
+                    const int next_k = is_last ? min(k + 1, POINTS - 1) : k;
+                    const int next_b = min(is_last ? want_g - g : want + OBT, group - OBT);
+                    __global const float *next = u + next_k * u_point + (g + next_b) * u_block;
+                    for (int t = 0, row = 0; t < padded; t += TW, row = (row + AHEAD) % (OBT * BLOCK))
                         multiply(v + k * v_point + t * BLOCK, v_plane, u + k * u_point + (g + b) * u_block, u_block, x_blocks,
-                                 m + b * m_block + (t * POINTS + k) * BLOCK, m_block);
+                                 m + b * m_block + (t * POINTS + k) * BLOCK, m_block,
+                                 next + row / BLOCK * u_block + row % BLOCK * BLOCK);
                 }
             for (int b = want_g - g; b < group; b++) {
                 const vecf bias = has_bias ? EQ_LOAD(bias_base + bias_at + (g + b) * BLOCK) : (vecf)(0.0f);

@@ -31,6 +31,8 @@ struct eq_conv2d_job {
 // a cycle: a fit to measured tiles. More sums than EQ_CONV2D_MAX_SUMS leave the registers (measured: 7 x 4 takes 1.3 times as
 // long as two of 7 x 2).
 double eq_conv2d_sums_cycles(int pixels, int blocks);
+// AHEAD of those kernels: the share of `rows` x `blocks` rows of filters that one of `turns` register tiles fetches.
+int eq_conv2d_ahead(int rows, int blocks, int turns);
 #define EQ_CONV2D_MAX_SUMS(block) ((block) == 16 ? 21 : 12)
 // Whether all places are multiples of 4 floats: what EQ_ALIGNED tells a kernel whose rows and planes are.
 // Whether z is stored past the caches: it is not when it holds `add`.

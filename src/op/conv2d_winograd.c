@@ -271,9 +271,10 @@ eq_status eq_conv2d_winograd_emit(struct eq_list *list, enum eq_conv2d_algorithm
         return eq_conv2d_winograd_simt_emit(list, algorithm, shape, job, scratch);
     const struct plan plan = make_plan(eq_list_target(list), algorithm, shape);
     assert(z->step == z->block && job->stride_h == 1 && job->stride_w == 1);
+    const int ahead = eq_conv2d_ahead(z->block, plan.blocks, plan.chunk / plan.columns);
     const struct eq_options options =
-        eq_options_format("-DBLOCK=%d -DTILE=%d -DTW=%d -DOBT=%d -DACT=%d -DEQ_STREAM=%d", z->block, plan.tile, plan.columns,
-                          plan.blocks, (int)job->activation, eq_conv2d_streams(eq_list_target(list), job));
+        eq_options_format("-DBLOCK=%d -DTILE=%d -DTW=%d -DOBT=%d -DAHEAD=%d -DACT=%d -DEQ_STREAM=%d", z->block, plan.tile,
+                          plan.columns, plan.blocks, ahead, (int)job->activation, eq_conv2d_streams(eq_list_target(list), job));
     const struct eq_launch launch = {
         .source = "conv2d_winograd",
         .options = options.text,
