@@ -2,6 +2,8 @@
 #include "train/weights.h"
 
 #include <math.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +13,11 @@
 static size_t entry_elems(const struct eq_store_entry *entry)
 {
     return (size_t)entry->shape[0] * (size_t)entry->shape[1] * (size_t)entry->shape[2] * (size_t)entry->shape[3];
+}
+
+static bool is_filter(const struct eq_store_entry *entry)
+{
+    return entry->rank == 4;
 }
 
 static eq_status write_initial(struct eq_weights *weights, const struct eq_store_entry *entry, uint64_t seed)
@@ -26,11 +33,11 @@ static eq_status write_initial(struct eq_weights *weights, const struct eq_store
 
 // Drawing normal numbers for all filters takes 1 s for ResNet-50, and nearly everybody loads weights or draws them with a seed:
 // until then filters are the zeros that the store was made with.
-static eq_status write_cheap(struct eq_weights *weights)
+static eq_status write_cheap(struct eq_weights *weights, uint64_t seed)
 {
     for (int i = 0; i < eq_store_num_entries(weights->store); i++)
-        if (eq_store_entry(weights->store, i)->rank != 4)
-            EQ_TRY(write_initial(weights, eq_store_entry(weights->store, i), 0));
+        if (!is_filter(eq_store_entry(weights->store, i)))
+            EQ_TRY(write_initial(weights, eq_store_entry(weights->store, i), seed));
     return EQ_OK;
 }
 
@@ -42,7 +49,7 @@ static eq_status fill_weights(struct eq_weights *weights, const struct eq_graph 
     eq_status status = eq_store_create(weights->device, ir, &weights->store);
     eq_ir_destroy(&ir);
     EQ_TRY(status);
-    return write_cheap(weights);
+    return write_cheap(weights, 0);
 }
 
 eq_status eq_weights_create(struct eq_device *device, const struct eq_graph *graph, struct eq_weights **weights)
@@ -100,6 +107,88 @@ eq_status eq_weights_initialise(struct eq_weights *weights, uint64_t seed)
     weights->batches = 0;
     weights->is_checked = false;
     return EQ_OK;
+}
+
+// ---- drawing in a thread
+
+struct eq_weights_draw {
+    struct eq_weights *weights;
+    uint64_t seed;
+    float **values; // [entries], of filters
+    pthread_t thread;
+    bool has_thread;
+};
+
+static void *draw_filters(void *user)
+{
+    const struct eq_weights_draw *draw = user;
+    const struct eq_store *store = draw->weights->store;
+    for (int i = 0; i < eq_store_num_entries(store); i++)
+        if (draw->values[i])
+            eq_model_initial(store, eq_store_entry(store, i), draw->seed, draw->values[i]);
+    return NULL;
+}
+
+static eq_status make_values(struct eq_weights_draw *draw)
+{
+    const struct eq_store *store = draw->weights->store;
+    EQ_ALLOC(draw->values, eq_store_num_entries(store));
+    for (int i = 0; i < eq_store_num_entries(store); i++) {
+        if (!is_filter(eq_store_entry(store, i)))
+            continue;
+        draw->values[i] = eq_malloc(entry_elems(eq_store_entry(store, i)), sizeof **draw->values);
+        if (!draw->values[i])
+            return EQ_ERR_HOST_MEMORY;
+    }
+    return write_cheap(draw->weights, draw->seed);
+}
+
+eq_status eq_weights_draw_start(struct eq_weights *weights, uint64_t seed, struct eq_weights_draw **draw)
+{
+    EQ_ALLOC(*draw, 1);
+    **draw = (struct eq_weights_draw){ .weights = weights, .seed = seed };
+    weights->batches = 0;
+    weights->is_checked = false;
+    const eq_status status = make_values(*draw);
+    if (status != EQ_OK) {
+        eq_weights_draw_cancel(draw);
+        return status;
+    }
+    sigset_t all, before; // signals are for the caller's threads
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    (*draw)->has_thread = pthread_create(&(*draw)->thread, NULL, draw_filters, *draw) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!(*draw)->has_thread)
+        draw_filters(*draw);
+    return EQ_OK;
+}
+
+eq_status eq_weights_draw_finish(struct eq_weights_draw **draw)
+{
+    struct eq_store *store = (*draw)->weights->store;
+    eq_status status = EQ_OK;
+    if ((*draw)->has_thread)
+        pthread_join((*draw)->thread, NULL);
+    (*draw)->has_thread = false;
+    for (int i = 0; i < eq_store_num_entries(store) && status == EQ_OK; i++)
+        if ((*draw)->values[i])
+            status = eq_store_write(store, eq_store_entry(store, i), EQ_STORE_VALUE, (*draw)->values[i]);
+    eq_weights_draw_cancel(draw);
+    return status;
+}
+
+void eq_weights_draw_cancel(struct eq_weights_draw **draw)
+{
+    if (!*draw)
+        return;
+    if ((*draw)->has_thread)
+        pthread_join((*draw)->thread, NULL);
+    for (int i = 0; (*draw)->values && i < eq_store_num_entries((*draw)->weights->store); i++)
+        free((*draw)->values[i]);
+    free((*draw)->values);
+    free(*draw);
+    *draw = NULL;
 }
 
 // ---- reading files

@@ -13,6 +13,14 @@ struct eq_weights {
     int64_t batches;   // num_batches_tracked
 };
 
+// eq_weights_initialise() in two parts, for callers that compile in between: programs need no filters. start() writes all but
+// the filters and draws those in a thread; finish() waits, writes them and frees. cancel() waits, writes nothing more and
+// frees; *draw may be NULL.
+struct eq_weights_draw;
+eq_status eq_weights_draw_start(struct eq_weights *weights, uint64_t seed, struct eq_weights_draw **draw);
+eq_status eq_weights_draw_finish(struct eq_weights_draw **draw);
+void eq_weights_draw_cancel(struct eq_weights_draw **draw);
+
 // Makes gradients and velocities, once.
 eq_status eq_weights_add_training(struct eq_weights *weights);
 // Refuses evaluation with a running_scale that is not above 0.

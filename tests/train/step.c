@@ -268,5 +268,40 @@ START_TEST(test_evaluation)
 }
 END_TEST
 
-EQ_TEST_MAIN("step", { test_evaluation, 2 }, { test_update, 3 }, { test_halt, 2 }, { test_ahead, 1 },
+// Weights that a thread draws while a network is compiled are those that are drawn at once; a drawing that is given up leaves
+// the filters alone.
+START_TEST(test_draw)
+{
+    struct eq_network *drawn = NULL;
+    struct eq_weights_draw *draw = NULL;
+    const struct eq_model_params params = { .arch = "ce-resnet20", .classes = CLASSES };
+    EQ_TEST_OK(eq_network_create(eq_test_device, &params, &network));
+    EQ_TEST_OK(eq_network_create(eq_test_device, &params, &drawn));
+    struct eq_weights *weights = eq_network_weights(drawn);
+    EQ_TEST_OK(eq_weights_initialise(eq_network_weights(network), 5));
+    EQ_TEST_OK(eq_weights_draw_start(weights, 6, &draw));
+    eq_weights_draw_cancel(&draw);
+    ck_assert_ptr_null(draw);
+    eq_weights_draw_cancel(&draw);
+    float first[3 * 3 * 3 * 16];
+    EQ_TEST_OK(eq_weights_read(weights, "conv1.weight", first));
+    for (size_t i = 0; i < sizeof first / sizeof *first; i++)
+        ck_assert(first[i] == 0);
+    EQ_TEST_OK(eq_weights_draw_start(weights, 5, &draw));
+    EQ_TEST_OK(eq_weights_draw_finish(&draw));
+    ck_assert_ptr_null(draw);
+    for (int i = 0; i < eq_weights_num(weights); i++) {
+        const struct eq_weights_tensor tensor = eq_weights_at(weights, i);
+        float *want = read_value(tensor.name), *got = calloc(tensor.elems, sizeof *got);
+        EQ_TEST_OK(eq_weights_read(weights, tensor.name, got));
+        ck_assert_msg(memcmp(want, got, tensor.elems * sizeof *got) == 0, "%s differs", tensor.name);
+        free(want);
+        free(got);
+    }
+    eq_network_destroy(&drawn);
+    eq_network_destroy(&network);
+}
+END_TEST
+
+EQ_TEST_MAIN("step", { test_draw, 1 }, { test_evaluation, 2 }, { test_update, 3 }, { test_halt, 2 }, { test_ahead, 1 },
              { test_blame, sizeof broken / sizeof *broken })
