@@ -70,8 +70,8 @@ struct eq_sgd_params {
     float weight_decay; // 0: none
 };
 // Enqueues an update of all parameters of the weights from the gradients of the last run, PyTorch's rule: g += weight_decay *
-// w; v = momentum * v + g; w -= rate * v. Does not wait. EQ_ERR_ARGUMENT: the session does not differentiate; a number that is
-// negative or not finite.
+// w; v = momentum * v + g; w -= rate * v. Does not wait. EQ_ERR_ARGUMENT: the session does not differentiate, or was not run
+// backward before; a number that is negative or not finite.
 EQ_API eq_status eq_session_update(struct eq_session *session, const struct eq_sgd_params *params);
 
 // Waits until everything that was enqueued on the device is done.

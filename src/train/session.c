@@ -14,7 +14,7 @@ struct eq_session {
     struct eq_weights *weights; // NULL: the caller's memory
     struct eq_graph *graph;     // of its own, or NULL
     struct eq_exec *exec;
-    bool training, has_gradients, has_run;
+    bool training, has_gradients, has_run, has_run_backward;
     struct eq_list *update; // NULL: not made yet
     struct eq_buffer *hyper;
 };
@@ -222,6 +222,7 @@ eq_status eq_session_enqueue(struct eq_session *session, enum eq_session_part pa
            : part == EQ_SESSION_FORWARD ? eq_exec_run_part(session->exec, EQ_EXEC_FORWARD)
                                         : eq_exec_run_part(session->exec, EQ_EXEC_BACKWARD));
     session->has_run = true;
+    session->has_run_backward = session->has_run_backward || (session->has_gradients && part != EQ_SESSION_FORWARD);
     if (session->training && session->weights && part != EQ_SESSION_BACKWARD)
         eq_weights_touched(session->weights, 1);
     return event ? eq_device_signal(session->device, event) : EQ_OK;
@@ -263,6 +264,8 @@ eq_status eq_session_update(struct eq_session *session, const struct eq_sgd_para
     EQ_REQUIRE(session->has_gradients && session->weights, EQ_ERR_ARGUMENT, "the session %s",
                session->weights ? "does not differentiate: there is nothing to update by"
                                 : "has no weights of its own to update");
+    EQ_REQUIRE(session->has_run_backward, EQ_ERR_ARGUMENT,
+               "the session was not run backward before: it has no gradients to update by");
     for (int i = 0; i < 3; i++)
         EQ_REQUIRE(isfinite(hyper[i]) && hyper[i] >= 0, EQ_ERR_ARGUMENT,
                    "learning rate %g, momentum %g, weight decay %g: none may be negative", (double)hyper[0], (double)hyper[1],

@@ -160,6 +160,8 @@ START_TEST(test_training)
         EQ_TEST_OK(eq_session_run(evaluation));
         EQ_TEST_OK(eq_session_read(evaluation, "logits", first));
         ck_assert_int_eq(eq_session_update(evaluation, &(struct eq_sgd_params){ .rate = 1 }), EQ_ERR_ARGUMENT);
+        ck_assert_int_eq(eq_session_update(c.session, &(struct eq_sgd_params){ .rate = 1 }), EQ_ERR_ARGUMENT);
+        ck_assert_msg(strstr(eq_last_error(), "was not run backward"), "%s", eq_last_error());
         for (int s = 0; s < STEPS; s++) {
             EQ_TEST_OK(eq_session_run(c.session));
             EQ_TEST_OK(eq_session_update(c.session, &(struct eq_sgd_params){ 0.02f, 0.9f, 1e-4f }));
