@@ -373,6 +373,7 @@ void eq_device_destroy(struct eq_device **device)
 {
     if (!*device)
         return;
+    eq_gemm_forget(*device);
     eq_programs_destroy(&(*device)->programs);
     eq_ahead_destroy(&(*device)->ahead);
     eq_device_close_tuning(*device);

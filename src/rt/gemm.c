@@ -8,6 +8,14 @@ static CLBlastTranspose transpose(bool is_transposed)
     return is_transposed ? CLBlastTransposeYes : CLBlastTransposeNo;
 }
 
+// CLBlast keeps its programs, and with them the context, until the process ends or its cache is cleared, for all devices at
+// once. Products of other devices that are enqueued now keep their programs; the next ones compile theirs again.
+void eq_gemm_forget(const struct eq_device *device)
+{
+    if (device->has_products)
+        CLBlastClearCache();
+}
+
 // A batch runs product by product, so one workspace, the largest over the offsets that occur, serves all.
 eq_status eq_gemm_workspace(struct eq_device *device, const struct eq_gemm *g, size_t *bytes)
 {
@@ -23,6 +31,7 @@ eq_status eq_gemm_enqueue(struct eq_device *device, const struct eq_gemm *g, str
                           struct eq_buffer *workspace)
 {
     int batch = g->batch ? g->batch : 1;
+    device->has_products = true;
     for (int i = 0; i < batch; i++) {
         size_t at = (size_t)i;
         const struct eq_turn turn = eq_turn_next(device); // CLBlast takes no list of events to wait for

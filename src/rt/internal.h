@@ -45,6 +45,8 @@ void eq_device_close_tuning(struct eq_device *device);
 // Sets the precision that the environment asks for.
 eq_status eq_device_open_precision(struct eq_device *device);
 
+// What CLBlast keeps of a device that goes.
+void eq_gemm_forget(const struct eq_device *device);
 // Bytes that CLBlast needs beside the operands for one product.
 eq_status eq_gemm_workspace(struct eq_device *device, const struct eq_gemm *gemm, size_t *bytes);
 eq_status eq_gemm_enqueue(struct eq_device *device, const struct eq_gemm *gemm, struct eq_ref a, struct eq_ref b,

@@ -67,6 +67,7 @@ struct eq_device {
     struct eq_target target;
     char name[128], vendor[128], driver[128], version[128], platform_name[128], platform_version[128];
     size_t bytes_now, bytes_peak; // of all buffers, CLBlast's workspaces included
+    bool has_products;    // CLBlast has programs in the context
     struct eq_programs *programs;
     struct eq_ahead *ahead;   // NULL: lists create their kernels
     struct eq_tuning *tuning; // what target.tuning is when the device was opened; may be empty
