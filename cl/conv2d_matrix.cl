@@ -116,7 +116,7 @@ void conv2d_matrix(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_
 
     const int item = (int)get_local_id(0), lane = item % EQ_TILE_LANES, part = item / EQ_TILE_LANES;
     const int tile_px = part % SP * TP * 16, tile_oc = part / SP * TO * 16; // first of the lanes' tiles
-    const int first_px = (int)get_group_id(0) * PIXELS, first_oc = (int)get_group_id(1) * CHANNELS;
+    const int first_px = (int)EQ_GROUP(0) * PIXELS, first_oc = (int)get_group_id(1) * CHANNELS;
     const int num_px = num_images * oh * ow, num_k = x_blocks * KH * KW * BI;
 
     struct source source[NUM_X];

@@ -128,7 +128,7 @@ void conv2d_matrix_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, 
     const int item = (int)get_local_id(0), lane = item % EQ_TILE_LANES, part = item / EQ_TILE_LANES;
     const int tile_k = part % SK * TK * 16, tile_oc = part / SK * TO * 16; // first of the lanes' tiles
     const int first_k = (int)get_group_id(0) * VALUES, first_oc = (int)get_group_id(1) * CHANNELS;
-    const int first = (int)get_group_id(2) * part_px, end = min(first + part_px, num_px), num_k = x_blocks * kh * kw * BI;
+    const int first = (int)EQ_GROUP(2) * part_px, end = min(first + part_px, num_px), num_k = x_blocks * kh * kw * BI;
 
     // what this work-item reads of x: the same k for every pixel
     int tap_y[NUM_X * TAPS], tap_x[NUM_X * TAPS];
@@ -213,7 +213,7 @@ void conv2d_matrix_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, 
     }
 
     __local float *out = (__local float *)memory + part * 16 * EQ_TILE_PITCH;
-    dw += (ulong)get_group_id(2) * oc_blocks * num_k * BLOCK;
+    dw += (ulong)EQ_GROUP(2) * oc_blocks * num_k * BLOCK;
     #pragma unroll
     for (int t = 0; t < TK * TO; t++) {
         eq_tile_store(&sums[t], out, lane);

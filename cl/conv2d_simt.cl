@@ -91,7 +91,7 @@ void conv2d_simt(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_ba
     __local float *x_values = (__local float *)x_tile;
 
     const int lane = (int)get_local_id(0), lane_oc = lane % NTO, lane_px = lane / NTO;
-    const int first_px = (int)get_group_id(0) * PIXELS, first_oc = (int)get_group_id(1) * 4 * NTO;
+    const int first_px = (int)EQ_GROUP(0) * PIXELS, first_oc = (int)get_group_id(1) * 4 * NTO;
     const int num_px = num_images * oh * ow, num_k = x_blocks * KH * KW * BI;
     const ulong filter = get_global_id(2);
     x += filter * num_images * x_blocks * x_plane;

@@ -68,7 +68,7 @@ void conv2d_simt_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, dw
     __local float4 x_tile[DEPTH * QUADS];
     const int lane = (int)get_local_id(0), lane_oc = lane % NTO, lane_k = lane / NTO;
     const int first_k = (int)get_group_id(0) * 4 * QUADS, oc = ((int)get_group_id(1) * NTO + lane_oc) * 4;
-    const int first = (int)get_group_id(2) * part_px, end = min(first + part_px, num_px), num_k = x_blocks * kh * kw * BI;
+    const int first = (int)EQ_GROUP(2) * part_px, end = min(first + part_px, num_px), num_k = x_blocks * kh * kw * BI;
 
     // what this work-item reads of x: the same k for every pixel
     int tap_y[TAPS], tap_x[TAPS];
@@ -140,7 +140,7 @@ void conv2d_simt_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, dw
 
     if (oc >= oc_blocks * BLOCK)
         return;
-    dw += ((ulong)get_group_id(2) * oc_blocks + oc / BLOCK) * num_k * BLOCK + oc % BLOCK;
+    dw += ((ulong)EQ_GROUP(2) * oc_blocks + oc / BLOCK) * num_k * BLOCK + oc % BLOCK;
     #pragma unroll
     for (int v = 0; v < 4 * KV; v++) {
         const int k = first_k + (v / 4 * 16 + lane_k) * 4 + v % 4;

@@ -28,6 +28,7 @@ struct eq_device_info {
     size_t max_group;         // work-items in a work-group
     int vector_width;         // native floats in a vector
     bool has_fma;
+    char pci[16];             // address on the PCI bus, "0000:03:00.0"; empty where the driver does not say
     bool is_usable;           // false: `reason` says why Equil cannot use it
     bool is_chosen;           // what eq_device_open(selector) would open
     char reason[160];         // why it is, or is not, chosen
@@ -37,6 +38,24 @@ struct eq_device_info {
 // EQ_OK where there is no platform. `selector` as for eq_device_open(). Thread-safe.
 EQ_API eq_status eq_device_list(const char *selector, struct eq_device_info **infos, int *num);
 EQ_API void eq_device_list_free(struct eq_device_info **infos);
+
+// The platforms of all drivers that OpenCL's loader found, those without devices as well. Allocated, freed with free(); *num is
+// 0 and the status EQ_OK where there is none. Thread-safe.
+struct eq_platform_info {
+    char name[128], version[128];
+    int num_devices; // of every type
+};
+EQ_API eq_status eq_platform_list(struct eq_platform_info **infos, int *num);
+
+// OpenCL's loader (libOpenCL.so.1) as it describes itself; empty texts where it does not. Thread-safe.
+struct eq_loader_info {
+    char name[128], vendor[128], version[128];
+    char opencl[128]; // newest OpenCL whose functions it has, "OpenCL 3.0"
+};
+EQ_API eq_status eq_loader_describe(struct eq_loader_info *info);
+
+// Folder of compiled kernels (EQUIL_CACHE_DIR and its default), empty where there is none. At most `bytes` of it, NUL included.
+EQ_API void eq_device_cache_folder(char *path, size_t bytes);
 
 // Opens a device. selector: "gpu" or "cpu" (the first of the kind), an index of eq_device_list(), or a part of the device's or
 // the platform's name (case is ignored); "rusticl", "pocl" and "oclgrind" name those platforms. NULL: the environment variable

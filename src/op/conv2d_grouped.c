@@ -83,6 +83,7 @@ static eq_status emit_simt(struct eq_list *list, const struct eq_conv2d_job *job
                                                (size_t)z->n },
                              (const size_t[]){ 64, 1, 1 }),
         .cost = job->cost,
+        .cut = 3,
     };
     return eq_list_kernel(list, &launch,
                           EQ_ARGS(EQ_REF(x->origin), EQ_REF(job->filter), EQ_REF(job->bias),

@@ -13,6 +13,15 @@ static size_t ceil_div(size_t a, size_t b)
     return (a + b - 1) / b;
 }
 
+// Groups of lanes in a work-group that the device allows: fewer over pixels (or values of k), then over channels.
+static void fit_group(const struct eq_target *target, int lanes, int *groups, int *groups_oc)
+{
+    while (*groups > 1 && (size_t)(*groups * *groups_oc * lanes) > target->max_group)
+        *groups /= 2;
+    while (*groups_oc > 1 && (size_t)(*groups * *groups_oc * lanes) > target->max_group)
+        *groups_oc /= 2;
+}
+
 // 128 pixels x 64 channels, in which a lane of 32 holds 32 sums; lanes of 8 hold 64 of 64 x 64. Half the pixels where there are
 // too few work-groups to fill the device twice.
 static struct split choose_split(const struct eq_target *target, int lanes, int channels, size_t pixels)
@@ -22,6 +31,7 @@ static struct split choose_split(const struct eq_target *target, int lanes, int 
     const size_t rows = ceil_div((size_t)channels, (size_t)(16 * split.groups_oc * split.tiles_oc));
     if (rows * ceil_div(pixels, (size_t)(16 * split.groups_px * split.tiles_px)) < 2 * (size_t)target->compute_units)
         split.groups_px /= 2;
+    fit_group(target, lanes, &split.groups_px, &split.groups_oc);
     assert((size_t)(split.groups_px * split.groups_oc * lanes) <= 256);
     return split;
 }
@@ -29,9 +39,10 @@ static struct split choose_split(const struct eq_target *target, int lanes, int 
 struct eq_conv2d_grad_tile eq_conv2d_matrix_grad_tile(const struct eq_target *target, int block_in, int block, int channels,
                                                       int k)
 {
-    const int lanes = eq_matrix_unit_lanes(target->matrix_unit), groups_oc = channels <= 32 ? 1 : 2,
-              tiles_oc = channels <= 16 ? 1 : 2, groups_k = lanes == 64 ? 2 : lanes == 8 && groups_oc == 1 ? 8 : 4,
+    const int lanes = eq_matrix_unit_lanes(target->matrix_unit), tiles_oc = channels <= 16 ? 1 : 2,
               tiles_k = lanes == 64 ? 4 : lanes == 8 ? 1 : 2;
+    int groups_oc = channels <= 32 ? 1 : 2, groups_k = lanes == 64 ? 2 : lanes == 8 && groups_oc == 1 ? 8 : 4;
+    fit_group(target, lanes, &groups_k, &groups_oc);
     return (struct eq_conv2d_grad_tile){
         .kernel = "conv2d_matrix_weight_grad",
         .options = eq_options_format("-DEQ_MATRIX=%d -DPRECISION=%d -DBLOCK=%d -DBI=%d -DSK=%d -DSO=%d -DTK=%d -DTO=%d",
@@ -71,6 +82,7 @@ eq_status eq_conv2d_matrix_emit(struct eq_list *list, const struct eq_conv2d_job
                              ceil_div((size_t)(z->blocks * z->block), (size_t)(16 * split.groups_oc * split.tiles_oc)),
                              group, 1),
         .cost = job->cost,
+        .cut = 1,
     };
     return eq_list_kernel(list, &launch,
                           EQ_ARGS(EQ_REF(x->origin), EQ_REF(job->filter), EQ_REF(job->bias),

@@ -14,12 +14,14 @@ static size_t ceil_div(size_t a, size_t b)
     return (a + b - 1) / b;
 }
 
-// By a model: wide tiles for reuse; narrower ones where there are few channels, or too few work-groups to fill the device
-// twice.
+// By a model: wide tiles for reuse; narrower ones where there are few channels, too few work-groups to fill the device twice,
+// or work-groups are small.
 static struct tile model_tile(const struct eq_target *target, int channels, size_t pixels, int filters)
 {
     if (channels <= 16)
         return (struct tile){ 4, 16, 8 };
+    if (target->max_group < 128)
+        return (struct tile){ 8, 8, 8 };
     if (channels <= 32)
         return (struct tile){ 8, 16, 8 };
     const struct tile tiles[] = { { 16, 16, 8 }, { 16, 16, 4 }, { 16, 8, 4 } };
@@ -111,6 +113,7 @@ eq_status eq_conv2d_simt_emit(struct eq_list *list, const struct eq_conv2d_job *
                                                (size_t)num_filters(job) },
                              (const size_t[]){ group, 1, 1 }),
         .cost = job->cost,
+        .cut = 1,
     };
     return eq_list_kernel(list, &launch,
                           EQ_ARGS(EQ_REF(x->origin), EQ_REF(job->filter), EQ_REF(job->bias),

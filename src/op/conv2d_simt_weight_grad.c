@@ -12,8 +12,9 @@ struct eq_conv2d_grad_tile eq_conv2d_simt_grad_tile(const struct eq_target *targ
     const int channels = dz->blocks * dz->block, k = x->blocks * x->block * taps;
     if (target->precision != EQ_FP32)
         return eq_conv2d_matrix_grad_tile(target, x->block, dz->block, channels, k);
-    // 4 lanes_oc output channels x 64 quads values of k
-    const int lanes_oc = channels <= 16 ? 4 : channels <= 32 ? 8 : 16, quads = k <= 64 ? 1 : 2;
+    // 4 lanes_oc output channels x 64 quads values of k, by 16 lanes_oc work-items
+    const int most = target->max_group < 128 ? 4 : target->max_group < 256 ? 8 : 16, quads = k <= 64 ? 1 : 2;
+    const int wanted = channels <= 16 ? 4 : channels <= 32 ? 8 : 16, lanes_oc = wanted < most ? wanted : most;
     return (struct eq_conv2d_grad_tile){
         .kernel = "conv2d_simt_weight_grad",
         .options = eq_options_format("-DBLOCK=%d -DBI=%d -DNTO=%d -DKV=%d", dz->block, x->block, lanes_oc, quads),
@@ -41,6 +42,7 @@ eq_status eq_conv2d_simt_grad_emit(struct eq_list *list, const struct eq_conv2d_
         .range = eq_range_3d((const size_t[]){ group * (size_t)tile.tiles_k, (size_t)tile.tiles_oc, (size_t)job->parts },
                              (const size_t[]){ group, 1, 1 }),
         .cost = job->cost,
+        .cut = 3,
     };
     return eq_list_kernel(list, &launch,
                           EQ_ARGS(EQ_REF(x->origin), EQ_REF(dz->origin), EQ_REF(job->dw), EQ_I32(x->h), EQ_I32(x->w),

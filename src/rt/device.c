@@ -7,7 +7,7 @@
 #include "equil/opencl.h"
 #include "rt/internal.h"
 
-enum { MAX_PLATFORMS = 64, MAX_DEVICES = 256 };
+enum { MAX_PLATFORMS = 64, MAX_DEVICES = 256, LEAST_GROUP = 64, LEAST_LOCAL = 16384 };
 
 const char *eq_cl_error(cl_int code)
 {
@@ -34,29 +34,26 @@ const char *eq_cl_error(cl_int code)
     return text;
 }
 
-// Strings may be longer than the field, and may end in NULs or blanks.
-static void device_text(cl_device_id id, cl_device_info what, char out[128])
+void eq_keep_text(const char *text, char out[128])
 {
-    char text[1024] = { 0 };
-    clGetDeviceInfo(id, what, sizeof text - 1, text, NULL);
     snprintf(out, 128, "%.127s", text);
     for (size_t n = strlen(out); n > 0 && isspace((unsigned char)out[n - 1]);)
         out[--n] = '\0';
 }
 
-static void platform_text(cl_platform_id id, cl_platform_info what, char out[128])
+static void device_text(cl_device_id id, cl_device_info what, char out[128])
+{
+    char text[1024] = { 0 };
+    clGetDeviceInfo(id, what, sizeof text - 1, text, NULL);
+    eq_keep_text(text, out);
+}
+
+void eq_platform_text(cl_platform_id id, cl_platform_info what, char out[128])
 {
     char text[1024] = { 0 };
     clGetPlatformInfo(id, what, sizeof text - 1, text, NULL);
-    snprintf(out, 128, "%.127s", text);
+    eq_keep_text(text, out);
 }
-
-#define DEVICE_VALUE(type, id, what)                                                                                       \
-    __extension__({                                                                                                        \
-        type value_ = 0;                                                                                                   \
-        clGetDeviceInfo((id), (what), sizeof value_, &value_, NULL);                                                       \
-        value_;                                                                                                            \
-    })
 
 struct found {
     cl_platform_id platform[MAX_DEVICES];
@@ -85,9 +82,9 @@ static void find_devices(struct found *found)
 
 static void describe(cl_platform_id platform, cl_device_id id, struct eq_device_info *info)
 {
-    cl_device_type type = DEVICE_VALUE(cl_device_type, id, CL_DEVICE_TYPE);
-    platform_text(platform, CL_PLATFORM_NAME, info->platform);
-    platform_text(platform, CL_PLATFORM_VERSION, info->platform_version);
+    cl_device_type type = EQ_DEVICE_VALUE(cl_device_type, id, CL_DEVICE_TYPE);
+    eq_platform_text(platform, CL_PLATFORM_NAME, info->platform);
+    eq_platform_text(platform, CL_PLATFORM_VERSION, info->platform_version);
     device_text(id, CL_DEVICE_NAME, info->name);
     device_text(id, CL_DEVICE_VENDOR, info->vendor);
     device_text(id, CL_DEVICE_VERSION, info->version);
@@ -97,20 +94,28 @@ static void describe(cl_platform_id platform, cl_device_id id, struct eq_device_
              : type & CL_DEVICE_TYPE_CPU         ? "cpu"
              : type & CL_DEVICE_TYPE_ACCELERATOR ? "accelerator"
                                                  : "other");
-    info->compute_units = (int)DEVICE_VALUE(cl_uint, id, CL_DEVICE_MAX_COMPUTE_UNITS);
-    info->clock_mhz = (int)DEVICE_VALUE(cl_uint, id, CL_DEVICE_MAX_CLOCK_FREQUENCY);
-    info->memory_bytes = (size_t)DEVICE_VALUE(cl_ulong, id, CL_DEVICE_GLOBAL_MEM_SIZE);
-    info->max_alloc_bytes = (size_t)DEVICE_VALUE(cl_ulong, id, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
-    info->local_bytes = (size_t)DEVICE_VALUE(cl_ulong, id, CL_DEVICE_LOCAL_MEM_SIZE);
-    info->max_group = DEVICE_VALUE(size_t, id, CL_DEVICE_MAX_WORK_GROUP_SIZE);
-    info->vector_width = (int)DEVICE_VALUE(cl_uint, id, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT);
-    info->has_fma = (DEVICE_VALUE(cl_device_fp_config, id, CL_DEVICE_SINGLE_FP_CONFIG) & CL_FP_FMA) != 0;
-    const char *reason = !DEVICE_VALUE(cl_bool, id, CL_DEVICE_AVAILABLE)            ? "the driver says it is not available"
-                         : !DEVICE_VALUE(cl_bool, id, CL_DEVICE_COMPILER_AVAILABLE) ? "its driver has no compiler"
-                         : !DEVICE_VALUE(cl_bool, id, CL_DEVICE_ENDIAN_LITTLE)      ? "it is big-endian"
-                         : info->max_group < 64      ? "its work-groups hold fewer than 64 work-items"
-                         : info->local_bytes < 16384 ? "it has less than 16 KiB of local memory"
-                                                     : "";
+    info->compute_units = (int)EQ_DEVICE_VALUE(cl_uint, id, CL_DEVICE_MAX_COMPUTE_UNITS);
+    info->clock_mhz = (int)EQ_DEVICE_VALUE(cl_uint, id, CL_DEVICE_MAX_CLOCK_FREQUENCY);
+    const struct eq_limits limits = eq_limits_read(id);
+    info->memory_bytes = limits.memory_bytes;
+    info->max_alloc_bytes = limits.max_alloc_bytes;
+    info->local_bytes = limits.local_bytes;
+    info->max_group = limits.max_group;
+    info->vector_width = (int)EQ_DEVICE_VALUE(cl_uint, id, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT);
+    info->has_fma = (EQ_DEVICE_VALUE(cl_device_fp_config, id, CL_DEVICE_SINGLE_FP_CONFIG) & CL_FP_FMA) != 0;
+    eq_pci_address(id, info->pci);
+    char groups[96], local[96];
+    snprintf(groups, sizeof groups, "its work-groups hold %zu work-items; at least %d are needed", info->max_group,
+             LEAST_GROUP);
+    snprintf(local, sizeof local, "it has %zu bytes of local memory; at least %d are needed", info->local_bytes, LEAST_LOCAL);
+    const bool is_old = eq_str_starts(info->version, "OpenCL 1.0") || eq_str_starts(info->version, "OpenCL 1.1");
+    const char *reason = !EQ_DEVICE_VALUE(cl_bool, id, CL_DEVICE_AVAILABLE)            ? "the driver says it is not available"
+                         : !EQ_DEVICE_VALUE(cl_bool, id, CL_DEVICE_COMPILER_AVAILABLE) ? "its driver has no compiler"
+                         : is_old                                                      ? "its OpenCL is older than 1.2"
+                         : !EQ_DEVICE_VALUE(cl_bool, id, CL_DEVICE_ENDIAN_LITTLE)      ? "it is big-endian"
+                         : info->max_group < LEAST_GROUP                               ? groups
+                         : info->local_bytes < LEAST_LOCAL                             ? local
+                                                                                       : "";
     info->is_usable = !*reason;
     snprintf(info->reason, sizeof info->reason, "%s", reason);
 }
@@ -196,7 +201,6 @@ void eq_device_list_free(struct eq_device_info **infos)
 struct eq_target eq_target_default(void)
 {
     return (struct eq_target){ .family = EQ_FAMILY_VECTOR, .block = 16, .compute_units = 2, .max_group = 256,
-                               .local_bytes = 16384,
                                .max_alloc_bytes = (size_t)1 << 40, .memory_bytes = (size_t)1 << 40,
                                .stream_bytes = (size_t)16 << 20, .has_fma = true, .use_winograd = true };
 }
@@ -205,7 +209,7 @@ struct eq_target eq_target_default(void)
 // cache: 5 % more images/s in inference than without, 2 % in training.
 static size_t stream_bytes(cl_device_id id, enum eq_kind kind)
 {
-    const size_t cache = (size_t)DEVICE_VALUE(cl_ulong, id, CL_DEVICE_GLOBAL_MEM_CACHE_SIZE);
+    const size_t cache = (size_t)EQ_DEVICE_VALUE(cl_ulong, id, CL_DEVICE_GLOBAL_MEM_CACHE_SIZE);
     return kind == EQ_KIND_CPU && cache > 0 ? cache / 2 : SIZE_MAX;
 }
 
@@ -223,12 +227,11 @@ static eq_status make_target(const struct eq_device_info *info, cl_device_id id,
         .block = kind != EQ_KIND_CPU || info->vector_width >= 16 ? 16 : info->vector_width >= 8 ? 8 : 4,
         .compute_units = info->compute_units,
         .max_group = info->max_group < 256 ? info->max_group : 256,
-        .local_bytes = 16384,
         .max_alloc_bytes = info->max_alloc_bytes,
         .memory_bytes = info->memory_bytes,
         .stream_bytes = is_vector ? stream_bytes(id, kind) : SIZE_MAX,
         .has_fma = info->has_fma,
-        .has_real_local = DEVICE_VALUE(cl_device_local_mem_type, id, CL_DEVICE_LOCAL_MEM_TYPE) == CL_LOCAL,
+        .has_real_local = EQ_DEVICE_VALUE(cl_device_local_mem_type, id, CL_DEVICE_LOCAL_MEM_TYPE) == CL_LOCAL,
         .use_winograd = !winograd || strcmp(winograd, "1") == 0,
     };
     return EQ_OK;
@@ -239,6 +242,7 @@ static eq_status identify(struct eq_device *device, cl_platform_id platform, cl_
 {
     device->platform = platform;
     device->id = id;
+    device->limits = eq_limits_read(id);
     device->kind = strcmp(info->kind, "cpu") == 0 ? EQ_KIND_CPU : strcmp(info->kind, "gpu") == 0 ? EQ_KIND_GPU : EQ_KIND_OTHER;
     memcpy(device->name, info->name, sizeof device->name);
     memcpy(device->vendor, info->vendor, sizeof device->vendor);
@@ -350,7 +354,7 @@ static eq_status adopt(const struct eq_opencl_params *params, struct eq_device *
     cl_device_id id = NULL;
     EQ_REQUIRE(params->context, EQ_ERR_ARGUMENT, "no context was given");
     EQ_TRY(context_device(params, &id));
-    cl_platform_id platform = DEVICE_VALUE(cl_platform_id, id, CL_DEVICE_PLATFORM);
+    cl_platform_id platform = EQ_DEVICE_VALUE(cl_platform_id, id, CL_DEVICE_PLATFORM);
     describe(platform, id, &info);
     EQ_REQUIRE(info.is_usable, EQ_ERR_UNSUPPORTED, "%s cannot be used: %s", info.name, info.reason);
     EQ_TRY(identify(device, platform, id, &info));

@@ -14,6 +14,14 @@ const char *eq_cl_error(cl_int code);
             return eq_fail(EQ_ERR_DEVICE, "%s: %s", (what), eq_cl_error(eq_cl_code_));                                     \
     } while (0)
 
+// A number that the driver tells of a device; 0 where it does not.
+#define EQ_DEVICE_VALUE(type, id, what)                                                                                    \
+    __extension__({                                                                                                        \
+        type value_ = 0;                                                                                                   \
+        clGetDeviceInfo((id), (what), sizeof value_, &value_, NULL);                                                       \
+        value_;                                                                                                            \
+    })
+
 // The place of a command on the device's queue (queue.c): what to give to clEnqueue...(), right after eq_turn_next() and before
 // eq_turn_end().
 struct eq_turn {
@@ -23,6 +31,13 @@ struct eq_turn {
 };
 struct eq_turn eq_turn_next(struct eq_device *device);
 void eq_turn_end(struct eq_device *device);
+
+// Texts of drivers, without what stands behind them: they may be longer than the field, and end in NULs or blanks.
+void eq_keep_text(const char *text, char out[128]);
+void eq_platform_text(cl_platform_id id, cl_platform_info what, char out[128]);
+
+// Address on the PCI bus, by whatever extension the driver has; empty.
+void eq_pci_address(cl_device_id id, char out[16]);
 
 // Programs built so far on a device.
 void eq_programs_destroy(struct eq_programs **programs);

@@ -16,6 +16,8 @@ struct step {
     int num_args;
     bool is_preparation;
     struct eq_range range;
+    int cut_dim; // dimension of which an enqueue has at most `piece` work-items
+    size_t piece;
     struct eq_ref a, b, c; // fill: a; copy: a to b; gemm: all
     size_t elems;
     float value;
@@ -144,24 +146,46 @@ static eq_status set_args(cl_kernel kernel, const char *name, const struct eq_ar
     return EQ_OK;
 }
 
+// Of a work-group of the kernel, in the smaller of two numbers: the kernel's, which may need more registers than the largest
+// work-group has, and the device's.
+static eq_status largest_group(const struct eq_device *device, cl_kernel kernel, const char *name, size_t *items)
+{
+    size_t limit = 0;
+    EQ_CL(clGetKernelWorkGroupInfo(kernel, device->id, CL_KERNEL_WORK_GROUP_SIZE, sizeof limit, &limit, NULL), name);
+    // rusticl (Mesa 22) answers 32, its subgroup, for every kernel and runs as many as the device allows.
+    const bool is_wrong = strcmp(device->platform_name, "rusticl") == 0;
+    *items = !is_wrong && limit < device->limits.max_group ? limit : device->limits.max_group;
+    return EQ_OK;
+}
+
+static eq_status check_local(const struct eq_device *device, cl_kernel kernel, const char *name)
+{
+    cl_ulong bytes = 0;
+    EQ_CL(clGetKernelWorkGroupInfo(kernel, device->id, CL_KERNEL_LOCAL_MEM_SIZE, sizeof bytes, &bytes, NULL), name);
+    EQ_REQUIRE(bytes <= device->limits.local_bytes, EQ_ERR_UNSUPPORTED,
+               "kernel %s wants %zu bytes of local memory; %s has %zu", name, (size_t)bytes, device->name,
+               device->limits.local_bytes);
+    return EQ_OK;
+}
+
 static eq_status check_range(const struct eq_list *list, cl_kernel kernel, const struct eq_launch *launch)
 {
+    const struct eq_device *device = list->device;
     const struct eq_range *range = &launch->range;
     size_t limit = 0, items = 1;
-    EQ_CL(clGetKernelWorkGroupInfo(kernel, list->device->id, CL_KERNEL_WORK_GROUP_SIZE, sizeof limit, &limit, NULL),
-          launch->kernel);
-    // rusticl (Mesa 22) answers 32, its subgroup, for every kernel and runs as many as the device allows.
-    if (strcmp(list->device->platform_name, "rusticl") == 0)
-        limit = list->device->target.max_group;
+    EQ_TRY(largest_group(device, kernel, launch->kernel, &limit));
     for (int d = 0; d < range->dims; d++) {
         EQ_REQUIRE(range->local[d] > 0 && range->global[d] > 0 && range->global[d] % range->local[d] == 0, EQ_ERR_ARGUMENT,
                    "kernel %s: global size %zu, local size %zu in dimension %d", launch->kernel, range->global[d],
                    range->local[d], d);
+        EQ_REQUIRE(range->local[d] <= device->limits.max_items[d], EQ_ERR_UNSUPPORTED,
+                   "kernel %s wants work-groups of %zu work-items in dimension %d; %s allows %zu", launch->kernel,
+                   range->local[d], d, device->name, device->limits.max_items[d]);
         items *= range->local[d];
     }
     EQ_REQUIRE(items <= limit, EQ_ERR_UNSUPPORTED, "kernel %s wants work-groups of %zu work-items; %s allows %zu",
-               launch->kernel, items, list->device->name, limit);
-    return EQ_OK;
+               launch->kernel, items, device->name, limit);
+    return check_local(device, kernel, launch->kernel);
 }
 
 static eq_status keep_args(struct step *step, const struct eq_arg *args, int num_args)
@@ -190,15 +214,29 @@ eq_status eq_list_rebind(struct eq_list *list, const struct eq_buffer *buffer)
     return EQ_OK;
 }
 
+// Work-items of dimension `dim` in an enqueue, so that it stays within the device's arithmetic: whole work-groups, one at
+// least.
+static size_t piece_length(const struct eq_device *device, const struct eq_launch *launch, int dim)
+{
+    const size_t global = launch->range.global[dim], local = launch->range.local[dim];
+    const double limit = device->limits.launch_flops;
+    if (!launch->cut || limit <= 0 || launch->cost.flops <= limit)
+        return global;
+    const double groups = (double)(global / local) * limit / launch->cost.flops;
+    return local * (groups < 1 ? 1 : (size_t)groups);
+}
+
 eq_status eq_list_kernel(struct eq_list *list, const struct eq_launch *launch, const struct eq_arg *args, int num_args)
 {
     if (eq_ahead_is_noting(list->device))
         return eq_ahead_kernel(list->device, launch, args, num_args);
+    const int cut_dim = launch->cut ? launch->cut - 1 : 0;
     struct step step = { .kind = STEP_KERNEL, .name = launch->kernel, .cost = launch->cost, .range = launch->range,
-                         .is_preparation = launch->is_preparation };
+                         .cut_dim = cut_dim, .is_preparation = launch->is_preparation };
     EQ_TRY(eq_kernel_create(list->device, launch->source, launch->options, launch->kernel, &step.kernel));
     eq_status status;
     EQ_TRY_FAIL(check_range(list, step.kernel, launch));
+    step.piece = piece_length(list->device, launch, cut_dim);
     EQ_TRY_FAIL(set_args(step.kernel, launch->kernel, args, num_args));
     EQ_TRY_FAIL(keep_args(&step, args, num_args));
     EQ_TRY_FAIL(append(list, &step));
@@ -245,28 +283,48 @@ static size_t place(struct eq_ref ref)
     return ref.at + ref.buffer->base;
 }
 
+static cl_int run_kernel(struct eq_device *device, const struct step *step)
+{
+    struct eq_range range = step->range;
+    size_t offset[3] = { 0, 0, 0 }, *at = &offset[step->cut_dim];
+    const size_t end = range.global[step->cut_dim];
+    for (; *at < end; *at += step->piece) {
+        range.global[step->cut_dim] = end - *at < step->piece ? end - *at : step->piece;
+        const struct eq_turn turn = eq_turn_next(device);
+        const cl_int code = clEnqueueNDRangeKernel(device->queue, step->kernel, (cl_uint)range.dims, *at ? offset : NULL,
+                                                   range.global, range.local, turn.num, turn.wait, turn.event);
+        eq_turn_end(device);
+        if (code != CL_SUCCESS)
+            return code;
+    }
+    return CL_SUCCESS;
+}
+
+static cl_int run_fill(struct eq_device *device, const struct step *step)
+{
+    const struct eq_turn turn = eq_turn_next(device);
+    const cl_int code = clEnqueueFillBuffer(device->queue, step->a.buffer->mem, &step->value, 4, 4 * place(step->a),
+                                            4 * step->elems, turn.num, turn.wait, turn.event);
+    eq_turn_end(device);
+    return code;
+}
+
+static cl_int run_copy(struct eq_device *device, const struct step *step)
+{
+    const struct eq_turn turn = eq_turn_next(device);
+    const cl_int code = clEnqueueCopyBuffer(device->queue, step->a.buffer->mem, step->b.buffer->mem, 4 * place(step->a),
+                                            4 * place(step->b), 4 * step->elems, turn.num, turn.wait, turn.event);
+    eq_turn_end(device);
+    return code;
+}
+
 static eq_status run_step(struct eq_list *list, const struct step *step)
 {
-    cl_command_queue queue = list->device->queue;
-    const struct eq_turn turn = eq_turn_next(list->device);
-    cl_int code = CL_SUCCESS;
-    switch (step->kind) {
-    case STEP_KERNEL:
-        code = clEnqueueNDRangeKernel(queue, step->kernel, (cl_uint)step->range.dims, NULL, step->range.global,
-                                      step->range.local, turn.num, turn.wait, turn.event);
-        break;
-    case STEP_FILL:
-        code = clEnqueueFillBuffer(queue, step->a.buffer->mem, &step->value, 4, 4 * place(step->a), 4 * step->elems, turn.num,
-                                   turn.wait, turn.event);
-        break;
-    case STEP_COPY:
-        code = clEnqueueCopyBuffer(queue, step->a.buffer->mem, step->b.buffer->mem, 4 * place(step->a), 4 * place(step->b),
-                                   4 * step->elems, turn.num, turn.wait, turn.event);
-        break;
-    case STEP_GEMM:
+    if (step->kind == STEP_GEMM)
         return eq_gemm_enqueue(list->device, &step->gemm, step->a, step->b, step->c, list->workspace);
-    }
-    eq_turn_end(list->device);
+    const cl_int code = step->kind == STEP_KERNEL ? run_kernel(list->device, step)
+                        : step->kind == STEP_FILL ? run_fill(list->device, step)
+                                                  : run_copy(list->device, step);
     EQ_REQUIRE(code == CL_SUCCESS, EQ_ERR_DEVICE, "%s: enqueuing %s of %s: %s", list->device->name, step->name,
                *step->label ? step->label : "an op", eq_cl_error(code));
     return EQ_OK;

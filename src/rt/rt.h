@@ -20,6 +20,16 @@
 
 enum eq_kind { EQ_KIND_CPU, EQ_KIND_GPU, EQ_KIND_OTHER };
 
+// What a device allows. Data: tests impose those of other devices.
+struct eq_limits {
+    size_t max_group;       // work-items in a work-group
+    size_t max_items[3];    // work-items in each dimension of a work-group
+    size_t local_bytes;     // local memory of a work-group
+    size_t max_alloc_bytes; // of one buffer
+    size_t memory_bytes;    // of all buffers
+    double launch_flops;    // of one enqueued kernel, for drivers that stop it after some seconds; 0: as many as it has
+};
+
 // Which kernels a device gets: explicit vectors with one work-item a register tile (CPUs), or work-items side by side over
 // pixels and channels with tiles in local memory (GPUs).
 enum eq_family { EQ_FAMILY_VECTOR, EQ_FAMILY_SIMT };
@@ -42,7 +52,6 @@ struct eq_target {
     int block;                 // channels in a block of activations: 16, 8 or 4
     int compute_units;
     size_t max_group;          // largest work-group Equil uses: min(256, device)
-    size_t local_bytes;        // local memory Equil uses per work-group: min(16 KiB, device)
     size_t max_alloc_bytes;    // largest buffer
     size_t memory_bytes;       // global memory
     size_t stream_bytes;       // results of at least this size are stored past a CPU's caches; SIZE_MAX: none is
@@ -64,6 +73,7 @@ struct eq_device {
     bool is_out_of_order; // the queue: then a command waits for the one before it through
     cl_event last, next;  // the event of the last one, and the place for that of the next
     enum eq_kind kind;
+    struct eq_limits limits; // no launch goes beyond them
     struct eq_target target;
     char name[128], vendor[128], driver[128], version[128], platform_name[128], platform_version[128];
     size_t bytes_now, bytes_peak; // of all buffers, CLBlast's workspaces included
@@ -75,6 +85,14 @@ struct eq_device {
     char tuning_text[320];    // see eq_device_tuning_text()
     char precision_text[64];  // see eq_device_precision_text()
 };
+
+// ---- limits (limits.c)
+
+// What the driver says, or less: see eq_limits_impose().
+struct eq_limits eq_limits_read(cl_device_id id);
+// For tests: from now on devices are listed and opened with these limits where their own are wider. Fields that are 0 impose
+// nothing. Not while devices are opened in other threads.
+void eq_limits_impose(const struct eq_limits *limits);
 
 // ---- matrix units (matrix.c)
 
@@ -198,6 +216,8 @@ struct eq_launch {
     struct eq_range range;
     struct eq_cost cost;
     bool is_preparation; // of weights, where evaluation finds it done: see eq_list_num_preparing()
+    int cut;             // 1 + the dimension that may be cut into several enqueues; 0: none. There the kernel has EQ_GROUP()
+                         // for get_group_id(), and neither the number of groups nor the global size
 };
 
 struct eq_list;
@@ -209,7 +229,8 @@ const struct eq_target *eq_list_target(const struct eq_list *list);
 // Text that stands before the kernel's name in profiles and errors of the steps appended from now on: the node, such as
 // "layer1.0.conv2".
 eq_status eq_list_label(struct eq_list *list, const char *label);
-// Appends a kernel: builds it, checks the number of arguments and the work-group size against it, sets the arguments. Use as
+// Appends a kernel: builds it, checks the number of arguments, its work-group and its local memory against the kernel and the
+// device's limits (EQ_ERR_UNSUPPORTED, with the numbers), sets the arguments. Use as
 //     EQ_TRY(eq_list_kernel(list, &(struct eq_launch){ ... }, EQ_ARGS(EQ_REF(x), EQ_I32(n))));
 eq_status eq_list_kernel(struct eq_list *list, const struct eq_launch *launch, const struct eq_arg *args, int num_args);
 // Appends dst[0 .. elems) = value (4-byte elements).

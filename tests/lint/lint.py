@@ -127,12 +127,19 @@ def check_words(root, names):
             match = re.search(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b|not imple" r"mented|place" r"holder", line)
             if match:
                 yield "%s:%d: unfinished: %s" % (name, number, match.group(0))
-    yield from find(root, [name for name in sources if name != "src/base/options.c"], r"\b(secure_)?getenv\s*\(",
+    # `equil doctor` looks at variables of drivers and loaders.
+    yield from find(root, [name for name in sources if name not in ("src/base/options.c", "src/cli/doctor.c")], r"\b(secure_)?getenv\s*\(",
                     "the environment is read in src/base/options.c alone")
     yield from find(root, library, r"\b(printf|vprintf|puts|putchar|perror|exit|_exit|_Exit|abort)\s*\(", "the library neither prints nor exits")
     yield from find(root, library, r"\b(stdout|stderr)\b", "the library does not print")
     kernels = in_folder(names, "cl", (".cl", ".clh"))
-    yield from find(root, kernels, r"\b(double\d*|half\d+|atomic_\w+|atom_\w+)\b", "not portable, or not reproducible")
+    yield from find(root, kernels, r"\b(double\d*|half\d*|atomic_\w+|atom_\w+|native_\w+|printf)\b", "not portable, or not reproducible")
+    # What drivers get wrong: sub-buffers' alignment, and timestamps of commands. Options that change results are not for the library.
+    yield from find(root, library, r"\b(clCreateSubBuffer|clGetEventProfilingInfo|CL_QUEUE_PROFILING_ENABLE)\b", "drivers get it wrong")
+    for name in library:
+        for number, line in enumerate(lines_of(root, name), 1):
+            if re.search(r"-cl-(fast-relaxed-math|finite-math-only|unsafe-math|denorms)", line):
+                yield "%s:%d: an option that changes results" % (name, number)
     yield from find(root, [name for name in kernels if not name.endswith("common.clh")], r"\bfma\s*\(", "EQ_MAD is for multiply-add")
 
 
