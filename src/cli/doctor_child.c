@@ -1,0 +1,116 @@
+// Things that may crash, hang or print, each in a process of its own.
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "doctor.h"
+
+enum { MAX_DATA = 8 << 20 };
+
+static double now_seconds(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+// Appends what comes until the end of the pipe; false when the time is over or memory ran out.
+static bool read_all(int fd, double deadline, struct doctor_child *child)
+{
+    char piece[65536];
+    for (;;) {
+        const double left = deadline - now_seconds();
+        struct pollfd wait = { .fd = fd, .events = POLLIN };
+        const int ready = left > 0 ? poll(&wait, 1, (int)(left * 1000) + 1) : 0;
+        if (ready < 0 && errno == EINTR)
+            continue;
+        if (ready <= 0)
+            return false;
+        const ssize_t got = read(fd, piece, sizeof piece);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return got == 0;
+        char *data = child->bytes + (size_t)got < MAX_DATA ? realloc(child->data, child->bytes + (size_t)got + 1) : NULL;
+        if (!data)
+            return false;
+        child->data = data;
+        memcpy(data + child->bytes, piece, (size_t)got);
+        child->bytes += (size_t)got;
+        data[child->bytes] = '\0';
+    }
+}
+
+static void keep_last_words(FILE *file, struct doctor_child *child)
+{
+    char line[sizeof child->last_words];
+    if (fseek(file, 0, SEEK_SET) != 0)
+        return;
+    while (fgets(line, sizeof line, file)) {
+        line[strcspn(line, "\n")] = '\0';
+        if (*line)
+            memcpy(child->last_words, line, sizeof line);
+    }
+}
+
+static void describe_ending(int status, bool is_late, int seconds, struct doctor_child *child)
+{
+    if (is_late)
+        snprintf(child->ending, sizeof child->ending, "did not end within %d s", seconds);
+    else if (WIFSIGNALED(status))
+        snprintf(child->ending, sizeof child->ending, "was stopped by signal %d (%s)", WTERMSIG(status),
+                 strsignal(WTERMSIG(status)));
+    else if (WEXITSTATUS(status) != 0)
+        snprintf(child->ending, sizeof child->ending, "ended the process with status %d", WEXITSTATUS(status));
+    else
+        child->is_done = true;
+}
+
+// In the new process: nothing of it reaches the user's terminal.
+static void run_child(void (*run)(int fd, const void *argument), const void *argument, int fd, int errors)
+{
+    const int null = open("/dev/null", O_RDWR);
+    if (null >= 0) {
+        dup2(null, STDIN_FILENO);
+        dup2(null, STDOUT_FILENO);
+    }
+    dup2(errors, STDERR_FILENO);
+    run(fd, argument);
+    _exit(0);
+}
+
+void doctor_try(void (*run)(int fd, const void *argument), const void *argument, int seconds, struct doctor_child *child)
+{
+    int ends[2], status = 0;
+    *child = (struct doctor_child){ .data = NULL };
+    FILE *errors = tmpfile(), *fallback = errors ? NULL : fopen("/dev/null", "r+"), *file = errors ? errors : fallback;
+    if (!file || pipe(ends) != 0) {
+        snprintf(child->ending, sizeof child->ending, "could not be tried: %s", strerror(errno));
+        if (file)
+            fclose(file);
+        return;
+    }
+    fflush(stdout);
+    const pid_t pid = fork();
+    if (pid == 0) {
+        close(ends[0]);
+        run_child(run, argument, ends[1], fileno(file));
+    }
+    close(ends[1]);
+    const bool is_late = pid > 0 && !read_all(ends[0], now_seconds() + seconds, child);
+    if (pid > 0 && is_late)
+        kill(pid, SIGKILL);
+    if (pid > 0 && waitpid(pid, &status, 0) == pid)
+        describe_ending(status, is_late, seconds, child);
+    else
+        snprintf(child->ending, sizeof child->ending, "could not be tried: no process for it");
+    close(ends[0]);
+    keep_last_words(file, child);
+    fclose(file);
+}
