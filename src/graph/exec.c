@@ -58,6 +58,8 @@ static eq_status make_arena(struct eq_exec *exec)
             exec->chunks[i] = exec->lender->chunks[i];
         else
             status = eq_buffer_create(exec->device, chunk_bytes[i], &exec->chunks[i]);
+        if (status == EQ_OK && exec->store && !is_lent(exec, i, chunk_bytes[i]))
+            status = eq_buffer_touch(exec->chunks[i]);
     }
     for (int v = 0; v < exec->ir->num_values && status == EQ_OK; v++)
         if (item_of_value[v] >= 0) {

@@ -65,6 +65,19 @@ eq_status eq_buffer_create_from(struct eq_device *device, const void *host, size
     return make_buffer(device, bytes, host, buffer);
 }
 
+eq_status eq_buffer_touch(struct eq_buffer *buffer)
+{
+    struct eq_device *device = buffer->device;
+    const cl_uchar zero = 0;
+    if (device->kind == EQ_KIND_CPU || !device->is_own_queue || !buffer->mem)
+        return EQ_OK;
+    cl_int code = clEnqueueFillBuffer(device->queue, buffer->mem, &zero, sizeof zero, 0, buffer->bytes, 0, NULL, NULL);
+    const bool is_written = code == CL_SUCCESS && eq_device_finish(device) == EQ_OK;
+    EQ_REQUIRE(is_written, EQ_ERR_DEVICE_MEMORY, "%s: a buffer of %zu bytes, with %zu in use, cannot be written: %s",
+               device->name, buffer->bytes, device->bytes_now, code == CL_SUCCESS ? eq_last_error() : eq_cl_error(code));
+    return EQ_OK;
+}
+
 eq_status eq_memory_size(const struct eq_device *device, cl_mem mem, size_t *bytes)
 {
     cl_context context = NULL;

@@ -257,6 +257,7 @@ static eq_status make_queue(struct eq_device *device)
 {
     cl_int code;
     device->queue = clCreateCommandQueue(device->context, device->id, 0, &code);
+    device->is_own_queue = true;
     EQ_REQUIRE(code == CL_SUCCESS, EQ_ERR_DEVICE, "%s: cannot make a queue: %s", device->name, eq_cl_error(code));
     return EQ_OK;
 }

@@ -70,6 +70,7 @@ struct eq_device {
     cl_device_id id;
     cl_context context;
     cl_command_queue queue;
+    bool is_own_queue;    // nobody else enqueues there
     bool is_out_of_order; // the queue: then a command waits for the one before it through
     cl_event last, next;  // the event of the last one, and the place for that of the next
     enum eq_kind kind;
@@ -142,6 +143,9 @@ void eq_buffer_destroy(struct eq_buffer **buffer);
 eq_status eq_buffer_create_from(struct eq_device *device, const void *host, size_t bytes, struct eq_buffer **buffer);
 // A buffer without memory, for eq_buffer_swap().
 eq_status eq_buffer_create_empty(struct eq_device *device, size_t bytes, struct eq_buffer **buffer);
+// Makes the driver find the memory now, where it would otherwise do so when a kernel first uses it, and fail or hang there: on
+// GPUs, in a queue that is not the caller's. Waits; contents undefined. Errors: EQ_ERR_DEVICE_MEMORY, with the numbers.
+eq_status eq_buffer_touch(struct eq_buffer *buffer);
 // Bytes of a caller's memory; refuses memory of another context, and images.
 eq_status eq_memory_size(const struct eq_device *device, cl_mem mem, size_t *bytes);
 // A buffer that is a caller's memory, retained.

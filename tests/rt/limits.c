@@ -19,6 +19,25 @@ static void restore(void)
     eq_limits_impose(eq_test_limits() ? eq_test_limits() : &none);
 }
 
+// GPUs' drivers allocate when memory is first used: it is written before anything depends on it.
+START_TEST(touched)
+{
+    struct eq_buffer *buffer;
+    const enum eq_kind kind = eq_test_device->kind;
+    const float ones[3] = { 1, 1, 1 };
+    float back[3];
+    EQ_TEST_OK(eq_buffer_create(eq_test_device, sizeof ones, &buffer));
+    EQ_TEST_OK(eq_ref_write(eq_ref_at(buffer, 0), ones, 3, 4));
+    eq_test_device->kind = _i ? EQ_KIND_GPU : EQ_KIND_CPU;
+    EQ_TEST_OK(eq_buffer_touch(buffer));
+    eq_test_device->kind = kind;
+    EQ_TEST_OK(eq_ref_read(eq_ref_at(buffer, 0), back, 3, 4));
+    for (int i = 0; i < 3; i++)
+        ck_assert(back[i] == (_i ? 0.0f : 1.0f));
+    eq_buffer_destroy(&buffer);
+}
+END_TEST
+
 START_TEST(imposed)
 {
     struct eq_device *device;
@@ -176,4 +195,5 @@ START_TEST(tensor_too_large)
 }
 END_TEST
 
-EQ_TEST_MAIN("limits", { imposed, 1 }, { too_small, 1 }, { launches, 1 }, { same_bits, 3 }, { tensor_too_large, 1 })
+EQ_TEST_MAIN("limits", { touched, 2 }, { imposed, 1 }, { too_small, 1 }, { launches, 1 }, { same_bits, 3 },
+             { tensor_too_large, 1 })
