@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -72,9 +73,13 @@ static void describe_ending(int status, bool is_late, int seconds, struct doctor
         child->is_done = true;
 }
 
-// In the new process: nothing of it reaches the user's terminal.
+// In the new process: nothing of it reaches the user's terminal, and a crash is a crash, without a core file.
 static void run_child(void (*run)(int fd, const void *argument), const void *argument, int fd, int errors)
 {
+    static const int faults[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+        signal(faults[i], SIG_DFL);
+    setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
     const int null = open("/dev/null", O_RDWR);
     if (null >= 0) {
         dup2(null, STDIN_FILENO);
