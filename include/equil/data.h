@@ -114,9 +114,10 @@ EQ_API struct eq_tensors_text eq_tensors_text_at(const struct eq_tensors *file, 
 
 // Writes a file atomically: a reader, or a crash, sees the old file or the whole new one. The same arguments give the same
 // bytes. Tensors are stored with the wider element types first, otherwise in the order given, so that each is aligned to its
-// element. entries  read   [num_entries] distinct names, not "__metadata__" texts    read   [num_texts] distinct keys; NULL
-// when there is none Errors: EQ_ERR_ARGUMENT (names, shapes), EQ_ERR_IO (the text has the path and the system's reason).
-// Thread-safe.
+// element.
+//   entries  read   [num_entries] distinct names, not "__metadata__"
+//   texts    read   [num_texts] distinct keys; NULL when there is none
+// Errors: EQ_ERR_ARGUMENT (names, shapes), EQ_ERR_IO (the text has the path and the system's reason). Thread-safe.
 EQ_API eq_status eq_tensors_save(const char *path, const struct eq_tensor_entry *entries, size_t num_entries,
                                  const struct eq_tensors_text *texts, size_t num_texts);
 
@@ -134,9 +135,10 @@ enum eq_split {
 struct eq_dataset_params {
     // "DIR"          a folder with one folder of JPEG and PNG files per class, named after it (classes are sorted by name), or
     //                a folder that holds train/ and val/ (or test/), each of that form
-    // "cifar10:DIR"  the binary version of CIFAR-10 (data_batch_1.bin ... test_batch.bin), or a folder with train/ and test/ as
-    // above "idx:DIR"      the files of MNIST and its relatives (train-images-idx3-ubyte, ...), unpacked "shapes"       drawn
-    // shapes, 10,000 for training and 2,000 for testing; "shapes:SEED" draws others
+    // "cifar10:DIR"  the binary version of CIFAR-10 (data_batch_1.bin ... test_batch.bin), or a folder with train/ and test/
+    //                as above
+    // "idx:DIR"      the files of MNIST and its relatives (train-images-idx3-ubyte, ...), unpacked
+    // "shapes"       drawn shapes, 10,000 for training and 2,000 for testing; "shapes:SEED" draws others
     const char *spec;
     enum eq_split split; // default EQ_SPLIT_TRAIN
     uint64_t seed;       // chooses the held-out tenth; nothing else depends on it

@@ -28,7 +28,7 @@ static eq_status check_entries(const char *path, const struct eq_tensor_entry *e
     for (size_t i = 0; i < num; i++) {
         const struct eq_tensor_entry *entry = &entries[i];
         size_t elems, bytes;
-        EQ_REQUIRE(entry->name && *entry->name, EQ_ERR_ARGUMENT, "%s: tensor %zu has no name", path, i);
+        EQ_REQUIRE(entry->name, EQ_ERR_ARGUMENT, "%s: tensor %zu has no name", path, i);
         EQ_REQUIRE((unsigned)entry->type < EQ_NUM_DATA_TYPES, EQ_ERR_ARGUMENT, "%s: tensor %s: type %d is none", path,
                    entry->name, (int)entry->type);
         EQ_REQUIRE(entry->num_dims >= 0 && entry->num_dims <= EQ_MAX_DIMS, EQ_ERR_ARGUMENT,

@@ -44,6 +44,9 @@ void eq_programs_destroy(struct eq_programs **programs);
 
 // Whether the driver compiles a kernel when it first runs, and keeps the result in a cache of its own.
 bool eq_driver_compiles_late(const struct eq_device *device);
+// Points at the binary inside a file of the cache of programs; false for anything but a whole entry of this key [length].
+bool eq_cache_entry_find(const char *data, size_t bytes, const char *key, size_t length, const unsigned char **binary,
+                         size_t *binary_bytes);
 
 // Compiling ahead: whether lists only note, whether buffers have memory, and noting.
 bool eq_ahead_is_noting(const struct eq_device *device);

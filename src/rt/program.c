@@ -84,9 +84,8 @@ static bool take(const char **at, const char *end, void *out, size_t bytes)
     return true;
 }
 
-// Points at the binary inside a cache file; false for anything but a whole entry of this key.
-static bool parse_entry(const char *data, size_t bytes, const struct eq_str *key, const unsigned char **binary,
-                        size_t *binary_bytes)
+bool eq_cache_entry_find(const char *data, size_t bytes, const char *key, size_t length, const unsigned char **binary,
+                         size_t *binary_bytes)
 {
     const char *at = data, *end = data + bytes;
     char magic[4];
@@ -94,8 +93,8 @@ static bool parse_entry(const char *data, size_t bytes, const struct eq_str *key
     uint64_t key_bytes, size, hash;
     if (!take(&at, end, magic, 4) || memcmp(magic, "EQKC", 4) != 0 || !take(&at, end, &format, 4) || format != CACHE_FORMAT)
         return false;
-    if (!take(&at, end, &key_bytes, 8) || key_bytes != key->length || (size_t)(end - at) < key_bytes ||
-        memcmp(at, key->text, key_bytes) != 0)
+    if (!take(&at, end, &key_bytes, 8) || key_bytes != length || (size_t)(end - at) < key_bytes ||
+        memcmp(at, key, key_bytes) != 0)
         return false;
     at += key_bytes;
     if (!take(&at, end, &size, 8) || !take(&at, end, &hash, 8) || (size_t)(end - at) != size ||
@@ -114,7 +113,7 @@ static cl_program load_binary(const struct eq_device *device, const char *path, 
     cl_program program = NULL;
     if (!eq_file_exists(path) || eq_file_read(path, MAX_CACHE_BYTES, &data, &bytes) != EQ_OK)
         return NULL;
-    if (parse_entry(data, bytes, key, &binary, &size)) {
+    if (eq_cache_entry_find(data, bytes, key->text, key->length, &binary, &size)) {
         cl_int status, code;
         program = clCreateProgramWithBinary(device->context, 1, &device->id, &size, &binary, &status, &code);
         if (program && (code != CL_SUCCESS || clBuildProgram(program, 1, &device->id, options, NULL, NULL) != CL_SUCCESS)) {

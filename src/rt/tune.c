@@ -111,7 +111,8 @@ static bool is_key(const char *key)
 {
     const size_t length = strlen(key);
     return length > 0 && length < EQ_TUNE_MAX_KEY && is_printable(key) && isalpha((unsigned char)*key) &&
-           key[length - 1] != ' ' && !strpbrk(key, "#:") && !strstr(key, " = ");
+           key[length - 1] != ' ' && !strpbrk(key, "#:") && !strstr(key, " = ") &&
+           (length < 2 || strcmp(key + length - 2, " =") != 0);
 }
 
 eq_status eq_tuning_set(struct eq_tuning *tuning, const char *key, const int *values, int num, const char *note)

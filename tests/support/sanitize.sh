@@ -2,7 +2,7 @@
 # Builds with sanitizers beside the ordinary build, and runs tests of PoCL's suite there:
 #   tests/support/sanitize.sh address|thread BUILD_FOLDER [TEST...]
 # address: AddressSanitizer with leaks, and UndefinedBehaviorSanitizer; every test of the suite by default. thread:
-# ThreadSanitizer; by default those whose threads share something. Other drivers are not even loaded: Clover ends the process
+# ThreadSanitizer; by default those whose threads share something. `ninja sanitize-KIND` is the same. Other drivers are not even loaded: Clover ends the process
 # under AddressSanitizer, and rusticl has races of its own. Suppressions are for drivers, each with its reason beside it.
 set -eu
 kind=${1:?address or thread}
