@@ -142,8 +142,12 @@ static eq_status open_checkpoint(const struct eq_train_params *params, struct eq
 {
     char *path = params->out ? eq_path_join(params->out, "checkpoint.safetensors") : NULL;
     EQ_REQUIRE(path, EQ_ERR_ARGUMENT, "no folder for the results is given");
-    eq_status status = eq_file_exists(path) ? eq_tensors_open(path, file)
-                                            : eq_fail(EQ_ERR_NOT_FOUND, "%s: there is no checkpoint to resume from", path);
+    eq_status status =
+        eq_file_exists(path)
+            ? eq_tensors_open(path, file)
+            : eq_fail(EQ_ERR_NOT_FOUND,
+                      "%s: there is no checkpoint to resume from (the first is written after an epoch): start without --resume",
+                      path);
     free(path);
     return status;
 }
