@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs into a scratch folder, and builds and runs every example against that with nothing but pkg-config: shared, and
-# static, from C and from C++. TAP on stdout; arguments: the equil program (unused: the installed one is taken).
+# static, from C and from C++; one more with CMake. TAP on stdout; arguments: the equil program (unused: the installed one is taken).
 set -u
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -59,6 +59,32 @@ done
 check "classify.cpp builds" build c++ c++17 classify.cpp classify_cpp
 check "train_graph.c builds with the static library" build_static
 
+# With CMake: the example that needs nothing but the imported target, and a version that is too new.
+cmake_project() { # folder, version
+    mkdir "$1"
+    cat >"$1/CMakeLists.txt" <<CMAKE
+cmake_minimum_required(VERSION 3.18)
+project(example LANGUAGES CXX)
+find_package(equil $2 REQUIRED)
+add_executable(classify_cmake "$source/classify.cpp")
+target_compile_features(classify_cmake PRIVATE cxx_std_17)
+target_link_libraries(classify_cmake PRIVATE equil::equil)
+CMAKE
+    cmake -S "$1" -B "$1/build" -DCMAKE_PREFIX_PATH="$folder/root$prefix"
+}
+refuses_newer() {
+    ! cmake_project "$folder/newer" 99.0 >"$folder/said" 2>&1 && grep -q 'version.*99' "$folder/said"
+}
+version=$(flags --modversion)
+if command -v cmake >/dev/null; then
+    check "CMake finds it" cmake_project "$folder/cmake" "${version%.*}"
+    check "CMake builds classify.cpp" cmake --build "$folder/cmake/build"
+    check "CMake refuses an older library than is asked for" refuses_newer
+else
+    number=$((number + 3))
+    for i in 2 1 0; do echo "ok $((number - i)) - CMake # SKIP there is no cmake"; done
+fi
+
 # A network to classify with.
 python3 "$EQUIL_SOURCE_ROOT/tests/cli/make_images.py" "$folder/images" 34 >/dev/null
 check "a network is trained" equil train --arch ce-resnet20 --data "$folder/images" --size 32 --epochs 1 --batch 8 --seed 1 \
@@ -68,6 +94,9 @@ weights=$folder/run/model.safetensors
 check "classify" says '^image 3: class [0-9]+, logit' "$folder/classify" "$weights" ce-resnet20 3 32
 check "classify refuses a file that is not there" bash -c "! '$folder/classify' '$folder/none' ce-resnet20 4 32"
 check "classify_cpp" says '^class [0-9]+, logit' "$folder/classify_cpp" "$weights" ce-resnet20 3 32
+if [ -x "$folder/cmake/build/classify_cmake" ]; then
+    check "classify_cmake" says '^class [0-9]+, logit' "$folder/cmake/build/classify_cmake" "$weights" ce-resnet20 3 32
+fi
 check "classify_cpp says what is wrong" bash -c "'$folder/classify_cpp' '$folder/none' ce-resnet20 4 32 2>&1 | grep -q none"
 check "block learns" says '^step 30: loss' "$folder/block"
 check "train_graph: saved and loaded, the same logits" says 'logits differ by 0$' "$folder/train_graph" "$folder/g.safetensors"
