@@ -7,7 +7,8 @@ Runs ResNet-50 and CE-ResNet-50, evaluation and training, batch 16 of 224 x 224 
 turn, so that whatever else the machine does, and its clocks, meet all of them; the figures are medians over the rounds. Equil runs as
 `equil bench`; its batch time is the median of a run, without the start of the process. PyTorch runs in this process, in every form
 that it has (channels first and last; for evaluation also traced and optimised, which folds and fuses), and its fastest form counts; forms that reach less
-than 0.8 of it in the first round are not measured again.
+than 0.8 of it in the first round are not measured again. The C library is told to keep memory that PyTorch frees: as it comes, it gives every large
+tensor back to the system and takes it anew, which costs ResNet-50's evaluation a fifth of its speed.
 
 PyTorch has no CE-ResNet: --ce-module names a Python file with one, whose build(NAME, classes), or model(), returns the module. Without it those rows
 are left out. Needs torch and, for ResNet-50, torchvision.
@@ -20,6 +21,9 @@ import statistics
 import subprocess
 import sys
 import time
+
+# glibc: large blocks come from the heap, and the heap stays as large as it was.
+MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 46), "MALLOC_TOP_PAD_": str(256 << 20)}
 
 # Ratios of Equil's figure to another's: name, contender, mode, against, least, aim.
 GOALS = [
@@ -59,7 +63,8 @@ class Equil:
             "--seconds", str(arguments.seconds), "--json", "-"]
         if arguments.device:
             self.command += ["--device", arguments.device]
-        self.environment = dict(os.environ, EQUIL_WINOGRAD="1" if winograd else "0")
+        self.environment = {name: value for name, value in os.environ.items() if name not in MALLOC}
+        self.environment["EQUIL_WINOGRAD"] = "1" if winograd else "0"
         self.mode, self.identity = mode, None
         self.name = "equil %s%s%s" % (arch, "" if winograd else " direct", "" if batch == arguments.batch else " batch %d" % batch)
 
@@ -216,6 +221,8 @@ def ratio_rows(best):
 
 def main():
     arguments = parse_arguments()
+    if any(os.environ.get(name) != value for name, value in MALLOC.items()):
+        os.execve(sys.executable, [sys.executable] + sys.orig_argv[1:], {**os.environ, **MALLOC})
     modes = arguments.modes.split(",")
     if not set(modes) <= {"infer", "train"}:
         sys.exit("--modes %s: infer, train or both" % arguments.modes)

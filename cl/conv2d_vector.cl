@@ -1,12 +1,13 @@
-// Convolution for CPUs: explicit vectors over output channels, one work-item a register tile. Also computes data gradients, as
-// convolutions of dz with transposed filters (conv2d_filter.cl), one launch per parity class of the output pixel.
+// Convolution for CPUs: explicit vectors over output channels, register tiles. Also computes data gradients, as convolutions of
+// dz with transposed filters (conv2d_filter.cl), one launch per parity class of the output pixel.
 //   x    f32 [n, x_blocks, rows, columns, BI]              read    first element: the pixel under tap (0, 0) of output (0, 0)
 //   w    f32 [oc_blocks, x_blocks, kh, kw, BI, BLOCK]      read
 //   bias f32 [oc_blocks, BLOCK]                            read    only where has_bias
 //   add  f32 as z                                          read    only where has_add; may be z itself
 //   z    f32 [n, oc_blocks, oh, ow, BLOCK]                 write   act(sum + bias + add); pixels z_step, rows z_row apart
-// One work-item makes TH x TW pixels of OBT blocks. The last tile of a row, column or of the blocks is moved back so that it
-// ends at the border: its first part is computed twice and stored once. Sums run over (block, kh, kw, channel) in that order.
+// A tile is TH x TW pixels of OBT blocks. A work-item makes tiles_each of them, one after the other: starting one takes some
+// hundred cycles. The last tile of a row, column or of the blocks is moved back so that it ends at the border: its first part
+// is computed twice and stored once. Sums run over (block, kh, kw, channel) in that order.
 // Every pixel under a tap must be readable: x has a halo of zeros.
 #ifndef BI
 #define BI BLOCK // input channels in a block: BLOCK, or 1 for a plain image
@@ -43,78 +44,81 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
               __global const float *add_base, const ulong add_at, EQ_BUF(float, z), const int x_row, const int x_plane,
               const int x_blocks, const int kh, const int kw, const int stride_h, const int oc_blocks, const int oh,
               const int ow, const int z_row, const int z_step, const int z_plane, const int a_row, const int a_step,
-              const int a_plane, const int has_bias, const int has_add, const int order)
+              const int a_plane, const int has_bias, const int has_add, const int order, const int tiles_each)
 {
     EQ_IN_PTR(float, x);
     EQ_IN_PTR(float, w);
     EQ_PTR(float, z);
     const int id0 = (int)get_global_id(0), id1 = (int)get_global_id(1), id2 = (int)get_global_id(2);
-    const int tiles_w = (ow + TW - 1) / TW, tile = order == ORDER_BLOCKS ? id1 : id0, n = order == ORDER_IMAGES ? id1 : id2;
+    const int tiles_w = (ow + TW - 1) / TW, tiles = tiles_w * ((oh + TH - 1) / TH), n = order == ORDER_IMAGES ? id1 : id2;
+    const int first_tile = (order == ORDER_BLOCKS ? id1 : id0) * tiles_each;
     const int want_b = (order == ORDER_BLOCKS ? id0 : order == ORDER_IMAGES ? id2 : id1) * OBT;
-    const int tiles = tiles_w * ((oh + TH - 1) / TH);
-    const int want_y = tile / tiles_w * TH, want_x = tile % tiles_w * TW;
-    const int y0 = min(want_y, oh - TH), x0 = min(want_x, ow - TW), b0 = min(want_b, oc_blocks - OBT);
+    const int b0 = min(want_b, oc_blocks - OBT);
     const ulong w_plane = (ulong)x_blocks * (kh * kw * BI * BLOCK);
 
-    vecf acc[OBT][TH][TW];
-    #pragma unroll
-    for (int b = 0; b < OBT; b++)
+    for (int tile = first_tile; tile < min(first_tile + tiles_each, tiles); tile++) {
+        const int want_y = tile / tiles_w * TH, want_x = tile % tiles_w * TW;
+        const int y0 = min(want_y, oh - TH), x0 = min(want_x, ow - TW);
+        vecf acc[OBT][TH][TW];
         #pragma unroll
-        for (int r = 0; r < TH; r++)
+        for (int b = 0; b < OBT; b++)
             #pragma unroll
-            for (int t = 0; t < TW; t++)
-                acc[b][r][t] = (vecf)(0.0f);
-
-    __global const float *xb = x + (ulong)n * x_blocks * x_plane + (ulong)y0 * stride_h * x_row + (ulong)x0 * (STRIDE * BI);
-    __global const float *wt = w + (ulong)b0 * w_plane;
-    // While these filters are in the cache, each tile fetches its share of those that come next.
-    const int row = (tile + (order == ORDER_IMAGES ? n * tiles : 0)) * AHEAD, next_b = b0 + OBT + row / BI;
-    const bool has_next = AHEAD > 0 && row < BI * OBT && next_b < oc_blocks;
-    __global const float *next = has_next ? w + (ulong)next_b * w_plane + row % BI * BLOCK : wt;
-    for (int ib = 0; ib < x_blocks; ib++, xb += x_plane) {
-        for (int i = 0; i < kh; i++) {
-            for (int j = 0; j < KW; j++, wt += BI * BLOCK) {
-                __global const float *xt = xb + i * x_row + j * BI;
-                if (has_next) {
-                    #pragma unroll
-                    for (int a = 0; a < AHEAD; a++)
-                        EQ_PREFETCH(next + a * BLOCK);
-                    next += BI * BLOCK;
-                }
+            for (int r = 0; r < TH; r++)
                 #pragma unroll
-                for (int c = 0; c < BI; c++) {
-                    vecf wv[OBT];
-                    #pragma unroll
-                    for (int b = 0; b < OBT; b++)
-                        wv[b] = EQ_LOAD(wt + b * w_plane + c * BLOCK);
-                    #pragma unroll
-                    for (int r = 0; r < TH; r++)
+                for (int t = 0; t < TW; t++)
+                    acc[b][r][t] = (vecf)(0.0f);
+
+        __global const float *xb = x + (ulong)n * x_blocks * x_plane + (ulong)y0 * stride_h * x_row + (ulong)x0 * (STRIDE * BI);
+        __global const float *wt = w + (ulong)b0 * w_plane;
+        // While these filters are in the cache, each tile fetches its share of those that come next.
+        const int row = (tile + (order == ORDER_IMAGES ? n * tiles : 0)) * AHEAD, next_b = b0 + OBT + row / BI;
+        const bool has_next = AHEAD > 0 && row < BI * OBT && next_b < oc_blocks;
+        __global const float *next = has_next ? w + (ulong)next_b * w_plane + row % BI * BLOCK : wt;
+        for (int ib = 0; ib < x_blocks; ib++, xb += x_plane) {
+            for (int i = 0; i < kh; i++) {
+                for (int j = 0; j < KW; j++, wt += BI * BLOCK) {
+                    __global const float *xt = xb + i * x_row + j * BI;
+                    if (has_next) {
                         #pragma unroll
-                        for (int t = 0; t < TW; t++) {
-                            const vecf value = (vecf)(xt[r * stride_h * x_row + t * STRIDE * BI + c]);
+                        for (int a = 0; a < AHEAD; a++)
+                            EQ_PREFETCH(next + a * BLOCK);
+                        next += BI * BLOCK;
+                    }
+                    #pragma unroll
+                    for (int c = 0; c < BI; c++) {
+                        vecf wv[OBT];
+                        #pragma unroll
+                        for (int b = 0; b < OBT; b++)
+                            wv[b] = EQ_LOAD(wt + b * w_plane + c * BLOCK);
+                        #pragma unroll
+                        for (int r = 0; r < TH; r++)
                             #pragma unroll
-                            for (int b = 0; b < OBT; b++)
-                                acc[b][r][t] = EQ_MAD(value, wv[b], acc[b][r][t]);
-                        }
+                            for (int t = 0; t < TW; t++) {
+                                const vecf value = (vecf)(xt[r * stride_h * x_row + t * STRIDE * BI + c]);
+                                #pragma unroll
+                                for (int b = 0; b < OBT; b++)
+                                    acc[b][r][t] = EQ_MAD(value, wv[b], acc[b][r][t]);
+                            }
+                    }
                 }
             }
         }
-    }
 
-    #pragma unroll
-    for (int b = 0; b < OBT; b++)
         #pragma unroll
-        for (int r = 0; r < TH; r++)
+        for (int b = 0; b < OBT; b++)
             #pragma unroll
-            for (int t = 0; t < TW; t++)
-                if (b0 + b >= want_b && y0 + r >= want_y && x0 + t >= want_x) {
-                    const ulong block = (ulong)n * oc_blocks + b0 + b;
-                    const ulong y = y0 + r, px = x0 + t;
-                    vecf sum = acc[b][r][t];
-                    if (has_bias)
-                        sum += EQ_LOAD(bias_base + bias_at + (b0 + b) * BLOCK);
-                    if (has_add)
-                        sum += EQ_LOAD(add_base + add_at + block * a_plane + y * a_row + px * a_step);
-                    EQ_STORE_STREAM(ACT_APPLY(ACT, sum, vecf), z + block * z_plane + y * z_row + px * z_step);
-                }
+            for (int r = 0; r < TH; r++)
+                #pragma unroll
+                for (int t = 0; t < TW; t++)
+                    if (b0 + b >= want_b && y0 + r >= want_y && x0 + t >= want_x) {
+                        const ulong block = (ulong)n * oc_blocks + b0 + b;
+                        const ulong y = y0 + r, px = x0 + t;
+                        vecf sum = acc[b][r][t];
+                        if (has_bias)
+                            sum += EQ_LOAD(bias_base + bias_at + (b0 + b) * BLOCK);
+                        if (has_add)
+                            sum += EQ_LOAD(add_base + add_at + block * a_plane + y * a_row + px * a_step);
+                        EQ_STORE_STREAM(ACT_APPLY(ACT, sum, vecf), z + block * z_plane + y * z_row + px * z_step);
+                    }
+    }
 }

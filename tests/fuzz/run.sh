@@ -34,7 +34,7 @@ run() { # target
     local dictionary=()
     [ -f "$source/seeds/$1.dict" ] && dictionary=(-dict="$source/seeds/$1.dict")
     (cd "$folder" && "tests/fuzz/fuzz_$1" -runs=0 -close_fd_mask=1 "$source/seeds/$1" &&
-        "tests/fuzz/fuzz_$1" -max_total_time="$seconds" -seed="$seed" -timeout=10 -malloc_limit_mb=512 -rss_limit_mb=2048 \
+        "tests/fuzz/fuzz_$1" -max_total_time="$seconds" -seed="$seed" -timeout=60 -malloc_limit_mb=512 -rss_limit_mb=2048 \
             -max_len=65536 -close_fd_mask=1 -print_final_stats=1 "${dictionary[@]}" "corpus/$1" "$source/seeds/$1") \
         >"$probe/$1" 2>&1
 }
