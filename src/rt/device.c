@@ -8,6 +8,7 @@
 #include "rt/internal.h"
 
 enum { MAX_PLATFORMS = 64, MAX_DEVICES = 256, LEAST_GROUP = 64, LEAST_LOCAL = 16384 };
+enum { NO_PLATFORM = -1001 }; // CL_PLATFORM_NOT_FOUND_KHR: of the loader, which finds no driver
 
 const char *eq_cl_error(cl_int code)
 {
@@ -15,16 +16,41 @@ const char *eq_cl_error(cl_int code)
         cl_int code;
         const char *name;
     } names[] = {
-        { -1, "CL_DEVICE_NOT_FOUND" }, { -2, "CL_DEVICE_NOT_AVAILABLE" }, { -3, "CL_COMPILER_NOT_AVAILABLE" },
-        { -4, "CL_MEM_OBJECT_ALLOCATION_FAILURE" }, { -5, "CL_OUT_OF_RESOURCES" }, { -6, "CL_OUT_OF_HOST_MEMORY" },
-        { -11, "CL_BUILD_PROGRAM_FAILURE" }, { -13, "CL_MISALIGNED_SUB_BUFFER_OFFSET" }, { -30, "CL_INVALID_VALUE" },
-        { -33, "CL_INVALID_DEVICE" }, { -34, "CL_INVALID_CONTEXT" }, { -36, "CL_INVALID_COMMAND_QUEUE" },
-        { -38, "CL_INVALID_MEM_OBJECT" }, { -42, "CL_INVALID_BINARY" }, { -43, "CL_INVALID_BUILD_OPTIONS" },
-        { -44, "CL_INVALID_PROGRAM" }, { -45, "CL_INVALID_PROGRAM_EXECUTABLE" }, { -46, "CL_INVALID_KERNEL_NAME" },
-        { -48, "CL_INVALID_KERNEL" }, { -49, "CL_INVALID_ARG_INDEX" }, { -50, "CL_INVALID_ARG_VALUE" },
-        { -51, "CL_INVALID_ARG_SIZE" }, { -52, "CL_INVALID_KERNEL_ARGS" }, { -53, "CL_INVALID_WORK_DIMENSION" },
-        { -54, "CL_INVALID_WORK_GROUP_SIZE" }, { -55, "CL_INVALID_WORK_ITEM_SIZE" }, { -61, "CL_INVALID_BUFFER_SIZE" },
-        { -63, "CL_INVALID_GLOBAL_WORK_SIZE" }, { -1001, "CL_PLATFORM_NOT_FOUND_KHR" },
+        { -1, "CL_DEVICE_NOT_FOUND" },
+        { -2, "CL_DEVICE_NOT_AVAILABLE" },
+        { -3, "CL_COMPILER_NOT_AVAILABLE" },
+        { -4, "CL_MEM_OBJECT_ALLOCATION_FAILURE" },
+        { -5, "CL_OUT_OF_RESOURCES" },
+        { -6, "CL_OUT_OF_HOST_MEMORY" },
+        { -11, "CL_BUILD_PROGRAM_FAILURE" },
+        { -12, "CL_MAP_FAILURE" },
+        { -13, "CL_MISALIGNED_SUB_BUFFER_OFFSET" },
+        { -14, "CL_EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST" },
+        { -30, "CL_INVALID_VALUE" },
+        { -32, "CL_INVALID_PLATFORM" },
+        { -33, "CL_INVALID_DEVICE" },
+        { -34, "CL_INVALID_CONTEXT" },
+        { -36, "CL_INVALID_COMMAND_QUEUE" },
+        { -38, "CL_INVALID_MEM_OBJECT" },
+        { -42, "CL_INVALID_BINARY" },
+        { -43, "CL_INVALID_BUILD_OPTIONS" },
+        { -44, "CL_INVALID_PROGRAM" },
+        { -45, "CL_INVALID_PROGRAM_EXECUTABLE" },
+        { -46, "CL_INVALID_KERNEL_NAME" },
+        { -48, "CL_INVALID_KERNEL" },
+        { -49, "CL_INVALID_ARG_INDEX" },
+        { -50, "CL_INVALID_ARG_VALUE" },
+        { -51, "CL_INVALID_ARG_SIZE" },
+        { -52, "CL_INVALID_KERNEL_ARGS" },
+        { -53, "CL_INVALID_WORK_DIMENSION" },
+        { -54, "CL_INVALID_WORK_GROUP_SIZE" },
+        { -55, "CL_INVALID_WORK_ITEM_SIZE" },
+        { -57, "CL_INVALID_EVENT_WAIT_LIST" },
+        { -58, "CL_INVALID_EVENT" },
+        { -59, "CL_INVALID_OPERATION" },
+        { -61, "CL_INVALID_BUFFER_SIZE" },
+        { -63, "CL_INVALID_GLOBAL_WORK_SIZE" },
+        { -1001, "CL_PLATFORM_NOT_FOUND_KHR" },
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (names[i].code == code)
@@ -41,17 +67,37 @@ void eq_keep_text(const char *text, char out[128])
         out[--n] = '\0';
 }
 
+static _Thread_local cl_int ask_error;
+
+static void keep_ask_error(cl_int code)
+{
+    if (ask_error == CL_SUCCESS && code != CL_INVALID_VALUE)
+        ask_error = code;
+}
+
+void eq_ask(cl_device_id id, cl_device_info what, size_t bytes, void *value)
+{
+    keep_ask_error(clGetDeviceInfo(id, what, bytes, value, NULL));
+}
+
+cl_int eq_ask_failed(void)
+{
+    const cl_int code = ask_error;
+    ask_error = CL_SUCCESS;
+    return code;
+}
+
 static void device_text(cl_device_id id, cl_device_info what, char out[128])
 {
     char text[1024] = { 0 };
-    clGetDeviceInfo(id, what, sizeof text - 1, text, NULL);
+    eq_ask(id, what, sizeof text - 1, text);
     eq_keep_text(text, out);
 }
 
 void eq_platform_text(cl_platform_id id, cl_platform_info what, char out[128])
 {
     char text[1024] = { 0 };
-    clGetPlatformInfo(id, what, sizeof text - 1, text, NULL);
+    keep_ask_error(clGetPlatformInfo(id, what, sizeof text - 1, text, NULL));
     eq_keep_text(text, out);
 }
 
@@ -59,6 +105,7 @@ struct found {
     cl_platform_id platform[MAX_DEVICES];
     cl_device_id device[MAX_DEVICES];
     int num;
+    cl_int error; // of the first platform, or of the loader, that does not say what it has; CL_SUCCESS: they all did
 };
 
 static void find_devices(struct found *found)
@@ -66,12 +113,17 @@ static void find_devices(struct found *found)
     cl_platform_id platforms[MAX_PLATFORMS];
     cl_uint num_platforms = 0;
     found->num = 0;
-    if (clGetPlatformIDs(MAX_PLATFORMS, platforms, &num_platforms) != CL_SUCCESS)
+    const cl_int code = clGetPlatformIDs(MAX_PLATFORMS, platforms, &num_platforms);
+    found->error = code == NO_PLATFORM ? CL_SUCCESS : code;
+    if (code != CL_SUCCESS)
         return;
     for (cl_uint p = 0; p < num_platforms && p < MAX_PLATFORMS; p++) {
         cl_device_id devices[MAX_DEVICES];
         cl_uint num = 0;
-        if (clGetDeviceIDs(platforms[p], CL_DEVICE_TYPE_ALL, MAX_DEVICES, devices, &num) != CL_SUCCESS)
+        const cl_int failed = clGetDeviceIDs(platforms[p], CL_DEVICE_TYPE_ALL, MAX_DEVICES, devices, &num);
+        if (failed != CL_SUCCESS && failed != CL_DEVICE_NOT_FOUND && found->error == CL_SUCCESS)
+            found->error = failed;
+        if (failed != CL_SUCCESS)
             continue;
         for (cl_uint d = 0; d < num && found->num < MAX_DEVICES; d++) {
             found->platform[found->num] = platforms[p];
@@ -80,8 +132,10 @@ static void find_devices(struct found *found)
     }
 }
 
-static void describe(cl_platform_id platform, cl_device_id id, struct eq_device_info *info)
+// Returns why the driver does not tell all of it, or CL_SUCCESS.
+static cl_int describe(cl_platform_id platform, cl_device_id id, struct eq_device_info *info)
 {
+    eq_ask_failed(); // of others
     cl_device_type type = EQ_DEVICE_VALUE(cl_device_type, id, CL_DEVICE_TYPE);
     eq_platform_text(platform, CL_PLATFORM_NAME, info->platform);
     eq_platform_text(platform, CL_PLATFORM_VERSION, info->platform_version);
@@ -103,7 +157,7 @@ static void describe(cl_platform_id platform, cl_device_id id, struct eq_device_
     info->max_group = limits.max_group;
     info->vector_width = (int)EQ_DEVICE_VALUE(cl_uint, id, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT);
     info->has_fma = (EQ_DEVICE_VALUE(cl_device_fp_config, id, CL_DEVICE_SINGLE_FP_CONFIG) & CL_FP_FMA) != 0;
-    eq_pci_address(id, info->pci);
+    eq_pci_address(id, info->pci); // which may fail
     char groups[96], local[96];
     snprintf(groups, sizeof groups, "its work-groups hold %zu work-items; at least %d are needed", info->max_group,
              LEAST_GROUP);
@@ -116,8 +170,15 @@ static void describe(cl_platform_id platform, cl_device_id id, struct eq_device_
                          : info->max_group < LEAST_GROUP                               ? groups
                          : info->local_bytes < LEAST_LOCAL                             ? local
                                                                                        : "";
+    char silent[128];
+    const cl_int code = eq_ask_failed();
+    if (code != CL_SUCCESS) {
+        snprintf(silent, sizeof silent, "its driver does not say what it is: %s", eq_cl_error(code));
+        reason = silent;
+    }
     info->is_usable = !*reason;
     snprintf(info->reason, sizeof info->reason, "%s", reason);
+    return code;
 }
 
 static bool contains(const char *text, const char *part)
@@ -250,7 +311,9 @@ static eq_status identify(struct eq_device *device, cl_platform_id platform, cl_
     memcpy(device->version, info->version, sizeof device->version);
     memcpy(device->platform_name, info->platform, sizeof device->platform_name);
     memcpy(device->platform_version, info->platform_version, sizeof device->platform_version);
-    return make_target(info, device->id, device->kind, &device->target);
+    EQ_TRY(make_target(info, device->id, device->kind, &device->target));
+    EQ_CL(eq_ask_failed(), "asking the device what it is");
+    return EQ_OK;
 }
 
 static eq_status make_queue(struct eq_device *device)
@@ -285,14 +348,20 @@ static eq_status open_found(const struct found *found, const struct eq_device_in
     return open_context(*device);
 }
 
-static eq_status no_device(const char *selector, const struct eq_device_info *infos, int num)
+static eq_status no_device(const char *selector, const struct eq_device_info *infos, const struct found *found)
 {
+    const int num = found->num;
+    if (num == 0 && found->error != CL_SUCCESS)
+        return eq_fail(EQ_ERR_DEVICE, "no OpenCL device: asking the drivers for theirs: %s", eq_cl_error(found->error));
     if (num == 0)
         return eq_fail(EQ_ERR_DEVICE, "no OpenCL device: install a driver, such as pocl-opencl-icd for the processor");
     struct eq_str text = { 0 };
     for (int i = 0; i < num; i++)
         eq_str_append(&text, "%s%d: %s (%s)%s%s", i ? "; " : "", i, infos[i].name, infos[i].platform,
                       infos[i].is_usable ? "" : ": ", infos[i].is_usable ? "" : infos[i].reason);
+    if (found->error != CL_SUCCESS)
+        eq_str_append(&text, "; a driver does not say what it has: %s", eq_cl_error(found->error));
+    EQ_REQUIRE(!text.failed, EQ_ERR_HOST_MEMORY, "out of memory: the list of devices");
     eq_status status = selector ? eq_fail(EQ_ERR_DEVICE, "no usable device matches '%s'; there are: %s", selector, text.text)
                                 : eq_fail(EQ_ERR_DEVICE, "no usable device; there are: %s", text.text);
     eq_str_free(&text);
@@ -310,7 +379,7 @@ eq_status eq_device_open(const char *selector, struct eq_device **device)
     for (int i = 0; i < found.num; i++)
         if (infos[i].is_chosen)
             chosen = i;
-    eq_status status = chosen < 0 ? no_device(selector, infos, found.num) : open_found(&found, &infos[chosen], device);
+    eq_status status = chosen < 0 ? no_device(selector, infos, &found) : open_found(&found, &infos[chosen], device);
     free(infos);
     if (status != EQ_OK)
         eq_device_destroy(device);
@@ -356,7 +425,7 @@ static eq_status adopt(const struct eq_opencl_params *params, struct eq_device *
     EQ_REQUIRE(params->context, EQ_ERR_ARGUMENT, "no context was given");
     EQ_TRY(context_device(params, &id));
     cl_platform_id platform = EQ_DEVICE_VALUE(cl_platform_id, id, CL_DEVICE_PLATFORM);
-    describe(platform, id, &info);
+    EQ_CL(describe(platform, id, &info), "asking the device what it is");
     EQ_REQUIRE(info.is_usable, EQ_ERR_UNSUPPORTED, "%s cannot be used: %s", info.name, info.reason);
     EQ_TRY(identify(device, platform, id, &info));
     EQ_CL(clRetainContext(params->context), "keeping the context");

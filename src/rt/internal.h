@@ -14,11 +14,16 @@ const char *eq_cl_error(cl_int code);
             return eq_fail(EQ_ERR_DEVICE, "%s: %s", (what), eq_cl_error(eq_cl_code_));                                     \
     } while (0)
 
+// Asks the driver about a device. What it does not tell stays as it is, and eq_ask_failed() says why.
+void eq_ask(cl_device_id id, cl_device_info what, size_t bytes, void *value);
+// The first failure of the thread's questions since the last call of this; CL_SUCCESS where there was none, or but such as the
+// driver does not know (CL_INVALID_VALUE).
+cl_int eq_ask_failed(void);
 // A number that the driver tells of a device; 0 where it does not.
 #define EQ_DEVICE_VALUE(type, id, what)                                                                                    \
     __extension__({                                                                                                        \
         type value_ = 0;                                                                                                   \
-        clGetDeviceInfo((id), (what), sizeof value_, &value_, NULL);                                                       \
+        eq_ask((id), (what), sizeof value_, &value_);                                                                      \
         value_;                                                                                                            \
     })
 
@@ -31,6 +36,8 @@ struct eq_turn {
 };
 struct eq_turn eq_turn_next(struct eq_device *device);
 void eq_turn_end(struct eq_device *device);
+// Waits for the event, and where that fails for its queue.
+cl_int eq_event_wait(cl_event event);
 
 // Texts of drivers, without what stands behind them: they may be longer than the field, and end in NULs or blanks.
 void eq_keep_text(const char *text, char out[128]);

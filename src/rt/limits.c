@@ -17,7 +17,7 @@ static size_t least(size_t limit, size_t other)
 struct eq_limits eq_limits_read(cl_device_id id)
 {
     size_t items[16] = { 0 };
-    clGetDeviceInfo(id, CL_DEVICE_MAX_WORK_ITEM_SIZES, sizeof items, items, NULL);
+    eq_ask(id, CL_DEVICE_MAX_WORK_ITEM_SIZES, sizeof items, items);
     struct eq_limits limits = {
         .max_group = least(EQ_DEVICE_VALUE(size_t, id, CL_DEVICE_MAX_WORK_GROUP_SIZE), imposed.max_group),
         .local_bytes = least((size_t)EQ_DEVICE_VALUE(cl_ulong, id, CL_DEVICE_LOCAL_MEM_SIZE), imposed.local_bytes),
