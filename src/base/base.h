@@ -72,13 +72,14 @@ const char *eq_option_help(enum eq_option option);
 
 // malloc'ed path of the folder for compiled kernels, as EQ_OPTION_CACHE_DIR says; NULL when there is no home either.
 char *eq_cache_folder(void);
+bool eq_has_cache_folder(void); // whether there is one to be named: then NULL means that memory ran out
 
 // ---- strings (str.c)
 
 struct eq_str {
     char *text; // NUL-terminated once anything was appended; NULL before
     size_t length, capacity;
-    bool failed; // memory ran out: text is incomplete
+    bool failed; // memory ran out (error recorded): text is NULL
 };
 void eq_str_append(struct eq_str *str, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void eq_str_free(struct eq_str *str);
@@ -121,7 +122,9 @@ eq_status eq_dir_list(const char *path, char ***names, size_t *num);
 void eq_names_free(char **names, size_t num);
 
 // Writes beside the target under a temporary name; commit syncs it and renames it over the target, so that a reader sees the
-// old file or the new one, and a full disk or a kill leaves the old one. Every failure removes the temporary file.
+// old file or the new one, and a full disk or a kill leaves the old one. Every failure removes the temporary file; what a
+// killed process has left, the next writer of the path removes. Several threads and processes may write one path: the last one
+// wins.
 struct eq_writer {
     FILE *file;
     char *path, *temporary;

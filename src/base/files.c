@@ -1,9 +1,12 @@
-// Files, folders, the monotonic clock. Atomic writes: temporary file beside the target, sync, rename, sync of the folder.
+// Files, folders, the monotonic clock. Atomic writes: locked temporary file beside the target, sync, rename, sync of the
+// folder. A process that is killed leaves its temporary file, without the lock: the next writer of the path removes it.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -140,10 +143,10 @@ static void writer_clear(struct eq_writer *writer)
 
 void eq_writer_abort(struct eq_writer *writer)
 {
-    if (writer->file)
-        fclose(writer->file);
     if (writer->temporary)
         unlink(writer->temporary);
+    if (writer->file)
+        fclose(writer->file);
     writer_clear(writer);
 }
 
@@ -153,6 +156,66 @@ static eq_status writer_fail(struct eq_writer *writer, const char *what)
     eq_status status = eq_fail(EQ_ERR_IO, "%s: cannot %s: %s", writer->path, what, strerror(errno));
     eq_writer_abort(writer);
     return status;
+}
+
+// Folder of the path into `text` of strlen(path) + 2 bytes: "dir/" or "./".
+static void folder_of(const char *path, char *text)
+{
+    const char *slash = strrchr(path, '/');
+    const size_t length = slash ? (size_t)(slash - path) + 1 : 2;
+    memcpy(text, slash ? path : "./", length);
+    text[length] = '\0';
+}
+
+static bool is_temporary_of(const char *name, const char *target)
+{
+    const size_t length = strlen(target);
+    return strncmp(name, target, length) == 0 && strncmp(name + length, ".tmp.", 5) == 0 &&
+           strspn(name + length + 5, "0123456789.") == strlen(name + length + 5);
+}
+
+// A temporary file that can be locked has no writer any more: it was killed.
+static void remove_stale(int folder, const char *name)
+{
+    const int fd = openat(folder, name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+        unlinkat(folder, name, 0);
+    close(fd);
+}
+
+// What writers of the path that were killed have left. Best effort: a folder that cannot be listed is left as it is.
+static void clean_up(const char *path, char *scratch)
+{
+    const char *slash = strrchr(path, '/'), *target = slash ? slash + 1 : path;
+    folder_of(path, scratch);
+    DIR *folder = opendir(scratch);
+    if (!folder)
+        return;
+    for (struct dirent *entry; (entry = readdir(folder));)
+        if (is_temporary_of(entry->d_name, target))
+            remove_stale(dirfd(folder), entry->d_name);
+    closedir(folder);
+}
+
+// A new file beside the target, locked as long as it is open; -1 with errno. One that another writer's clean_up() took for
+// stale before it was locked is gone again: then the next number.
+static int make_temporary(struct eq_writer *writer, size_t capacity)
+{
+    static atomic_uint last_number; // of this process: threads may write one path
+    for (;;) {
+        snprintf(writer->temporary, capacity, "%s.tmp.%ld.%u", writer->path, (long)getpid(),
+                 atomic_fetch_add(&last_number, 1) + 1);
+        const int fd = open(writer->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        struct stat info;
+        if (fd < 0 && errno == EEXIST)
+            continue;
+        const bool is_ours = fd >= 0 && (flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK);
+        if (fd < 0 || (is_ours && fstat(fd, &info) == 0 && info.st_nlink > 0))
+            return fd;
+        close(fd);
+    }
 }
 
 eq_status eq_writer_open(struct eq_writer *writer, const char *path)
@@ -165,8 +228,8 @@ eq_status eq_writer_open(struct eq_writer *writer, const char *path)
         writer_clear(writer);
         return EQ_ERR_HOST_MEMORY;
     }
-    snprintf(writer->temporary, bytes, "%s.tmp.%ld", path, (long)getpid());
-    int fd = open(writer->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    clean_up(path, writer->temporary);
+    int fd = make_temporary(writer, bytes);
     writer->file = fd < 0 ? NULL : fdopen(fd, "wb");
     if (writer->file)
         return EQ_OK;
@@ -187,29 +250,25 @@ eq_status eq_writer_write(struct eq_writer *writer, const void *data, size_t byt
 }
 
 // A rename survives a power cut only when the folder is synced too; file systems that cannot do that are left as they are.
-static void sync_folder(const char *path)
+static void sync_folder(struct eq_writer *writer)
 {
-    const char *slash = strrchr(path, '/');
-    char *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
-    int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    folder_of(writer->path, writer->temporary);
+    const int fd = open(writer->temporary, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd >= 0) {
         fsync(fd);
         close(fd);
     }
-    free(folder);
 }
 
+// Closed last: the lock keeps other writers from the temporary file. What was synced cannot be lost by closing.
 eq_status eq_writer_commit(struct eq_writer *writer)
 {
     if (fflush(writer->file) != 0 || fsync(fileno(writer->file)) != 0)
         return writer_fail(writer, "write");
-    FILE *file = writer->file;
-    writer->file = NULL;
-    if (fclose(file) != 0)
-        return writer_fail(writer, "close");
     if (rename(writer->temporary, writer->path) != 0)
         return writer_fail(writer, "rename the temporary file to it");
-    sync_folder(writer->path);
+    fclose(writer->file);
+    sync_folder(writer);
     writer_clear(writer);
     return EQ_OK;
 }

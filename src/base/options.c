@@ -34,6 +34,12 @@ const char *eq_option_help(enum eq_option option)
     return options[option].help;
 }
 
+bool eq_has_cache_folder(void)
+{
+    const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    return eq_option(EQ_OPTION_CACHE_DIR) || (xdg && *xdg) || (home && *home);
+}
+
 char *eq_cache_folder(void)
 {
     const char *folder = eq_option(EQ_OPTION_CACHE_DIR), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");

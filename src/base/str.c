@@ -14,7 +14,8 @@ static bool reserve(struct eq_str *str, size_t capacity)
     char *text = realloc(str->text, grown);
     if (!text) {
         eq_fail(EQ_ERR_HOST_MEMORY, "out of memory: a text of %zu bytes", grown);
-        str->failed = true;
+        free(str->text); // callers look at `failed` and go
+        *str = (struct eq_str){ .failed = true };
         return false;
     }
     str->text = text;
