@@ -37,22 +37,29 @@ static eq_status check_extent(const struct eq_exec_place *place, const struct eq
     return EQ_OK;
 }
 
+// Where a rebinding fails, steps that use the slot do not run until another one succeeds.
+static eq_status rebind(struct eq_exec *exec, const struct eq_buffer *slot)
+{
+    const eq_status status = eq_list_rebind(exec->list, slot), prepared = eq_list_rebind(exec->prepare, slot);
+    return status == EQ_OK ? prepared : status;
+}
+
 static eq_status swap(struct eq_exec *exec, struct eq_buffer *slot, cl_mem mem, size_t base)
 {
     EQ_TRY(eq_buffer_swap(slot, mem, base));
-    EQ_TRY(eq_list_rebind(exec->list, slot));
-    return eq_list_rebind(exec->prepare, slot);
+    return rebind(exec, slot);
 }
 
 static eq_status drop(struct eq_exec *exec, int at)
 {
     struct eq_exec_binding *binding = &exec->bindings[at];
-    eq_status status = binding->is_direct ? swap(exec, exec->slots[at], NULL, 0) : EQ_OK;
+    if (binding->is_direct)
+        EQ_TRY(swap(exec, exec->slots[at], NULL, 0));
     eq_list_destroy(&binding->list);
     eq_buffer_destroy(&binding->memory);
     eq_buffer_destroy(&binding->map);
     *binding = (struct eq_exec_binding){ .is_direct = false };
-    return status;
+    return EQ_OK;
 }
 
 void eq_exec_drop_bindings(struct eq_exec *exec)
@@ -160,9 +167,9 @@ eq_status eq_exec_bind(struct eq_exec *exec, const struct eq_exec_place *place, 
         return bind_other(exec, place, memory);
     if (!exec->bindings[place->at].is_direct)
         EQ_TRY(drop(exec, place->at));
-    EQ_TRY(swap(exec, exec->slots[place->at], memory->mem, memory->offset));
+    EQ_TRY(eq_buffer_swap(exec->slots[place->at], memory->mem, memory->offset));
     exec->bindings[place->at].is_direct = true;
-    return EQ_OK;
+    return rebind(exec, exec->slots[place->at]);
 }
 
 bool eq_exec_is_bound(const struct eq_exec *exec, const struct eq_exec_place *place)

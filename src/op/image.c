@@ -342,7 +342,7 @@ void eq_image_batch_destroy(struct eq_image_batch **batch)
     if (!*batch)
         return;
     for (int i = 0; i < 2; i++) {
-        eq_ticket_wait(&(*batch)->slots[i].ticket);
+        eq_ticket_drop(&(*batch)->slots[i].ticket);
         free((*batch)->slots[i].words);
     }
     eq_list_destroy(&(*batch)->list);

@@ -102,9 +102,14 @@ eq_status eq_buffer_adopt(struct eq_device *device, cl_mem mem, struct eq_buffer
     size_t bytes = 0;
     *buffer = NULL;
     EQ_TRY(eq_memory_size(device, mem, &bytes));
-    EQ_ALLOC(*buffer, 1);
-    **buffer = (struct eq_buffer){ .device = device, .mem = mem, .bytes = bytes, .is_adopted = true };
-    clRetainMemObject(mem);
+    struct eq_buffer *made;
+    EQ_ALLOC(made, 1);
+    *made = (struct eq_buffer){ .device = device, .mem = mem, .bytes = bytes, .is_adopted = true };
+    const cl_int code = clRetainMemObject(mem);
+    if (code != CL_SUCCESS)
+        free(made);
+    EQ_CL(code, "keeping the caller's memory");
+    *buffer = made;
     return EQ_OK;
 }
 
@@ -115,7 +120,7 @@ eq_status eq_buffer_swap(struct eq_buffer *buffer, cl_mem mem, size_t base)
         EQ_TRY(eq_memory_size(buffer->device, mem, &bytes));
         EQ_REQUIRE(buffer->is_adopted || 4 * base + buffer->bytes <= bytes, EQ_ERR_ARGUMENT,
                    "%zu bytes from byte %zu on are wanted of a memory of %zu", buffer->bytes, 4 * base, bytes);
-        clRetainMemObject(mem);
+        EQ_CL(clRetainMemObject(mem), "keeping the caller's memory");
     }
     if (buffer->mem != buffer->own)
         clReleaseMemObject(buffer->mem);
@@ -179,10 +184,14 @@ static eq_status ticket_turn(struct eq_device *device, const struct eq_ticket *t
 {
     if (!device->is_out_of_order)
         return EQ_OK;
-    EQ_CL(clRetainEvent(ticket->event), "a copy's event");
-    device->next = ticket->event;
-    eq_turn_end(device);
-    return EQ_OK;
+    const cl_int code = clRetainEvent(ticket->event);
+    if (code == CL_SUCCESS) {
+        device->next = ticket->event;
+        eq_turn_end(device);
+        return EQ_OK;
+    }
+    eq_event_wait(ticket->event); // nothing can come before it
+    return eq_fail(EQ_ERR_DEVICE, "a copy's event: %s", eq_cl_error(code));
 }
 
 eq_status eq_ref_write_start(struct eq_ref ref, const void *host, size_t elems, size_t elem_bytes, struct eq_ticket *ticket)
@@ -209,15 +218,25 @@ eq_status eq_ref_read_start(struct eq_ref ref, void *host, size_t elems, size_t 
     return EQ_OK;
 }
 
-eq_status eq_ticket_wait(struct eq_ticket *ticket)
+static cl_int wait(struct eq_ticket *ticket)
 {
     if (!ticket->event)
-        return EQ_OK;
-    cl_int code = clWaitForEvents(1, &ticket->event);
+        return CL_SUCCESS;
+    const cl_int code = eq_event_wait(ticket->event);
     clReleaseEvent(ticket->event);
     ticket->event = NULL;
-    EQ_CL(code, "waiting for a copy");
+    return code;
+}
+
+eq_status eq_ticket_wait(struct eq_ticket *ticket)
+{
+    EQ_CL(wait(ticket), "waiting for a copy");
     return EQ_OK;
+}
+
+void eq_ticket_drop(struct eq_ticket *ticket)
+{
+    wait(ticket);
 }
 
 eq_status eq_ref_fill(struct eq_ref ref, float value, size_t elems)

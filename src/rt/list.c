@@ -15,6 +15,7 @@ struct step {
     struct eq_arg *args;
     int num_args;
     bool is_preparation;
+    bool is_torn; // setting its arguments anew failed: they may name memory that is gone
     struct eq_range range;
     int cut_dim; // dimension of which an enqueue has at most `piece` work-items
     size_t piece;
@@ -64,7 +65,7 @@ void eq_list_destroy(struct eq_list **list)
     if (!*list)
         return;
     if ((*list)->num)
-        eq_device_finish((*list)->device); // kernels may still run
+        eq_device_settle((*list)->device); // kernels may still run
     for (int i = 0; i < (*list)->num; i++) {
         if ((*list)->steps[i].kernel)
             clReleaseKernel((*list)->steps[i].kernel);
@@ -209,8 +210,14 @@ static bool uses(const struct step *step, const struct eq_buffer *buffer)
 eq_status eq_list_rebind(struct eq_list *list, const struct eq_buffer *buffer)
 {
     for (int i = 0; i < list->num; i++)
-        if (uses(&list->steps[i], buffer))
-            EQ_TRY(set_args(list->steps[i].kernel, list->steps[i].name, list->steps[i].args, list->steps[i].num_args));
+        list->steps[i].is_torn |= uses(&list->steps[i], buffer);
+    for (int i = 0; i < list->num; i++) {
+        struct step *step = &list->steps[i];
+        if (!uses(step, buffer))
+            continue;
+        EQ_TRY(set_args(step->kernel, step->name, step->args, step->num_args));
+        step->is_torn = false;
+    }
     return EQ_OK;
 }
 
@@ -320,6 +327,8 @@ static cl_int run_copy(struct eq_device *device, const struct step *step)
 
 static eq_status run_step(struct eq_list *list, const struct step *step)
 {
+    EQ_REQUIRE(!step->is_torn, EQ_ERR_ARGUMENT, "%s of %s: binding its memory failed, so it cannot run: bind it again",
+               step->name, *step->label ? step->label : "an op");
     if (step->kind == STEP_GEMM)
         return eq_gemm_enqueue(list->device, &step->gemm, step->a, step->b, step->c, list->workspace);
     const cl_int code = step->kind == STEP_KERNEL ? run_kernel(list->device, step)

@@ -49,28 +49,72 @@ eq_status eq_device_wait_for(struct eq_device *device, const cl_event *events, c
     return EQ_OK;
 }
 
+// An event of the end of what has been enqueued, or NULL.
+static cl_int mark(const struct eq_device *device, cl_event *event)
+{
+    *event = NULL;
+    if (!device->is_out_of_order || !device->last)
+        return clEnqueueMarkerWithWaitList(device->queue, 0, NULL, event);
+    const cl_int code = clRetainEvent(device->last);
+    *event = code == CL_SUCCESS ? device->last : NULL;
+    return code;
+}
+
 eq_status eq_device_signal(struct eq_device *device, cl_event *event)
 {
-    if (!device->is_out_of_order || !device->last) {
-        EQ_CL(clEnqueueMarkerWithWaitList(device->queue, 0, NULL, event), "marking the end of the queue");
-    } else {
-        EQ_CL(clRetainEvent(device->last), "marking the end of the work");
-        *event = device->last;
+    EQ_CL(mark(device, event), "marking the end of the queue");
+    const cl_int code = clFlush(device->queue);
+    if (code != CL_SUCCESS) {
+        clReleaseEvent(*event);
+        *event = NULL;
     }
-    EQ_CL(clFlush(device->queue), "flushing the queue");
+    EQ_CL(code, "flushing the queue");
     return EQ_OK;
+}
+
+// A wait may fail while the command still runs, and uses memory of the host: then the whole queue is waited for, which takes
+// no memory.
+cl_int eq_event_wait(cl_event event)
+{
+    cl_command_queue queue = NULL;
+    const cl_int code = clWaitForEvents(1, &event);
+    if (code != CL_SUCCESS && clGetEventInfo(event, CL_EVENT_COMMAND_QUEUE, sizeof queue, (void *)&queue, NULL) == CL_SUCCESS &&
+        queue)
+        clFinish(queue);
+    return code;
 }
 
 // Waits for a marker's event and not with clFinish(): rusticl's (Mesa 22) returns at once for work that clFlush() has handed
 // over already.
-eq_status eq_device_finish(struct eq_device *device)
+static cl_int finish(const struct eq_device *device, const char **what)
 {
     cl_event event;
     if (device->is_out_of_order && !device->last)
-        return EQ_OK;
-    EQ_TRY(eq_device_signal(device, &event));
-    cl_int code = clWaitForEvents(1, &event);
+        return CL_SUCCESS;
+    *what = "marking the end of the queue";
+    const cl_int marked = mark(device, &event);
+    if (marked != CL_SUCCESS)
+        return marked;
+    *what = "flushing the queue";
+    const cl_int flushed = clFlush(device->queue), waited = eq_event_wait(event);
     clReleaseEvent(event);
-    EQ_CL(code, "waiting for the device");
+    if (flushed != CL_SUCCESS)
+        return flushed;
+    *what = "waiting for the device";
+    return waited;
+}
+
+eq_status eq_device_finish(struct eq_device *device)
+{
+    const char *what = "";
+    const cl_int code = finish(device, &what);
+    EQ_CL(code, what);
     return EQ_OK;
+}
+
+void eq_device_settle(struct eq_device *device)
+{
+    const char *what;
+    if (finish(device, &what) != CL_SUCCESS)
+        clFinish(device->queue);
 }

@@ -164,9 +164,12 @@ struct eq_ticket {
 eq_status eq_ref_write_start(struct eq_ref ref, const void *host, size_t elems, size_t elem_bytes, struct eq_ticket *ticket);
 eq_status eq_ref_read_start(struct eq_ref ref, void *host, size_t elems, size_t elem_bytes, struct eq_ticket *ticket);
 eq_status eq_ticket_wait(struct eq_ticket *ticket);
+// The same for destructors and after failures, whose text stays: what fails here is not reported.
+void eq_ticket_drop(struct eq_ticket *ticket);
 // Enqueues ref[0 .. elems) = value (4-byte elements).
 eq_status eq_ref_fill(struct eq_ref ref, float value, size_t elems);
 eq_status eq_device_finish(struct eq_device *device);
+void eq_device_settle(struct eq_device *device); // the same for destructors
 
 // ---- order (queue.c)
 

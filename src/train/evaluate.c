@@ -57,7 +57,7 @@ void eq_evaluator_destroy(struct eq_evaluator **evaluator)
     if (!*evaluator)
         return;
     for (int i = 0; i < 2; i++) {
-        eq_ticket_wait(&(*evaluator)->slots[i].ticket);
+        eq_ticket_drop(&(*evaluator)->slots[i].ticket);
         free((*evaluator)->slots[i].logits);
     }
     eq_feed_destroy(&(*evaluator)->feed);
@@ -115,7 +115,7 @@ eq_status eq_evaluator_run(struct eq_evaluator *evaluator, eq_evaluator_progress
     EQ_TRY(eq_weights_check_scales(evaluator->network->weights));
     eq_status status = run_pass(evaluator, progress, user, &sums);
     for (int i = 0; i < 2; i++)
-        eq_ticket_wait(&evaluator->slots[i].ticket);
+        eq_ticket_drop(&evaluator->slots[i].ticket);
     EQ_TRY(status);
     size_t skipped = evaluator->slots[0].batch.num == 0 ? evaluator->slots[0].batch.skipped : evaluator->slots[1].batch.skipped;
     EQ_REQUIRE(sums.images > 0, EQ_ERR_FORMAT, "none of the %zu images can be read", skipped);

@@ -89,7 +89,7 @@ void eq_feed_destroy(struct eq_feed **feed)
     if (!*feed)
         return;
     for (int i = 0; i < 2; i++) {
-        eq_ticket_wait(&(*feed)->slots[i].ticket);
+        eq_ticket_drop(&(*feed)->slots[i].ticket);
         free((*feed)->slots[i].labels);
     }
     eq_loader_destroy(&(*feed)->loader);

@@ -81,13 +81,13 @@ void eq_step_destroy(struct eq_step **step)
     if (!*step)
         return;
     for (int i = 0; i < EQ_STEP_AHEAD; i++) {
-        eq_ticket_wait(&(*step)->slots[i].losses_ticket);
-        eq_ticket_wait(&(*step)->slots[i].logits_ticket);
+        eq_ticket_drop(&(*step)->slots[i].losses_ticket);
+        eq_ticket_drop(&(*step)->slots[i].logits_ticket);
         free((*step)->slots[i].losses);
         free((*step)->slots[i].logits);
     }
-    eq_ticket_wait(&(*step)->hyper_ticket[0]);
-    eq_ticket_wait(&(*step)->hyper_ticket[1]);
+    eq_ticket_drop(&(*step)->hyper_ticket[0]);
+    eq_ticket_drop(&(*step)->hyper_ticket[1]);
     eq_list_destroy(&(*step)->guard);
     eq_list_destroy(&(*step)->first);
     eq_list_destroy(&(*step)->next);
