@@ -161,10 +161,12 @@ const char *eq_tuning_hash(const struct eq_tuning *tuning, char text[20])
 {
     uint64_t hash = EQ_FNV_START;
     for (int i = 0; i < eq_tuning_num(tuning); i++) {
-        struct eq_str line = { 0 };
-        append_values(&line, &tuning->entries[i]);
-        hash = eq_fnv1a(line.text ? line.text : "", line.length + 1, hash);
-        eq_str_free(&line);
+        const struct eq_tuning_entry *entry = &tuning->entries[i];
+        char line[EQ_TUNE_MAX_KEY + 2 + 12 * EQ_TUNE_MAX_VALUES]; // on the stack: it cannot fail
+        int length = snprintf(line, sizeof line, "%s =", entry->key);
+        for (int v = 0; v < entry->num_values; v++)
+            length += snprintf(line + length, sizeof line - (size_t)length, " %d", entry->values[v]);
+        hash = eq_fnv1a(line, (size_t)length + 1, hash);
     }
     if (eq_tuning_num(tuning) == 0)
         snprintf(text, 20, "none");

@@ -85,10 +85,16 @@ static eq_status read_files(struct eq_device *device)
         return device->tuning_path ? EQ_OK : EQ_ERR_HOST_MEMORY;
     }
     char *path = eq_device_tuning_file(device);
+    EQ_REQUIRE(path || !eq_has_cache_folder(), EQ_ERR_HOST_MEMORY, "out of memory: the path of the tuning");
     if (path && eq_file_exists(path)) {
-        if (eq_tuning_read(device->tuning, path, device) == EQ_OK) {
+        const eq_status status = eq_tuning_read(device->tuning, path, device);
+        if (status == EQ_OK) {
             device->tuning_path = path;
             return EQ_OK;
+        }
+        if (status == EQ_ERR_HOST_MEMORY) { // no fault of the file: other choices would be other sums
+            free(path);
+            return status;
         }
         eq_log(EQ_LOG_WARNING, "%s: the defaults are taken; 'equil tune' measures anew", eq_last_error());
     }
