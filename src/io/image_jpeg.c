@@ -26,6 +26,7 @@ struct decoder {
     unsigned char *row; // CMYK line, freed with the decoder
     int orientation;
     bool is_unsupported;          // what stopped it was a limit, not damage
+    bool is_out_of_memory;        // or this
     char reason[JMSG_LENGTH_MAX]; // of the first error or damaging warning; "" before
 };
 
@@ -39,6 +40,7 @@ static void on_error(j_common_ptr jpeg)
 {
     struct decoder *decoder = jpeg->client_data;
     keep_reason(decoder);
+    decoder->is_out_of_memory = jpeg->err->msg_code == JERR_OUT_OF_MEMORY;
     longjmp(decoder->back, 1);
 }
 
@@ -143,8 +145,10 @@ eq_status eq_image_decode_jpeg(const struct eq_image_source *source, struct eq_i
     decoder->orientation = 1;
     eq_status status = decode_guarded(decoder);
     if (decoder->reason[0] && (status == EQ_OK || status == EQ_ERR_FORMAT))
-        status = eq_fail(decoder->is_unsupported ? EQ_ERR_UNSUPPORTED : EQ_ERR_FORMAT, "%s: JPEG: %s", source->name,
-                         decoder->reason);
+        status = eq_fail(decoder->is_out_of_memory ? EQ_ERR_HOST_MEMORY
+                         : decoder->is_unsupported ? EQ_ERR_UNSUPPORTED
+                                                   : EQ_ERR_FORMAT,
+                         "%s: JPEG: %s", source->name, decoder->is_out_of_memory ? "out of memory" : decoder->reason);
     *orientation = decoder->orientation;
     jpeg_destroy_decompress(&decoder->jpeg);
     free(decoder->row);

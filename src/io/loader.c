@@ -58,7 +58,7 @@ static void decode(const struct eq_loader *loader, size_t item, struct place *pl
     *place = (struct place){ .is_done = true };
     place->status = eq_dataset_get(loader->params.dataset, item, &place->image);
     if (place->status != EQ_OK)
-        place->reason = eq_strdup(eq_last_error());
+        place->reason = strdup(eq_last_error());
 }
 
 static void *work(void *user)
@@ -221,7 +221,7 @@ static void take(struct eq_loader *loader, struct place *place)
 
 static void skip(struct eq_loader *loader, struct place *place)
 {
-    const char *reason = place->reason ? place->reason : "out of memory";
+    const char *reason = place->reason ? place->reason : "an image, for which memory is too short to say more";
     eq_log(EQ_LOG_WARNING, "left out: %s", reason);
     loader->num_skipped++;
     if (!loader->first_reason)
@@ -237,7 +237,10 @@ eq_status eq_loader_next(struct eq_loader *loader, struct eq_loaded *loaded)
         size_t item = loader->order[loader->taken];
         take(loader, &place);
         if (place.status == EQ_ERR_HOST_MEMORY) {
-            eq_status status = eq_fail(EQ_ERR_HOST_MEMORY, "%s", place.reason ? place.reason : "out of memory");
+            char name[512];
+            eq_status status = place.reason ? eq_fail(EQ_ERR_HOST_MEMORY, "%s", place.reason)
+                                            : eq_fail(EQ_ERR_HOST_MEMORY, "%s: out of memory",
+                                                      eq_dataset_item_name(loader->params.dataset, item, name, sizeof name));
             free(place.reason);
             return status;
         }

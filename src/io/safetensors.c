@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "io/json.h"
 #include "io/safetensors.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tensors are little-endian in the file and read as they lie");
@@ -219,7 +220,10 @@ static eq_status read_header(struct eq_tensors *file)
         return EQ_ERR_HOST_MEMORY;
     eq_status status = read_at(file, 8, text, header_bytes);
     json_error_t error;
-    if (status == EQ_OK && !(file->header = json_loadb(text, header_bytes, JSON_REJECT_DUPLICATES, &error))) {
+    const bool is_read = status == EQ_OK;
+    if (is_read)
+        status = eq_json_parse(text, header_bytes, &file->header, &error);
+    if (is_read && status == EQ_ERR_FORMAT) {
         char reason[SHOWN_BYTES];
         status = eq_fail(EQ_ERR_FORMAT, "%s: the header is not JSON: %s (byte %d)", file->path, shown(error.text, reason),
                          error.position);

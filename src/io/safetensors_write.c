@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/json.h"
 #include "io/safetensors.h"
 
 // One tensor to be written, and its place.
@@ -54,16 +55,35 @@ static eq_status check_entries(const char *path, const struct eq_tensor_entry *e
     return EQ_OK;
 }
 
-// Adds key: value to the object and takes the value over.
-static eq_status add(const char *path, json_t *object, const char *key, json_t *value, const char *what)
+static eq_status no_memory(const char *path)
 {
-    if (!value || json_object_get(object, key)) {
-        bool is_twice = value != NULL;
+    return eq_fail(EQ_ERR_HOST_MEMORY, "%s: out of memory for the header", path);
+}
+
+// Adds key: value to the object and takes the value over. text: what the value was made of, or NULL.
+static eq_status add(const char *path, json_t *object, const char *key, json_t *value, const char *text, const char *what)
+{
+    const bool is_twice = json_object_get(object, key) != NULL;
+    if (!is_twice && value && json_object_set_new(object, key, value) == 0)
+        return EQ_OK;
+    if (is_twice)
         json_decref(value);
-        return eq_fail(EQ_ERR_ARGUMENT, "%s: %s %s %s", path, what, key, is_twice ? "is there twice" : "is not UTF-8");
-    }
-    EQ_REQUIRE(json_object_set_new(object, key, value) == 0, EQ_ERR_ARGUMENT, "%s: %s %s is not UTF-8", path, what, key);
-    return EQ_OK;
+    EQ_REQUIRE(!is_twice, EQ_ERR_ARGUMENT, "%s: %s %s is there twice", path, what, key);
+    EQ_REQUIRE(eq_json_is_utf8(key) && (!text || eq_json_is_utf8(text)), EQ_ERR_ARGUMENT, "%s: %s %s is not UTF-8", path, what,
+               key);
+    return no_memory(path);
+}
+
+// [dims]; NULL on no memory.
+static json_t *shape_json(const struct eq_tensor_entry *entry)
+{
+    json_t *shape = json_array();
+    for (int i = 0; i < entry->num_dims; i++)
+        if (json_array_append_new(shape, json_integer(entry->dims[i])) != 0) {
+            json_decref(shape);
+            return NULL;
+        }
+    return shape;
 }
 
 static eq_status fill_header(const char *path, json_t *header, const struct item *items, size_t num,
@@ -71,21 +91,22 @@ static eq_status fill_header(const char *path, json_t *header, const struct item
 {
     if (num_texts) {
         json_t *metadata = json_object();
-        EQ_TRY(add(path, header, EQ_SAFETENSORS_METADATA, metadata, "tensor"));
+        EQ_TRY(add(path, header, EQ_SAFETENSORS_METADATA, metadata, NULL, "tensor"));
         for (size_t i = 0; i < num_texts; i++)
-            EQ_TRY(add(path, metadata, texts[i].key, json_string(texts[i].value), "metadata"));
+            EQ_TRY(add(path, metadata, texts[i].key, json_string(texts[i].value), texts[i].value, "metadata"));
     }
     for (size_t i = 0; i < num; i++) {
         const struct eq_tensor_entry *entry = items[i].entry;
         EQ_REQUIRE(strcmp(entry->name, EQ_SAFETENSORS_METADATA) != 0, EQ_ERR_ARGUMENT, "%s: a tensor cannot be called %s", path,
                    entry->name);
-        json_t *shape = json_array();
-        for (int j = 0; j < entry->num_dims; j++)
-            json_array_append_new(shape, json_integer(entry->dims[j]));
+        json_t *shape = shape_json(entry);
+        if (!shape)
+            return no_memory(path);
         json_t *value = json_pack("{s:s, s:o, s:[I, I]}", "dtype", eq_data_type_name(entry->type), "shape", shape,
                                   "data_offsets", (json_int_t)items[i].begin, (json_int_t)(items[i].begin + items[i].bytes));
-        EQ_REQUIRE(value, EQ_ERR_HOST_MEMORY, "%s: out of memory for the header", path);
-        EQ_TRY(add(path, header, entry->name, value, "tensor"));
+        if (!value)
+            return no_memory(path);
+        EQ_TRY(add(path, header, entry->name, value, NULL, "tensor"));
     }
     return EQ_OK;
 }
@@ -139,15 +160,16 @@ eq_status eq_tensors_save_fetched(const char *path, const struct eq_tensor_entry
     char *text = NULL;
     struct item *items = NULL;
     json_t *header = json_object();
-    EQ_REQUIRE(header, EQ_ERR_HOST_MEMORY, "%s: out of memory for the header", path);
+    if (!header)
+        return no_memory(path);
     if (!(items = eq_calloc(num_entries, sizeof *items)))
         status = EQ_ERR_HOST_MEMORY;
     else
         status = check_entries(path, entries, num_entries, &source, items);
     if (status == EQ_OK)
         status = fill_header(path, header, items, num_entries, texts, num_texts);
-    if (status == EQ_OK && !(text = json_dumps(header, JSON_COMPACT)))
-        status = eq_fail(EQ_ERR_HOST_MEMORY, "%s: out of memory for the header", path);
+    if (status == EQ_OK && !(text = eq_json_text(header, JSON_COMPACT)))
+        status = no_memory(path);
     if (status == EQ_OK)
         status = make_scratch(items, num_entries, &source);
     if (status == EQ_OK)

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/json.h"
 #include "train/options.h"
 
 enum { FORMAT = 1, NUM_PLAN = 9 };
@@ -93,7 +94,7 @@ static eq_status write_state(const struct eq_train_state *state, struct eq_texts
         (json_int_t)state->step, "position", (json_int_t)state->position, "skipped", (json_int_t)state->skipped, "loss_sum",
         state->loss_sum, "hits", (json_int_t)state->hits, "seen", (json_int_t)state->seen, "best_top1", state->best_top1,
         "best_epoch", state->best_epoch, "log_lines", (json_int_t)state->log_lines, "history", state->history);
-    char *text = object ? json_dumps(object, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17)) : NULL;
+    char *text = object ? eq_json_text(object, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(object);
     return eq_texts_add(texts, "state", text);
 }
@@ -109,11 +110,15 @@ eq_status eq_checkpoint_read_state(const struct eq_tensors *file, struct eq_trai
     EQ_REQUIRE(text, EQ_ERR_FORMAT, "%s: no checkpoint: its metadata does not say where the run stands", eq_tensors_path(file));
     json_int_t step, position, skipped, hits, seen, log_lines;
     int format = 0;
-    json_t *object = json_loads(text, 0, NULL), *history;
-    bool ok = object && json_unpack(object, "{s:i, s:i, s:I, s:I, s:I, s:F, s:I, s:I, s:F, s:i, s:I, s:o}", "format", &format,
-                                    "epoch", &state->epoch, "step", &step, "position", &position, "skipped", &skipped,
-                                    "loss_sum", &state->loss_sum, "hits", &hits, "seen", &seen, "best_top1", &state->best_top1,
-                                    "best_epoch", &state->best_epoch, "log_lines", &log_lines, "history", &history) == 0;
+    json_t *object, *history;
+    json_error_t error = { .line = 0 };
+    if (eq_json_parse(text, strlen(text), &object, &error) == EQ_ERR_HOST_MEMORY)
+        return EQ_ERR_HOST_MEMORY;
+    bool ok =
+        object && json_unpack_ex(object, &error, 0, "{s:i, s:i, s:I, s:I, s:I, s:F, s:I, s:I, s:F, s:i, s:I, s:o}", "format",
+                                 &format, "epoch", &state->epoch, "step", &step, "position", &position, "skipped", &skipped,
+                                 "loss_sum", &state->loss_sum, "hits", &hits, "seen", &seen, "best_top1", &state->best_top1,
+                                 "best_epoch", &state->best_epoch, "log_lines", &log_lines, "history", &history) == 0;
     if (ok) {
         state->step = step;
         state->position = (size_t)position;
@@ -125,7 +130,9 @@ eq_status eq_checkpoint_read_state(const struct eq_tensors *file, struct eq_trai
         state->history = json_incref(history);
         ok = format == FORMAT && position >= 0 && state_is_sane(state) && json_is_array(history);
     }
+    const bool is_short = object && !ok && json_error_code(&error) == json_error_out_of_memory;
     json_decref(object);
+    EQ_REQUIRE(!is_short, EQ_ERR_HOST_MEMORY, "%s: out of memory for the position in its metadata", eq_tensors_path(file));
     EQ_REQUIRE(ok, EQ_ERR_FORMAT, "%s: the position in its metadata is damaged, or of another version", eq_tensors_path(file));
     return EQ_OK;
 }

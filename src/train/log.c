@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "io/json.h"
+
 static eq_status fail_log(const char *path, const char *what)
 {
     return eq_fail(EQ_ERR_IO, "%s: cannot %s: %s", path, what, strerror(errno));
@@ -48,9 +50,16 @@ eq_status eq_train_log_open(struct eq_train_log *log, const char *path, int64_t 
 eq_status eq_train_log_write(struct eq_train_log *log, json_t *object)
 {
     EQ_REQUIRE(object, EQ_ERR_HOST_MEMORY, "out of memory: a line of the log");
-    bool ok = json_dumpf(object, log->file, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9)) == 0;
+    char *text = eq_json_text(object, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
     json_decref(object);
-    ok = ok && fputc('\n', log->file) != EOF && fflush(log->file) == 0;
+    if (!text)
+        return EQ_ERR_HOST_MEMORY;
+    const size_t bytes = strlen(text);
+    text[bytes] = '\n'; // in place of the NUL
+    const bool ok = fwrite(text, 1, bytes + 1, log->file) == bytes + 1 && fflush(log->file) == 0;
+    const int error = errno;
+    free(text);
+    errno = error;
     if (!ok)
         return fail_log(log->path, "write");
     log->lines++;

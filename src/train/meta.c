@@ -1,9 +1,10 @@
 #include "train/meta.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "io/json.h"
 
 eq_status eq_texts_add(struct eq_texts *texts, const char *key, char *value)
 {
@@ -45,15 +46,25 @@ struct eq_input_form eq_input_form_default(const struct eq_model_params *model, 
 
 // ---- writing
 
+// NULL on no memory.
 static char *names_json(char *const *names, int num)
 {
     json_t *array = json_array();
-    for (int i = 0; i < num; i++)
-        json_array_append_new(array, json_string(names[i]));
-    // Names that are not UTF-8 cannot stand in JSON, and are left out as a whole: the count would not fit.
-    char *text = json_array_size(array) == (size_t)num ? json_dumps(array, JSON_COMPACT) : NULL;
+    bool ok = array != NULL;
+    for (int i = 0; i < num && ok; i++)
+        ok = json_array_append_new(array, json_string(names[i])) == 0;
+    char *text = ok ? eq_json_text(array, JSON_COMPACT) : NULL;
     json_decref(array);
     return text;
+}
+
+// Names that are not UTF-8 cannot stand in JSON, and are left out as a whole: the count would not fit.
+static bool has_names(const struct eq_meta *meta)
+{
+    for (int i = 0; meta->class_names && i < meta->model.classes; i++)
+        if (!eq_json_is_utf8(meta->class_names[i]))
+            return false;
+    return meta->class_names != NULL;
 }
 
 eq_status eq_meta_write(const struct eq_meta *meta, struct eq_texts *texts)
@@ -70,10 +81,7 @@ eq_status eq_meta_write(const struct eq_meta *meta, struct eq_texts *texts)
                                (double)form->mean[2]));
     EQ_TRY(eq_texts_add_format(texts, "std", "[%.9g, %.9g, %.9g]", (double)form->deviation[0], (double)form->deviation[1],
                                (double)form->deviation[2]));
-    if (!meta->class_names)
-        return EQ_OK;
-    char *names = names_json(meta->class_names, meta->model.classes);
-    return names ? eq_texts_add(texts, "class_names", names) : EQ_OK;
+    return has_names(meta) ? eq_texts_add(texts, "class_names", names_json(meta->class_names, meta->model.classes)) : EQ_OK;
 }
 
 // ---- reading
@@ -97,9 +105,17 @@ static eq_status read_colour(const struct eq_tensors *file, const char *key, boo
     const char *text = eq_tensors_text(file, key);
     if (!text)
         return EQ_OK;
-    double numbers[3];
-    json_t *array = json_loads(text, 0, NULL);
-    bool ok = array && json_unpack(array, "[F,F,F!]", &numbers[0], &numbers[1], &numbers[2]) == 0;
+    double numbers[3] = { 0 };
+    json_t *array;
+    json_error_t error;
+    eq_status status = eq_json_parse(text, strlen(text), &array, &error);
+    if (status == EQ_ERR_HOST_MEMORY)
+        return status;
+    bool ok = json_is_array(array) && json_array_size(array) == 3;
+    for (size_t i = 0; ok && i < 3; i++) {
+        ok = json_is_number(json_array_get(array, i));
+        numbers[i] = json_number_value(json_array_get(array, i));
+    }
     for (int i = 0; ok && i < 3; i++) {
         ok = isfinite(numbers[i]) && fabs(numbers[i]) < 1e6 && (!is_divisor || numbers[i] > 1e-6);
         value[i] = (float)numbers[i];
@@ -124,13 +140,17 @@ static eq_status read_names(const struct eq_tensors *file, struct eq_meta *meta)
     const char *text = eq_tensors_text(file, "class_names");
     if (!text)
         return EQ_OK;
-    json_t *array = json_loads(text, 0, NULL);
+    json_t *array;
+    json_error_t error;
+    eq_status status = eq_json_parse(text, strlen(text), &array, &error);
+    if (status == EQ_ERR_HOST_MEMORY)
+        return status;
     bool ok = json_is_array(array) && json_array_size(array) == (size_t)meta->model.classes;
     for (size_t i = 0; ok && i < json_array_size(array); i++)
         ok = json_is_string(json_array_get(array, i));
-    eq_status status = ok ? copy_names(array, meta)
-                          : eq_fail(EQ_ERR_FORMAT, "%s: class_names in its metadata is not a list of %d texts",
-                                    eq_tensors_path(file), meta->model.classes);
+    status = ok ? copy_names(array, meta)
+                : eq_fail(EQ_ERR_FORMAT, "%s: class_names in its metadata is not a list of %d texts", eq_tensors_path(file),
+                          meta->model.classes);
     json_decref(array);
     return status;
 }

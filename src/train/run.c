@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/json.h"
 #include "train/trainer.h"
 
 enum { LOG_EVERY = 50 }; // updates between "step" lines of the log
@@ -43,15 +44,27 @@ static eq_status make_parts(struct eq_trainer *trainer)
 
 // ---- log
 
+// Without those that are not UTF-8; NULL on no memory.
+static json_t *options_json(const struct eq_trainer *trainer)
+{
+    json_t *options = json_object();
+    bool ok = options != NULL;
+    for (int i = 0; i < eq_train_options_num() && ok; i++) {
+        char *text = eq_train_option_text(&trainer->options.params, i);
+        ok = text && (!eq_json_is_utf8(text) ||
+                      json_object_set_new(options, strchr(eq_train_option_key(i), '.') + 1, json_string(text)) == 0);
+        free(text);
+    }
+    if (!ok)
+        json_decref(options);
+    return ok ? options : NULL;
+}
+
 static eq_status log_start(struct eq_trainer *trainer)
 {
     const struct eq_train_summary *summary = &trainer->summary;
-    json_t *options = json_object();
-    for (int i = 0; i < eq_train_options_num(); i++) {
-        char *text = eq_train_option_text(&trainer->options.params, i);
-        json_object_set_new(options, strchr(eq_train_option_key(i), '.') + 1, json_string(text));
-        free(text);
-    }
+    json_t *options = options_json(trainer);
+    EQ_REQUIRE(options, EQ_ERR_HOST_MEMORY, "out of memory: a line of the log");
     return eq_train_log_write(
         &trainer->log,
         json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:b, s:I, s:I, s:o}", "event", "start", "version", EQ_VERSION, "device",
@@ -212,10 +225,14 @@ static eq_status record_epoch(struct run *run, const struct eq_evaluation *evalu
                   "val_loss", evaluation->loss, "val_top1", evaluation->top1, "val_top5", evaluation->top5, "best",
                   run->progress.is_best, "skipped", (json_int_t)state->skipped, "val_skipped", (json_int_t)evaluation->skipped);
     json_t *line = json_deep_copy(record);
-    json_array_append_new(state->history, record);
-    json_object_set_new(line, "images_per_second", json_real(run->progress.images_per_second));
-    json_object_set_new(line, "val_images_per_second", json_real(evaluation->images_per_second));
-    json_object_set_new(line, "peak_memory_bytes", json_integer((json_int_t)eq_device_peak_bytes(trainer->device)));
+    const bool ok =
+        json_object_set_new(line, "images_per_second", json_real(run->progress.images_per_second)) == 0 &&
+        json_object_set_new(line, "val_images_per_second", json_real(evaluation->images_per_second)) == 0 &&
+        json_object_set_new(line, "peak_memory_bytes", json_integer((json_int_t)eq_device_peak_bytes(trainer->device))) == 0;
+    if (json_array_append_new(state->history, record) != 0 || !ok) {
+        json_decref(line);
+        return eq_fail(EQ_ERR_HOST_MEMORY, "out of memory: the record of epoch %d", state->epoch + 1);
+    }
     return eq_train_log_write(&trainer->log, line);
 }
 

@@ -121,7 +121,8 @@ static eq_status start_values(struct eq_trainer *trainer, const struct eq_tensor
         EQ_TRY(eq_weights_load(weights, p->weights, p->new_head, p->seed));
     trainer->state.best_top1 = -1;
     trainer->state.history = json_array();
-    return trainer->state.history ? EQ_OK : EQ_ERR_HOST_MEMORY;
+    EQ_REQUIRE(trainer->state.history, EQ_ERR_HOST_MEMORY, "out of memory for the history of the run");
+    return EQ_OK;
 }
 
 // ---- the folder of results
