@@ -34,6 +34,6 @@ eq_status eq_source_set_classes(struct eq_source *source, const char *const *nam
 
 bool eq_is_folder(const char *path);
 // A folder that holds train/ (with folders in it) and val/ or test/.
-bool eq_folder_has_parts(const char *path);
+eq_status eq_folder_has_parts(const char *path, bool *has_parts);
 
 #endif

@@ -136,24 +136,37 @@ static eq_status open_cifar(const char *folder, enum eq_part part, struct eq_sou
     return read_cifar_names(folder, source);
 }
 
-static bool has_file(const char *folder, const char *name)
+static eq_status has_file(const char *folder, const char *name, bool *is_there)
 {
     char *path = eq_path_join(folder, name);
-    bool is_there = path && eq_file_exists(path);
+    if (!path)
+        return EQ_ERR_HOST_MEMORY;
+    *is_there = eq_file_exists(path);
     free(path);
-    return is_there;
+    return EQ_OK;
+}
+
+// Not the binary version: pictures in folders, or nothing that can be read.
+static eq_status open_other(const char *path, enum eq_part part, struct eq_source *source)
+{
+    bool has_parts = false, is_pickled = false;
+    EQ_TRY(eq_folder_has_parts(path, &has_parts));
+    if (has_parts)
+        return eq_source_open_folder(path, part, source);
+    EQ_TRY(has_file(path, "data_batch_1", &is_pickled));
+    EQ_REQUIRE(!is_pickled, EQ_ERR_FORMAT,
+               "%s: this is CIFAR-10's Python version; its binary version (data_batch_1.bin ...) is wanted", path);
+    return eq_fail(EQ_ERR_NOT_FOUND, "%s: neither data_batch_1.bin nor train/ and test/ with a folder per class", path);
 }
 
 eq_status eq_source_open_cifar10(const char *path, enum eq_part part, struct eq_source *source)
 {
     EQ_REQUIRE(eq_is_folder(path), EQ_ERR_IO, "%s: no such folder", path);
-    if (!has_file(path, "data_batch_1.bin") && !has_file(path, "test_batch.bin")) {
-        if (eq_folder_has_parts(path))
-            return eq_source_open_folder(path, part, source);
-        EQ_REQUIRE(!has_file(path, "data_batch_1"), EQ_ERR_FORMAT,
-                   "%s: this is CIFAR-10's Python version; its binary version (data_batch_1.bin ...) is wanted", path);
-        return eq_fail(EQ_ERR_NOT_FOUND, "%s: neither data_batch_1.bin nor train/ and test/ with a folder per class", path);
-    }
+    bool has_train = false, has_test = false;
+    EQ_TRY(has_file(path, "data_batch_1.bin", &has_train));
+    EQ_TRY(has_file(path, "test_batch.bin", &has_test));
+    if (!has_train && !has_test)
+        return open_other(path, part, source);
     eq_status status = open_cifar(path, part, source);
     if (status != EQ_OK)
         eq_source_clear(source);
@@ -166,14 +179,13 @@ static eq_status read_idx(const char *folder, const char *name, int num_dims, ch
 {
     char *path = eq_path_join(folder, name);
     size_t bytes = 0, expected = 1, head = 4 + 4 * (size_t)num_dims;
-    eq_status status = EQ_OK;
+    bool is_packed = false;
     struct eq_str packed_name = { 0 };
     eq_str_append(&packed_name, "%s.gz", name);
-    if (!path || packed_name.failed)
-        status = EQ_ERR_HOST_MEMORY;
-    else if (!eq_file_exists(path) && has_file(folder, packed_name.text))
+    eq_status status = path && !packed_name.failed ? has_file(folder, packed_name.text, &is_packed) : EQ_ERR_HOST_MEMORY;
+    if (status == EQ_OK && is_packed && !eq_file_exists(path))
         status = eq_fail(EQ_ERR_FORMAT, "%s.gz is packed: unpack it with gunzip", path);
-    else
+    else if (status == EQ_OK)
         status = eq_file_read(path, max_file_bytes, data, &bytes);
     const unsigned char *at = (const unsigned char *)*data;
     if (status == EQ_OK && (bytes < head || at[0] || at[1] || at[2] != 8 || at[3] != num_dims))

@@ -44,22 +44,28 @@ bool eq_is_folder(const char *path)
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
-static bool has_folder(const char *path, const char *name)
+static eq_status has_folder(const char *path, const char *name, bool *is_there)
 {
     char *joined = eq_path_join(path, name);
-    bool is_there = joined && eq_is_folder(joined);
+    if (!joined)
+        return EQ_ERR_HOST_MEMORY;
+    *is_there = eq_is_folder(joined);
     free(joined);
-    return is_there;
+    return EQ_OK;
 }
 
 // Keeps the names of the folders in a list of entries, in place; the others are freed. *num_images counts image files among
-// them.
-static void keep_folders(const char *path, char **names, size_t *num, size_t *num_images)
+// them. After a failure the list is shorter than it should be, and still to be freed.
+static eq_status keep_folders(const char *path, char **names, size_t *num, size_t *num_images)
 {
+    eq_status status = EQ_OK;
     size_t kept = 0;
     *num_images = 0;
     for (size_t i = 0; i < *num; i++) {
-        if (names[i][0] != '.' && has_folder(path, names[i])) {
+        bool is_folder = false;
+        if (names[i][0] != '.' && status == EQ_OK)
+            status = has_folder(path, names[i], &is_folder);
+        if (is_folder) {
             names[kept++] = names[i];
             continue;
         }
@@ -67,18 +73,33 @@ static void keep_folders(const char *path, char **names, size_t *num, size_t *nu
         free(names[i]);
     }
     *num = kept;
+    return status;
 }
 
-bool eq_folder_has_parts(const char *path)
+static eq_status list_folders(const char *path, char ***names, size_t *num)
 {
-    char *train = eq_path_join(path, "train"), **names = NULL;
-    size_t num = 0, num_images;
-    if (train && (has_folder(path, "val") || has_folder(path, "test")) && eq_is_folder(train) &&
-        eq_dir_list(train, &names, &num) == EQ_OK)
-        keep_folders(train, names, &num, &num_images);
+    size_t num_images;
+    EQ_TRY(eq_dir_list(path, names, num));
+    return keep_folders(path, *names, num, &num_images);
+}
+
+eq_status eq_folder_has_parts(const char *path, bool *has_parts)
+{
+    bool has_train = false, has_val = false, has_test = false;
+    char **names = NULL;
+    size_t num = 0;
+    *has_parts = false;
+    EQ_TRY(has_folder(path, "train", &has_train));
+    EQ_TRY(has_folder(path, "val", &has_val));
+    EQ_TRY(has_folder(path, "test", &has_test));
+    if (!has_train || !(has_val || has_test))
+        return EQ_OK;
+    char *train = eq_path_join(path, "train");
+    eq_status status = train ? list_folders(train, &names, &num) : EQ_ERR_HOST_MEMORY;
+    *has_parts = num > 0;
     eq_names_free(names, num);
     free(train);
-    return num > 0;
+    return status;
 }
 
 static eq_status list_classes(const char *path, struct eq_source *source)
@@ -91,7 +112,11 @@ static eq_status list_classes(const char *path, struct eq_source *source)
     size_t num = 0, num_images;
     EQ_TRY(eq_dir_list(path, &names, &num));
     bool is_empty = num == 0;
-    keep_folders(path, names, &num, &num_images);
+    const eq_status status = keep_folders(path, names, &num, &num_images);
+    if (status != EQ_OK) {
+        eq_names_free(names, num);
+        return status;
+    }
     if (num > 0) {
         source->class_names = names;
         source->num_classes = (int)num;
@@ -122,21 +147,19 @@ static eq_status add_file(struct folder *folder, const char *class_name, const c
 static eq_status add_class(struct folder *folder, const char *class_name)
 {
     char *path = eq_path_join(folder->root, class_name), **names = NULL;
-    size_t num = 0, before = folder->num, num_folders;
+    size_t num = 0, before = folder->num, num_images;
     if (!path)
         return EQ_ERR_HOST_MEMORY;
     eq_status status = eq_dir_list(path, &names, &num);
     for (size_t i = 0; status == EQ_OK && i < num; i++)
         if (names[i][0] != '.' && eq_image_has_name(names[i]))
             status = add_file(folder, class_name, names[i]);
-    if (status == EQ_OK && folder->num == before) {
-        size_t num_images;
-        num_folders = num;
-        keep_folders(path, names, &num_folders, &num_images);
-        num = num_folders;
+    const bool has_none = status == EQ_OK && folder->num == before;
+    if (has_none)
+        status = keep_folders(path, names, &num, &num_images);
+    if (has_none && status == EQ_OK)
         status = eq_fail(EQ_ERR_NOT_FOUND, "%s: no .jpg, .jpeg or .png file%s", path,
-                         num_folders ? ", only folders; is the data set one level below?" : "");
-    }
+                         num ? ", only folders; is the data set one level below?" : "");
     eq_names_free(names, num);
     free(path);
     return status;
@@ -191,10 +214,12 @@ static eq_status open_paths(const char *classes_at, const char *items_at, struct
 
 static eq_status open_parts(const char *path, enum eq_part part, struct eq_source *source)
 {
-    source->has_test_part = eq_folder_has_parts(path);
+    EQ_TRY(eq_folder_has_parts(path, &source->has_test_part));
     if (!source->has_test_part)
         return open_paths(path, path, source);
-    char *train = eq_path_join(path, "train"), *test = eq_path_join(path, has_folder(path, "val") ? "val" : "test");
+    bool has_val = false;
+    EQ_TRY(has_folder(path, "val", &has_val));
+    char *train = eq_path_join(path, "train"), *test = eq_path_join(path, has_val ? "val" : "test");
     eq_status status = open_paths(train, part == EQ_PART_TEST ? test : train, source);
     free(train);
     free(test);
