@@ -15,6 +15,7 @@ struct eq_store {
     size_t chunk_elems[MAX_CHUNKS];
     bool chunk_is_state[MAX_CHUNKS];
     struct eq_buffer *parts[EQ_STORE_SUM + 1][MAX_CHUNKS];
+    bool has_part[EQ_STORE_SUM + 1];
     uint64_t version; // starts at 1
 };
 
@@ -69,10 +70,18 @@ static eq_status add_entries(struct eq_store *store, const struct eq_ir *ir, enu
     return EQ_OK;
 }
 
-// Makes one part of every chunk (states have values only), zeroed.
+static void drop_part(struct eq_store *store, enum eq_store_part part)
+{
+    for (int i = 0; i < store->num_chunks; i++)
+        eq_buffer_destroy(&store->parts[part][i]);
+}
+
+// Makes one part of every chunk (states have values only), zeroed; all of it or nothing.
 static eq_status make_part(struct eq_store *store, enum eq_store_part part)
 {
     struct eq_list *list;
+    if (store->has_part[part])
+        return EQ_OK;
     EQ_TRY(eq_list_create(store->device, &list));
     eq_status status = EQ_OK;
     for (int i = 0; i < store->num_chunks && status == EQ_OK; i++) {
@@ -87,6 +96,9 @@ static eq_status make_part(struct eq_store *store, enum eq_store_part part)
     if (status == EQ_OK)
         status = eq_device_finish(store->device);
     eq_list_destroy(&list);
+    store->has_part[part] = status == EQ_OK;
+    if (status != EQ_OK)
+        drop_part(store, part);
     return status;
 }
 
@@ -114,8 +126,7 @@ void eq_store_destroy(struct eq_store **store)
     if (!*store)
         return;
     for (int part = 0; part <= EQ_STORE_SUM; part++)
-        for (int i = 0; i < (*store)->num_chunks; i++)
-            eq_buffer_destroy(&(*store)->parts[part][i]);
+        drop_part(*store, (enum eq_store_part)part);
     for (int i = 0; i < (*store)->num_entries; i++)
         free((*store)->entries[i].name);
     free((*store)->entries);
@@ -201,8 +212,7 @@ eq_status eq_store_emit_update(struct eq_store *store, struct eq_list *list, str
 
 eq_status eq_store_emit_accumulate(struct eq_store *store, struct eq_list *list, float scale, bool first)
 {
-    if (!store->parts[EQ_STORE_SUM][0])
-        EQ_TRY(make_part(store, EQ_STORE_SUM));
+    EQ_TRY(make_part(store, EQ_STORE_SUM));
     EQ_TRY(eq_list_label(list, "accumulate"));
     for (int i = 0; i < store->num_chunks; i++)
         if (!store->chunk_is_state[i])

@@ -213,14 +213,19 @@ static eq_status check_part(const struct eq_session *session, enum eq_session_pa
 eq_status eq_session_enqueue(struct eq_session *session, enum eq_session_part part, const cl_event *wait_for, int num_wait_for,
                              cl_event *event)
 {
+    if (event)
+        *event = NULL;
     EQ_REQUIRE(num_wait_for >= 0 && (num_wait_for == 0 || wait_for), EQ_ERR_ARGUMENT, "a list of %d events", num_wait_for);
     EQ_TRY(check_part(session, part));
     if (!session->training && session->weights)
         EQ_TRY(eq_weights_check_scales(session->weights));
     EQ_TRY(eq_device_wait_for(session->device, wait_for, (cl_uint)num_wait_for));
-    EQ_TRY(part == EQ_SESSION_ALL       ? eq_exec_run(session->exec)
-           : part == EQ_SESSION_FORWARD ? eq_exec_run_part(session->exec, EQ_EXEC_FORWARD)
-                                        : eq_exec_run_part(session->exec, EQ_EXEC_BACKWARD));
+    const eq_status status = part == EQ_SESSION_ALL       ? eq_exec_run(session->exec)
+                             : part == EQ_SESSION_FORWARD ? eq_exec_run_part(session->exec, EQ_EXEC_FORWARD)
+                                                          : eq_exec_run_part(session->exec, EQ_EXEC_BACKWARD);
+    if (status != EQ_OK && session->training && session->weights)
+        eq_store_touch(session->weights->store); // running statistics may have moved
+    EQ_TRY(status);
     session->has_run = true;
     session->has_run_backward = session->has_run_backward || (session->has_gradients && part != EQ_SESSION_FORWARD);
     if (session->training && session->weights && part != EQ_SESSION_BACKWARD)
@@ -273,9 +278,9 @@ eq_status eq_session_update(struct eq_session *session, const struct eq_sgd_para
     EQ_TRY(make_update(session));
     for (int i = 0; i < 3; i++)
         EQ_TRY(eq_ref_fill(eq_ref_at(session->hyper, (size_t)i), hyper[i], 1));
-    EQ_TRY(eq_list_run(session->update));
-    eq_store_touch(session->weights->store);
-    return EQ_OK;
+    const eq_status status = eq_list_run(session->update);
+    eq_store_touch(session->weights->store); // some may have changed after a failure, too
+    return status;
 }
 
 eq_status eq_session_wait(struct eq_session *session)

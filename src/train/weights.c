@@ -244,6 +244,7 @@ static eq_status load_entries(struct eq_weights *weights, const struct eq_tensor
             return EQ_ERR_HOST_MEMORY;
         EQ_TRY(load_entry(weights, file, entry, new_head, seed, values[i]));
     }
+    weights->is_checked = false;
     for (int i = 0; i < num; i++) // nothing was changed before all was read
         EQ_TRY(eq_store_write(weights->store, eq_store_entry(weights->store, i), EQ_STORE_VALUE, values[i]));
     return EQ_OK;
@@ -292,7 +293,6 @@ eq_status eq_weights_load_tensors(struct eq_weights *weights, const struct eq_te
     free(values);
     if (status == EQ_OK) {
         weights->batches = batches;
-        weights->is_checked = false;
         log_unknown(weights, file);
     }
     return status;
