@@ -2,6 +2,11 @@
 //
 // Every function of the library that can fail returns an eq_status. The text that belongs to the last failure of the
 // calling thread, with the numbers in it, is eq_last_error(). The library never exits, never aborts and never prints.
+//
+// After a failure: what a function was to make is not there, its handle is NULL or may be given to its destructor, and all that
+// it took on the way is given back. What was there before is as it was, and can be used, unless the function's comment says
+// what is undefined then. The call can be repeated. Files are the old ones, or the whole new ones. Destructors always work;
+// what a device that is gone cannot say while they wait for it is not reported.
 #ifndef EQUIL_BASE_H
 #define EQUIL_BASE_H
 

@@ -112,9 +112,10 @@ EQ_API const char *eq_tensors_text(const struct eq_tensors *file, const char *ke
 EQ_API size_t eq_tensors_num_texts(const struct eq_tensors *file);
 EQ_API struct eq_tensors_text eq_tensors_text_at(const struct eq_tensors *file, size_t i);
 
-// Writes a file atomically: a reader, or a crash, sees the old file or the whole new one. The same arguments give the same
-// bytes. Tensors are stored with the wider element types first, otherwise in the order given, so that each is aligned to its
-// element.
+// Writes a file atomically: a reader, or a crash, sees the old file or the whole new one. A failure leaves no temporary file; a
+// process that is killed may leave PATH.tmp.NUMBERS, which the next that writes the path removes. The same arguments give the
+// same bytes. Tensors are stored with the wider element types first, otherwise in the order given, so that each is aligned to
+// its element.
 //   entries  read   [num_entries] distinct names, not "__metadata__"
 //   texts    read   [num_texts] distinct keys; NULL when there is none
 // Errors: EQ_ERR_ARGUMENT (names, shapes), EQ_ERR_IO (the text has the path and the system's reason). Thread-safe.

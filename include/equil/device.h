@@ -60,8 +60,9 @@ EQ_API void eq_device_cache_folder(char *path, size_t bytes);
 // Opens a device. selector: "gpu" or "cpu" (the first of the kind), an index of eq_device_list(), or a part of the device's or
 // the platform's name (case is ignored); "rusticl", "pocl" and "oclgrind" name those platforms. NULL: the environment variable
 // EQUIL_DEVICE, and without it the first usable GPU, else the first usable CPU. Errors: EQ_ERR_DEVICE with the list of what
-// there is. The device is destroyed with eq_device_destroy(), after everything that was made with it. One thread at a time per
-// device.
+// there is, among them a driver that does not say what it has. A failure leaves no device; other devices are as they were. A
+// cache of compiled kernels that cannot be read or written is a warning of the log, and no failure. The device is destroyed
+// with eq_device_destroy(), after everything that was made with it. One thread at a time per device.
 EQ_API eq_status eq_device_open(const char *selector, struct eq_device **device);
 EQ_API void eq_device_destroy(struct eq_device **device); // *device becomes NULL; NULL is allowed
 

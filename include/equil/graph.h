@@ -3,8 +3,8 @@
 // A graph is built for one batch size and image size. Values are small integers that belong to their graph. Parameters and
 // running statistics are made by the op that needs them, under the names that PyTorch gives them: eq_graph_batch_norm(g, x,
 // "bn1", ...) makes bn1.weight, bn1.bias, bn1.running_mean and bn1.running_var. Errors: EQ_ERR_SHAPE with the numbers when
-// shapes do not fit, EQ_ERR_ARGUMENT for parameters out of range, EQ_ERR_HOST_MEMORY. A failed call leaves the graph as it was.
-// Thread-safety: one thread at a time per graph.
+// shapes do not fit, EQ_ERR_ARGUMENT for parameters out of range, EQ_ERR_HOST_MEMORY. A failed call leaves the graph as it was,
+// and it can be gone on with. Thread-safety: one thread at a time per graph.
 #ifndef EQUIL_GRAPH_H
 #define EQUIL_GRAPH_H
 

@@ -25,7 +25,7 @@ struct eq_opencl_params {
 // it; those that run a session, update its weights, or bind memory in the form that was bound before do not. In an out-of-order
 // queue Equil's commands wait for one another by events, and for those of the caller's that it is told of alone. Variables of
 // the environment count as for eq_device_open(), but for EQUIL_DEVICE. Thread-safe; afterwards one thread at a time per device:
-// several devices, of one context too, go in several threads.
+// several devices, of one context too, go in several threads. After a failure nothing is retained.
 // Errors: EQ_ERR_ARGUMENT (no context; a device or queue of another context), EQ_ERR_UNSUPPORTED (a device that
 // eq_device_list() calls unusable, with the reason), EQ_ERR_HOST_MEMORY, EQ_ERR_DEVICE.
 EQ_API eq_status eq_device_adopt(const struct eq_opencl_params *params, struct eq_device **device);
@@ -52,15 +52,16 @@ struct eq_opencl_view {
 // lies in the memory just as the network has it (f32, dense NCHW, without scale and shift: images of fewer than 4 channels that
 // only convolutions read, rows such as logits; int32 labels), the kernels of the network work on that memory itself; elsewhere
 // one pass converts. Another memory or offset of the same form costs next to nothing and waits for nothing, so it can be done
-// before every run; another form, or one with scale or shift, makes a kernel and waits for what is enqueued.
-// Errors: EQ_ERR_NOT_FOUND (the name), EQ_ERR_ARGUMENT (memory of another context, no buffer, too small, with the numbers;
-// labels that are not int32), EQ_ERR_UNSUPPORTED (strides). The binding before stays then.
+// before every run; another form, or one with scale or shift, makes a kernel and waits for what is enqueued. Errors:
+// EQ_ERR_NOT_FOUND (the name), EQ_ERR_ARGUMENT (memory of another context, no buffer, too small, with the numbers; labels that
+// are not int32), EQ_ERR_UNSUPPORTED (strides). The binding before stays then. After EQ_ERR_DEVICE and EQ_ERR_HOST_MEMORY it
+// may be gone: runs either use what was bound last or are refused (EQ_ERR_ARGUMENT) until binding succeeds.
 EQ_API eq_status eq_session_bind(struct eq_session *session, const char *name, const struct eq_opencl_view *view);
 
 enum eq_session_part { EQ_SESSION_ALL, EQ_SESSION_FORWARD, EQ_SESSION_BACKWARD };
 // As eq_session_run(), eq_session_forward() or eq_session_backward(), after the events [num_wait_for], on the device. `event`,
-// unless NULL, gets an event of the end, which the caller releases. In an in-order queue, commands that the caller enqueues
-// later wait for it anyway.
+// unless NULL, gets an event of the end, which the caller releases; NULL after a failure. In an in-order queue, commands that
+// the caller enqueues later wait for it anyway.
 EQ_API eq_status eq_session_enqueue(struct eq_session *session, enum eq_session_part part, const cl_event *wait_for,
                                     int num_wait_for, cl_event *event);
 

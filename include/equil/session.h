@@ -13,6 +13,13 @@
 //
 // Inputs and outputs go by their names: those of eq_graph_input(), eq_graph_labels() and eq_graph_output(). opencl.h has what
 // lets them be memory of the caller's, and waits for events and signals them.
+//
+// After a failure of the device or for want of memory a session can be used on: a call that failed can be repeated, and gives
+// what it would have given. Until then is undefined what it was to write: the input (eq_session_write); the values read; the
+// outputs and, in training, the running statistics (a run or its forward half); the gradients (backward); parameters and
+// velocities (eq_session_update). A run or an update that failed may have been done in part, and repeating it would do that
+// part twice: in training load or write the weights again first, and after an update with momentum make them anew, for the
+// velocities. What was enqueued before may still be running: eq_session_wait().
 #ifndef EQUIL_SESSION_H
 #define EQUIL_SESSION_H
 

@@ -123,6 +123,8 @@ EQ_API const struct eq_train_summary *eq_trainer_summary(const struct eq_trainer
 // Errors: EQ_ERR_INTERRUPTED (eq_trainer_stop(): the checkpoint has the position in the epoch), EQ_ERR_NUMERIC (a loss that is
 // NaN or infinite: the text names epoch, step and the first tensor, in forward order, that is not finite; the last checkpoint
 // is kept), EQ_ERR_IO (the file that could not be written is the old one still), EQ_ERR_DEVICE_MEMORY and others of the device.
+// After any of them the trainer can only be destroyed. The checkpoint, where there is one, is whole: a new trainer that resumes
+// from it ends with the bits of a run that was not disturbed.
 EQ_API eq_status eq_trainer_run(struct eq_trainer *trainer, const struct eq_train_callbacks *callbacks);
 
 // Makes eq_trainer_run() return after the steps it has begun: at most one behind the last that was reported. For signal
@@ -157,7 +159,7 @@ EQ_API int eq_classifier_num_classes(const struct eq_classifier *classifier);
 EQ_API const char *eq_classifier_class_name(const struct eq_classifier *classifier, int label);
 
 // images [num] -> probabilities f32 [num, classes], softmax of the logits. Images of any size: resized and cropped as in
-// evaluation.
+// evaluation. After a failure the probabilities are undefined, and the call can be repeated.
 EQ_API eq_status eq_classifier_run(struct eq_classifier *classifier, const struct eq_image *images, int num,
                                    float *probabilities);
 

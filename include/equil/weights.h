@@ -24,12 +24,15 @@ EQ_API void eq_weights_destroy(struct eq_weights **weights); // *weights becomes
 
 // What training starts from: convolutions N(0, 2 / (kh kw oc)), normalisation scales 1 and shifts 0, linear layers uniform in
 // +-1 / sqrt(fan-in) with their biases, x_weight 0; running means 0, variances 1, running_wm the identity, running_scale 0.
+// After a failure some are old and some new: initialising or loading again is the way on.
 EQ_API eq_status eq_weights_initialise(struct eq_weights *weights, uint64_t seed);
 
 // Reads a safetensors file with PyTorch's names. Running statistics that are missing get their initial values; a missing or
 // misshapen parameter is EQ_ERR_NOT_FOUND or EQ_ERR_SHAPE and names it; names the graph does not have are logged. With new_head
-// a classifier (fc.*) of another shape is left at its initial values (eq_weights_initialise with `seed`). On failure the
-// weights are unchanged. Errors of the file: those of eq_tensors_open() and eq_tensors_read_f32().
+// a classifier (fc.*) of another shape is left at its initial values (eq_weights_initialise with `seed`). Whatever is wrong
+// with the file leaves the weights unchanged: all of it is read first. EQ_ERR_DEVICE and EQ_ERR_HOST_MEMORY may come while they
+// are written: then some are old and some new, and loading again is the way on. Errors of the file: those of eq_tensors_open()
+// and eq_tensors_read_f32().
 EQ_API eq_status eq_weights_load(struct eq_weights *weights, const char *path, bool new_head, uint64_t seed);
 // The same from a file that is open: from memory, with eq_tensors_open_memory(). Nothing of it is kept.
 EQ_API eq_status eq_weights_load_tensors(struct eq_weights *weights, const struct eq_tensors *file, bool new_head,
@@ -44,13 +47,16 @@ struct eq_weights_tensor {
 };
 EQ_API int eq_weights_num(const struct eq_weights *weights);
 EQ_API struct eq_weights_tensor eq_weights_at(const struct eq_weights *weights, int index); // 0 <= index < eq_weights_num()
-// Copies, f32, row-major in the tensor's shape; they wait for the device. EQ_ERR_NOT_FOUND: no tensor of that name.
+// Copies, f32, row-major in the tensor's shape; they wait for the device. EQ_ERR_NOT_FOUND: no tensor of that name. After
+// another failure the tensor written, or the values read, are undefined.
 EQ_API eq_status eq_weights_read(const struct eq_weights *weights, const char *name, float *values);
 EQ_API eq_status eq_weights_write(struct eq_weights *weights, const char *name, const float *values);
 // The gradient of a parameter, from the last differentiated run. EQ_ERR_ARGUMENT: there was none, or a running statistic.
 EQ_API eq_status eq_weights_read_gradient(const struct eq_weights *weights, const char *name, float *values);
 
-// Writes parameters, running statistics and num_batches_tracked as safetensors (atomically), with the texts as metadata.
+// Writes parameters, running statistics and num_batches_tracked as safetensors (atomically), with the texts as metadata. After
+// a failure the file is the old one, and no other is left; a process that is killed may leave PATH.tmp.NUMBERS, which the next
+// that writes the path removes. The weights are unchanged.
 EQ_API eq_status eq_weights_save(const struct eq_weights *weights, const char *path, const struct eq_tensors_text *texts,
                                  size_t num_texts);
 
