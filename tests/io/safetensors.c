@@ -303,7 +303,7 @@ START_TEST(refused_to_write)
     IO_FAILS(eq_tensors_save(path, &bad, 1, NULL, 0), EQ_ERR_ARGUMENT, "__metadata__");
     bad.name = "\xff";
     IO_FAILS(eq_tensors_save(path, &bad, 1, NULL, 0), EQ_ERR_ARGUMENT, "not UTF-8");
-    bad.name = "";
+    bad.name = NULL;
     IO_FAILS(eq_tensors_save(path, &bad, 1, NULL, 0), EQ_ERR_ARGUMENT, "no name");
     bad = good;
     bad.num_dims = 9;
