@@ -99,8 +99,9 @@ int eq_conv2d_ahead(int rows, int blocks, int turns)
 // convolutions of 64 to 512 channels are 4 to 7 % faster so, the network 2 % (16 images, two cores).
 static int choose_tiles_each(const struct eq_target *target, const struct eq_conv2d_job *job, size_t work_items)
 {
-    const size_t steps = (size_t)job->x.blocks * (size_t)job->x.block * (size_t)job->kh * (size_t)job->kw;
-    size_t tiles = MIN_STEPS / steps < MAX_TILES ? MIN_STEPS / steps : MAX_TILES;
+    const size_t taps = (size_t)job->kh * (size_t)job->kw; // 0: pixels of a gradient that no output saw
+    const size_t steps = (size_t)job->x.blocks * (size_t)job->x.block * taps;
+    size_t tiles = steps * MAX_TILES > MIN_STEPS ? MIN_STEPS / steps : MAX_TILES;
     while (tiles > 1 && work_items / tiles < MIN_WORK_ITEMS * (size_t)target->compute_units)
         tiles /= 2;
     return tiles > 1 ? (int)tiles : 1;
