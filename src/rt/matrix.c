@@ -172,6 +172,14 @@ static bool may_have(const struct eq_device *device, enum eq_matrix_unit unit)
     return has;
 }
 
+enum eq_matrix_unit eq_matrix_find(struct eq_device *device, enum eq_precision precision)
+{
+    for (int i = 1; i < EQ_NUM_MATRIX_UNITS; i++)
+        if (may_have(device, (enum eq_matrix_unit)i) && eq_matrix_probe(device, (enum eq_matrix_unit)i, precision))
+            return (enum eq_matrix_unit)i;
+    return EQ_MATRIX_EMULATED;
+}
+
 // ---- precision
 
 static void write_text(struct eq_device *device)
@@ -196,10 +204,7 @@ eq_status eq_device_set_precision(struct eq_device *device, enum eq_precision pr
     const char *family = eq_option(EQ_OPTION_CONV);
     EQ_REQUIRE(!family || strcmp(family, "simt") == 0, EQ_ERR_ARGUMENT, "precision %s needs %s=simt, it is '%s'",
                precisions[precision].name, eq_option_variable(EQ_OPTION_CONV), family);
-    enum eq_matrix_unit unit = EQ_MATRIX_EMULATED;
-    for (int i = 1; i < EQ_NUM_MATRIX_UNITS && unit == EQ_MATRIX_EMULATED; i++)
-        if (may_have(device, (enum eq_matrix_unit)i) && eq_matrix_probe(device, (enum eq_matrix_unit)i, precision))
-            unit = (enum eq_matrix_unit)i;
+    const enum eq_matrix_unit unit = eq_matrix_find(device, precision);
     target->family = EQ_FAMILY_SIMT;
     target->use_winograd = false;
     target->precision = precision;

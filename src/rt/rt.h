@@ -105,6 +105,8 @@ int eq_matrix_unit_lanes(enum eq_matrix_unit unit);
 const char *eq_matrix_unit_name(enum eq_matrix_unit unit);
 // Whether the unit works on the device: compiles and runs cl/matrix.cl and compares. Why not goes to the log, at debug.
 bool eq_matrix_probe(struct eq_device *device, enum eq_matrix_unit unit, enum eq_precision precision);
+// The unit that works, among those that the device may have; EQ_MATRIX_EMULATED where there is none.
+enum eq_matrix_unit eq_matrix_find(struct eq_device *device, enum eq_precision precision);
 
 // ---- tuning (tune_device.c)
 
