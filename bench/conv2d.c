@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../tests/op/conv2d_cases.h"
+#include "verify/conv2d_cases.h"
 #include "op/op.h"
 
 enum { NUM_DIRECTIONS = 3 };

@@ -60,7 +60,7 @@ static void fill_store(struct eq_store *store)
     for (int i = 0; i < eq_store_num_entries(store); i++) {
         const struct eq_store_entry *entry = eq_store_entry(store, i);
         bool is_scale = eq_str_ends(entry->name, ".weight") && entry->rank == 1;
-        float *values = eq_test_values(entry->name, entry_elems(entry), is_scale ? 1 : 0, 0.3);
+        float *values = eq_check_values(entry->name, entry_elems(entry), is_scale ? 1 : 0, 0.3);
         EQ_TEST_OK(eq_store_write(store, entry, EQ_STORE_VALUE, values));
         free(values);
     }
@@ -117,7 +117,7 @@ START_TEST(gradients)
     struct eq_store *store;
     struct eq_exec *exec;
     int32_t labels[N] = { 0, 1, 2, 3, 4, 1 };
-    eq_test_variant(_i);
+    eq_check_variant(_i);
     build_net(&net, N);
     struct eq_compile_params params = { .training = true, .loss = net.loss };
     EQ_TEST_OK(eq_ir_create(net.graph, &eq_test_device->target, &params, &ir));
@@ -126,7 +126,7 @@ START_TEST(gradients)
     eq_ir_destroy(&ir);
     fill_store(store);
     EQ_TEST_OK(eq_exec_create(eq_test_device, store, net.graph, &params, &exec));
-    float *x = eq_test_uniform("x", N * 3 * 9 * 8, 0);
+    float *x = eq_check_uniform("x", N * 3 * 9 * 8, 0);
     EQ_TEST_OK(eq_exec_write(exec, net.x, x));
     EQ_TEST_OK(eq_exec_write(exec, net.labels, labels));
     for (int i = 0; i < eq_store_num_entries(store); i++)
@@ -255,7 +255,7 @@ static struct eq_exec *make_exec(const struct net *net, struct eq_store *store)
 {
     struct eq_exec *exec;
     EQ_TEST_OK(eq_exec_create(eq_test_device, store, net->graph, &(struct eq_compile_params){ .loss = EQ_NO_VALUE }, &exec));
-    float *x = eq_test_uniform("x", FOLDED_N * 3 * 9 * 8, 0);
+    float *x = eq_check_uniform("x", FOLDED_N * 3 * 9 * 8, 0);
     EQ_TEST_OK(eq_exec_write(exec, net->x, x));
     free(x);
     return exec;
@@ -272,7 +272,7 @@ START_TEST(prepared)
 {
     struct net net;
     float before[NUM_LOGITS], after[NUM_LOGITS], fresh[NUM_LOGITS];
-    eq_test_variant(_i);
+    eq_check_variant(_i);
     build_folded(&net, FOLDED_N);
     struct eq_store *store = make_store(&net);
     fill_store(store);
@@ -280,7 +280,7 @@ START_TEST(prepared)
         const struct eq_store_entry *entry = eq_store_entry(store, i);
         if (!strstr(entry->name, "running_var"))
             continue;
-        float *values = eq_test_values(entry->name, entry_elems(entry), 1, 0.5);
+        float *values = eq_check_values(entry->name, entry_elems(entry), 1, 0.5);
         EQ_TEST_OK(eq_store_write(store, entry, EQ_STORE_VALUE, values));
         free(values);
     }
@@ -293,7 +293,7 @@ START_TEST(prepared)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const struct eq_store_entry *entry = eq_store_find(store, names[i]);
         ck_assert_msg(entry != NULL, "%s", names[i]);
-        float *values = eq_test_values("changed", entry_elems(entry), 2, 1);
+        float *values = eq_check_values("changed", entry_elems(entry), 2, 1);
         // Behind the store's back nobody sees it, ...
         float *stored = malloc(eq_tensor_bytes(&entry->tensor));
         eq_tensor_pack(&entry->tensor, values, stored);

@@ -21,7 +21,8 @@ LAYERS = {
     "model": BELOW_RT + ["rt", "op", "graph"],
     "io": BELOW_RT,
     "train": BELOW_RT + ["rt", "op", "graph", "model", "io"],
-    "cli": [],
+    "verify": BELOW_RT + ["rt", "op", "graph", "model", "io", "train"],
+    "cli": ["verify"],
 }
 # System headers that belong to one layer alone.
 SYSTEM_OF_LAYER = {"CL/": ["rt"], "clblast": ["rt"], "jansson.h": ["io", "train", "cli"], "jpeglib.h": ["io"], "spng.h": ["io"]}

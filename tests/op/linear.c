@@ -1,127 +1,26 @@
-// The fully connected layer and its gradients against sums in double.
-#include <math.h>
-#include <stdlib.h>
+// Fully connected layers that are refused. What is computed is checked in src/verify/linear.c.
+#include "verify/check.h"
 
-#include "support/support.h"
-
-static const struct {
-    const char *name;
-    int n, c, k;
-    double mean;
-    bool is_tiny;
-} cases[] = {
-    { "odd", 3, 7, 5, 0, true },         { "one of each", 1, 1, 1, 0, true },    { "one image", 1, 65, 10, 0, false },
-    { "one class", 9, 12, 1, 0, false }, { "ragged", 6, 150, 11, 0, true }, { "wide", 5, 64, 4, 0, false },
-    { "big mean", 17, 64, 33, 300, false }, { "resnet50 head", 8, 2048, 1000, 0.5, false },
-};
-enum { NUM_CASES = sizeof cases / sizeof *cases };
-
-struct sum {
-    double value, squares;
-    int terms;
-};
-
-static void sum_add(struct sum *s, double term)
+static void test_refused(int index)
 {
-    s->value += term;
-    s->squares += term * term;
-    s->terms++;
-}
-
-// A sum of t rounded products in any order errs by about sqrt(t) half-ulps of its largest partial sum, which is below the root
-// of the summed squares times a few, and the result; times 8 for the order, never above 1e-5.
-static void sum_end(const struct sum *s, double *want, double *tolerance)
-{
-    *want = s->value;
-    *tolerance = fmin(1e-5, 8 * sqrt(s->terms + 1.0) * 0x1p-24) * (sqrt(s->squares) + fabs(s->value));
-}
-
-// Element (i, j) of op(a) op(b): a[i * a_row + t * a_step] * b[t * b_row + j * b_step].
-struct product {
-    const float *a, *b, *bias;
-    int m, n, k, a_row, a_step, b_row, b_step;
-};
-
-static void check_product(const struct eq_test_call *call, int output, const struct product *p)
-{
-    const size_t elems = (size_t)p->m * (size_t)p->n;
-    double *want = calloc(elems, sizeof *want), *tolerance = calloc(elems, sizeof *tolerance);
-    for (int i = 0; i < p->m; i++)
-        for (int j = 0; j < p->n; j++) {
-            struct sum s = { 0, 0, 0 };
-            for (int t = 0; t < p->k; t++)
-                sum_add(&s, (double)p->a[i * p->a_row + t * p->a_step] * (p->b ? p->b[t * p->b_row + j * p->b_step] : 1));
-            if (p->bias)
-                sum_add(&s, p->bias[j]);
-            sum_end(&s, &want[i * p->n + j], &tolerance[i * p->n + j]);
-        }
-    eq_test_close(call, output, want, tolerance, 0);
-    free(want);
-    free(tolerance);
-}
-
-static void check_case(int index)
-{
-    const int n = cases[index].n, c = cases[index].c, k = cases[index].k;
-    float *x = eq_test_values("x", (size_t)n * (size_t)c, cases[index].mean, 1),
-          *w = eq_test_uniform("w", (size_t)k * (size_t)c, 0);
-    float *b = eq_test_uniform("b", (size_t)k, 0), *dy = eq_test_uniform("dy", (size_t)n * (size_t)k, 0);
-    struct eq_test_call call = { .name = cases[index].name,
-                                 .op = &eq_op_linear,
-                                 .num_inputs = 3,
-                                 .input = { { eq_tensor_plain(EQ_F32, n, c, 1, 1), x, false },
-                                            { eq_tensor_plain(EQ_F32, k, c, 1, 1), w, false },
-                                            { eq_tensor_vector(k), b, false } } };
-    eq_test_call_run(&call);
-    check_product(&call, 0, &(struct product){ x, w, b, n, k, c, c, 1, 1, c });
-    eq_test_call_free(&call);
-
-    call.name = cases[index].name;
-    call.op = &eq_op_linear_grad;
-    call.input[2] = (struct eq_test_input){ eq_tensor_plain(EQ_F32, n, k, 1, 1), dy, false };
-    eq_test_call_run(&call);
-    check_product(&call, 0, &(struct product){ dy, w, NULL, n, c, k, k, 1, c, 1 });
-    check_product(&call, 1, &(struct product){ dy, x, NULL, k, c, n, 1, k, c, 1 });
-    check_product(&call, 2, &(struct product){ dy, NULL, NULL, k, 1, n, 1, k, 0, 0 });
-    eq_test_call_free(&call);
-    free(x);
-    free(w);
-    free(b);
-    free(dy);
-}
-
-START_TEST(test_values)
-{
-    if (eq_test_is_tiny() && !cases[_i].is_tiny)
-        return;
-    for (int v = 0; v < eq_test_num_variants(true); v++) {
-        eq_test_variant(v);
-        if (eq_test_device->target.family == EQ_FAMILY_VECTOR || v == 1) // GPUs' products do not know blocks
-            check_case(_i);
-    }
-}
-END_TEST
-
-START_TEST(test_refused)
-{
+    (void)index;
     const float value = 0;
-    struct eq_test_call call = { .name = "channels",
-                                 .op = &eq_op_linear,
-                                 .num_inputs = 3,
-                                 .input = { { eq_tensor_plain(EQ_F32, 2, 8, 1, 1), &value, false },
-                                            { eq_tensor_plain(EQ_F32, 5, 9, 1, 1), &value, false },
-                                            { eq_tensor_vector(5), &value, false } } };
-    eq_test_call_refused(&call, EQ_ERR_SHAPE, "8 channels, the weight [5, 9]");
+    struct eq_check_call call = { .name = "channels",
+                                  .op = &eq_op_linear,
+                                  .num_inputs = 3,
+                                  .input = { { eq_tensor_plain(EQ_F32, 2, 8, 1, 1), &value, false },
+                                             { eq_tensor_plain(EQ_F32, 5, 9, 1, 1), &value, false },
+                                             { eq_tensor_vector(5), &value, false } } };
+    eq_check_call_refused(&call, EQ_ERR_SHAPE, "8 channels, the weight [5, 9]");
     call.input[1].tensor = eq_tensor_plain(EQ_F32, 5, 8, 1, 1);
     call.input[2].tensor = eq_tensor_vector(4);
-    eq_test_call_refused(&call, EQ_ERR_SHAPE, "4 elements");
+    eq_check_call_refused(&call, EQ_ERR_SHAPE, "4 elements");
     call.input[0].tensor = eq_tensor_plain(EQ_F32, 2, 8, 3, 3);
-    eq_test_call_refused(&call, EQ_ERR_SHAPE, "[2, 8, 3, 3]");
+    eq_check_call_refused(&call, EQ_ERR_SHAPE, "[2, 8, 3, 3]");
     call.op = &eq_op_linear_grad;
     call.input[0].tensor = eq_tensor_plain(EQ_F32, 2, 8, 1, 1);
     call.input[2].tensor = eq_tensor_plain(EQ_F32, 2, 6, 1, 1);
-    eq_test_call_refused(&call, EQ_ERR_SHAPE, "the gradient is [2, 6], not [2, 5]");
+    eq_check_call_refused(&call, EQ_ERR_SHAPE, "the gradient is [2, 6], not [2, 5]");
 }
-END_TEST
 
-EQ_TEST_MAIN("linear", { test_values, NUM_CASES }, { test_refused, 0 })
+EQ_CHECK_SUITE(test_suite_linear, "linear", { "refused", test_refused, 0 })

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "op/tune.h"
-#include "support.h"
+#include "verify/check.h"
 
 enum {
     SLOW, FAST, EMPTY, WRONG_ONE, NOT_A_NUMBER, INFINITE, HALF, BEYOND, BEFORE, WORKSPACE_BEYOND, TOUCHES_INPUT, BREAKS,
@@ -72,25 +72,25 @@ static const struct eq_op op_copy = { .name = "copy", .shape = shape, .emit = em
 // The outcome of the candidates, on `elems` numbers.
 static eq_status choose(const int *ways, int num, int elems, struct eq_tune_outcome *outcome)
 {
-    struct eq_call call = { .op = &op_copy, .target = &eq_test_device->target, .num_inputs = 1, .has = { true } };
+    struct eq_call call = { .op = &op_copy, .target = &eq_check_device->target, .num_inputs = 1, .has = { true } };
     struct eq_tunable tunable = { .key = "copy", .names = { "way" }, .num_values = 1, .num_candidates = num };
-    const struct eq_target before = eq_test_device->target;
+    const struct eq_target before = eq_check_device->target;
     call.input[0] = eq_tensor_vector(elems);
-    EQ_TEST_OK(shape(&call));
+    EQ_CHECK_OK(shape(&call));
     tunable.candidates = calloc((size_t)num, sizeof *tunable.candidates);
-    ck_assert_ptr_nonnull(tunable.candidates);
+    EQ_CHECK_TRUE(tunable.candidates != NULL);
     for (int i = 0; i < num; i++)
         tunable.candidates[i][0] = ways[i];
-    const struct eq_tune_job job = { .device = eq_test_device, .call = &call, .is_result = { true }, .seconds = 0.1 };
+    const struct eq_tune_job job = { .device = eq_check_device, .call = &call, .is_result = { true }, .seconds = 0.1 };
     const eq_status status = eq_tune_choice(&job, &tunable, outcome);
     free(tunable.candidates);
-    ck_assert_mem_eq(&before, &eq_test_device->target, sizeof before); // put back
+    EQ_CHECK_TRUE(memcmp(&before, &eq_check_device->target, sizeof before) == 0); // put back
     return status;
 }
 
 static int num_elems(void)
 {
-    return eq_test_is_tiny() ? 500 : 300000;
+    return eq_check_is_tiny() ? 500 : 300000;
 }
 
 static const struct {
@@ -105,60 +105,59 @@ static const struct {
 };
 
 // Every fault alone, faster than the default, is rejected, with its reason.
-START_TEST(test_fault)
+static void test_fault(int index)
 {
     struct eq_tune_outcome outcome;
-    EQ_TEST_OK(choose((const int[]){ SLOW, faults[_i].way }, 2, num_elems(), &outcome));
-    ck_assert_int_eq(outcome.candidate, 0);
-    ck_assert_int_eq(outcome.num_rejected, 1);
-    ck_assert_msg(strstr(outcome.rejected, faults[_i].part) != NULL, "way %d: %s", faults[_i].way, outcome.rejected);
+    EQ_CHECK_OK(choose((const int[]){ SLOW, faults[index].way }, 2, num_elems(), &outcome));
+    EQ_CHECK_INT(outcome.candidate, 0);
+    EQ_CHECK_INT(outcome.num_rejected, 1);
+    EQ_CHECK(strstr(outcome.rejected, faults[index].part) != NULL, "way %d: %s", faults[index].way, outcome.rejected);
 }
-END_TEST
 
 // After all of them a good one still wins: inputs and canaries are as they were.
-START_TEST(test_winner)
+static void test_winner(int index)
 {
+    (void)index;
     int ways[NUM_WAYS];
     struct eq_tune_outcome outcome;
     ways[0] = SLOW;
     for (int i = FAST + 1; i < NUM_WAYS; i++)
         ways[i - 1] = i;
     ways[NUM_WAYS - 1] = FAST;
-    EQ_TEST_OK(choose(ways, NUM_WAYS, num_elems(), &outcome));
-    ck_assert_int_eq(outcome.num_rejected, NUM_WAYS - 2);
-    if (eq_test_is_tiny()) // a simulator's times mean nothing
+    EQ_CHECK_OK(choose(ways, NUM_WAYS, num_elems(), &outcome));
+    EQ_CHECK_INT(outcome.num_rejected, NUM_WAYS - 2);
+    if (eq_check_is_tiny()) // a simulator's times mean nothing
         return;
-    ck_assert_int_eq(outcome.candidate, NUM_WAYS - 1);
-    ck_assert(outcome.seconds > 0 && outcome.seconds < 0.98 * outcome.default_seconds);
+    EQ_CHECK_INT(outcome.candidate, NUM_WAYS - 1);
+    EQ_CHECK_TRUE(outcome.seconds > 0 && outcome.seconds < 0.98 * outcome.default_seconds);
 }
-END_TEST
 
 // A slower candidate does not replace the default, nor does the same one.
-START_TEST(test_loser)
+static void test_loser(int index)
 {
+    (void)index;
     struct eq_tune_outcome outcome;
     default_way = FAST;
-    EQ_TEST_OK(choose((const int[]){ FAST, SLOW, FAST, FAST }, 4, num_elems(), &outcome));
+    EQ_CHECK_OK(choose((const int[]){ FAST, SLOW, FAST, FAST }, 4, num_elems(), &outcome));
     default_way = SLOW;
-    ck_assert_int_eq(outcome.num_rejected, 0);
-    if (!eq_test_is_tiny())
-        ck_assert_int_eq(outcome.candidate, 0);
+    EQ_CHECK_INT(outcome.num_rejected, 0);
+    if (!eq_check_is_tiny())
+        EQ_CHECK_INT(outcome.candidate, 0);
 }
-END_TEST
 
 // A default that is wrong by double precision, or not finite, ends the tuning.
-START_TEST(test_wrong_default)
+static void test_wrong_default(int index)
 {
+    (void)index;
     struct eq_tune_outcome outcome;
     expect_offset = 0.01;
-    ck_assert_int_eq(choose((const int[]){ SLOW, FAST }, 2, num_elems(), &outcome), EQ_ERR_NUMERIC);
+    EQ_CHECK_INT(choose((const int[]){ SLOW, FAST }, 2, num_elems(), &outcome), EQ_ERR_NUMERIC);
     expect_offset = 0;
-    ck_assert_ptr_nonnull(strstr(eq_last_error(), "double precision"));
+    EQ_CHECK_TRUE(strstr(eq_last_error(), "double precision") != NULL);
     default_way = EMPTY;
-    ck_assert_int_eq(choose((const int[]){ SLOW, FAST }, 2, num_elems(), &outcome), EQ_ERR_NUMERIC);
+    EQ_CHECK_INT(choose((const int[]){ SLOW, FAST }, 2, num_elems(), &outcome), EQ_ERR_NUMERIC);
     default_way = SLOW;
 }
-END_TEST
 
 // ---- convolutions: every candidate that they offer computes the right thing
 
@@ -181,7 +180,7 @@ static void shape_convolution(int c, struct eq_call *call, struct eq_conv2d_data
                               struct eq_conv2d_weight_grad_attributes *weight)
 {
     const struct eq_conv2d_attributes *a = &convolutions[c].conv;
-    const struct eq_target *target = &eq_test_device->target;
+    const struct eq_target *target = &eq_check_device->target;
     const int block = target->block, n = convolutions[c].n, oh = (convolutions[c].h - 1) / a->stride_h + 1,
               ow = (convolutions[c].w - 1) / a->stride_w + 1;
     const struct eq_tensor x = eq_tensor_blocked(n, convolutions[c].ic, convolutions[c].h, convolutions[c].w, block, 0),
@@ -201,40 +200,39 @@ static void shape_convolution(int c, struct eq_call *call, struct eq_conv2d_data
         call->attributes = weight;
         call->input[1] = z;
     }
-    EQ_TEST_OK(call->op->shape(call));
+    EQ_CHECK_OK(call->op->shape(call));
     for (int i = 0; i < 2; i++)
         if (call->input[i].form == EQ_FORM_BLOCKED)
             call->input[i].halo = call->op->halo ? call->op->halo(call, i) : 0;
 }
 
-START_TEST(test_convolution)
+static void test_convolution(int index)
 {
     struct eq_conv2d_data_grad_attributes data;
     struct eq_conv2d_weight_grad_attributes weight;
     struct eq_call call;
     struct eq_tunable choices[16] = { { .num_candidates = 0 } };
     int num = 0, num_tried = 0;
-    if (eq_test_is_tiny()) // too many kernels for a simulator
+    if (eq_check_is_tiny()) // too many kernels for a simulator
         return;
-    const int c = _i / 2, is_simt = _i % 2;
-    eq_test_device->target.family = is_simt ? EQ_FAMILY_SIMT : EQ_FAMILY_VECTOR;
+    const int c = index / 2, is_simt = index % 2;
+    eq_check_device->target.family = is_simt ? EQ_FAMILY_SIMT : EQ_FAMILY_VECTOR;
     if (is_simt && (convolutions[c].op == &eq_op_conv2d_weight_grad || strcmp(convolutions[c].name, "odd") != 0))
         return; // nothing is open there
     shape_convolution(c, &call, &data, &weight);
-    EQ_TEST_OK(call.op->tunables(&call, choices, 16, &num));
+    EQ_CHECK_OK(call.op->tunables(&call, choices, 16, &num));
     for (int i = 0; i < num; i++) {
-        const struct eq_tune_job job = { .device = eq_test_device, .call = &call, .is_result = { true }, .seconds = 1e-3 };
+        const struct eq_tune_job job = { .device = eq_check_device, .call = &call, .is_result = { true }, .seconds = 1e-3 };
         struct eq_tune_outcome outcome;
         if (choices[i].num_candidates > 1) {
-            EQ_TEST_OK(eq_tune_choice(&job, &choices[i], &outcome));
-            ck_assert_msg(outcome.num_rejected == 0, "%s: %s: %s", convolutions[c].name, choices[i].key, outcome.rejected);
+            EQ_CHECK_OK(eq_tune_choice(&job, &choices[i], &outcome));
+            EQ_CHECK(outcome.num_rejected == 0, "%s: %s: %s", convolutions[c].name, choices[i].key, outcome.rejected);
             num_tried += choices[i].num_candidates;
         }
         free(choices[i].candidates);
     }
-    ck_assert_int_gt(num_tried, 3);
+    EQ_CHECK_TRUE(num_tried > 3);
 }
-END_TEST
 
 static int num_warnings;
 static void count_warning(void *user, enum eq_log_level level, const char *text)
@@ -244,7 +242,7 @@ static void count_warning(void *user, enum eq_log_level level, const char *text)
 }
 
 // Values of a file that no kernel can have are named, and do no harm.
-START_TEST(test_bad_values)
+static void test_bad_values(int index)
 {
     struct eq_conv2d_data_grad_attributes data;
     struct eq_conv2d_weight_grad_attributes weight;
@@ -253,33 +251,34 @@ START_TEST(test_bad_values)
     struct eq_tuning *tuning;
     struct eq_tune_outcome outcome;
     int num = 0;
-    if (eq_test_is_tiny())
+    if (eq_check_is_tiny())
         return;
-    eq_test_device->target.family = EQ_FAMILY_VECTOR;
-    EQ_TEST_OK(eq_tuning_create(&tuning));
-    shape_convolution(_i, &call, &data, &weight);
-    EQ_TEST_OK(call.op->tunables(&call, choices, 16, &num));
+    eq_check_device->target.family = EQ_FAMILY_VECTOR;
+    EQ_CHECK_OK(eq_tuning_create(&tuning));
+    shape_convolution(index, &call, &data, &weight);
+    EQ_CHECK_OK(call.op->tunables(&call, choices, 16, &num));
     for (int i = 0; i < num; i++)
-        EQ_TEST_OK(eq_tuning_set(tuning, choices[i].key, (const int[EQ_TUNE_MAX_VALUES]){ 1000, -7, 0, 1 << 30 },
-                                 choices[i].num_values, ""));
+        EQ_CHECK_OK(eq_tuning_set(tuning, choices[i].key, (const int[EQ_TUNE_MAX_VALUES]){ 1000, -7, 0, 1 << 30 },
+                                  choices[i].num_values, ""));
     struct eq_tunable only = { .key = "unused", .names = { "value" }, .num_values = 1 };
-    EQ_TEST_OK(eq_tuning_set(tuning, "unused", (const int[]){ 1 }, 1, ""));
+    EQ_CHECK_OK(eq_tuning_set(tuning, "unused", (const int[]){ 1 }, 1, ""));
     only.num_candidates = 1;
     only.candidates = calloc(1, sizeof *only.candidates);
-    const struct eq_tune_job job = { .device = eq_test_device, .call = &call, .is_result = { true }, .tuning = tuning,
-                                     .seconds = 1e-3 };
+    const struct eq_tune_job job = {
+        .device = eq_check_device, .call = &call, .is_result = { true }, .tuning = tuning, .seconds = 1e-3
+    };
     num_warnings = 0;
     eq_log_set(count_warning, NULL, EQ_LOG_WARNING);
-    EQ_TEST_OK(eq_tune_choice(&job, &only, &outcome)); // verified
+    EQ_CHECK_OK(eq_tune_choice(&job, &only, &outcome)); // verified
     eq_log_set(NULL, NULL, EQ_LOG_WARNING);
-    ck_assert_int_ge(num_warnings, 1);
+    EQ_CHECK_TRUE(num_warnings >= 1);
     for (int i = 0; i < num; i++)
         free(choices[i].candidates);
     free(only.candidates);
     eq_tuning_destroy(&tuning);
 }
-END_TEST
 
-EQ_TEST_MAIN("tune", { test_fault, sizeof faults / sizeof *faults }, { test_winner, 0 }, { test_loser, 0 },
-             { test_wrong_default, 0 }, { test_convolution, 2 * (sizeof convolutions / sizeof *convolutions) },
-             { test_bad_values, sizeof convolutions / sizeof *convolutions })
+EQ_CHECK_SUITE(test_suite_tune, "tune", { "fault", test_fault, sizeof faults / sizeof *faults }, { "winner", test_winner, 0 },
+               { "loser", test_loser, 0 }, { "wrong default", test_wrong_default, 0 },
+               { "convolution", test_convolution, 2 * (sizeof convolutions / sizeof *convolutions) },
+               { "bad values", test_bad_values, sizeof convolutions / sizeof *convolutions })

@@ -130,7 +130,7 @@ static float *gradients(const struct eq_limits *limits, size_t *num)
     const struct eq_model_params params = { .arch = "ce-resnet20", .classes = CLASSES };
     struct eq_device *device;
     struct eq_network *network;
-    float *images = eq_test_uniform("images", (size_t)N * 3 * SIZE * SIZE, 3);
+    float *images = eq_check_uniform("images", (size_t)N * 3 * SIZE * SIZE, 3);
     open_limited(limits, &device);
     device->target.family = EQ_FAMILY_SIMT;
     EQ_TEST_OK(eq_network_create(device, &params, &network));
@@ -183,7 +183,7 @@ START_TEST(tensor_too_large)
     struct eq_network *network;
     const struct eq_model_params params = { .arch = "ce-resnet20", .classes = CLASSES };
     const int64_t labels[N] = { 0 };
-    float *images = eq_test_uniform("images", (size_t)N * 3 * SIZE * SIZE, 3), loss, logits[N * CLASSES];
+    float *images = eq_check_uniform("images", (size_t)N * 3 * SIZE * SIZE, 3), loss, logits[N * CLASSES];
     open_limited(&(struct eq_limits){ .max_alloc_bytes = 250000 }, &device);
     EQ_TEST_OK(eq_network_create(device, &params, &network));
     ck_assert_int_eq(eq_network_gradients(network, N, SIZE, SIZE, images, labels, 0, &loss, logits), EQ_ERR_DEVICE_MEMORY);

@@ -89,7 +89,7 @@ END_TEST
 static void check_gemm(int m, int n, int k, bool ta, bool tb, int batch)
 {
     size_t sa = (size_t)m * (size_t)k, sb = (size_t)k * (size_t)n, sc = (size_t)m * (size_t)n, b = (size_t)batch;
-    float *a = eq_test_uniform("a", b * sa, 0), *x = eq_test_uniform("b", b * sb, 0), *c = eq_test_uniform("c", b * sc, 0);
+    float *a = eq_check_uniform("a", b * sa, 0), *x = eq_check_uniform("b", b * sb, 0), *c = eq_check_uniform("c", b * sc, 0);
     float *got = malloc(b * sc * sizeof *got);
     double *want = malloc(b * sc * sizeof *want);
     struct eq_buffer *buffer;
@@ -116,7 +116,7 @@ static void check_gemm(int m, int n, int k, bool ta, bool tb, int batch)
                 want[t * sc + (size_t)(i * n + j)] = 0.5 * sum + 2.0 * c[t * sc + (size_t)(i * n + j)];
             }
     // k products in float32, in whatever order.
-    ck_assert_double_lt(eq_test_error(got, want, b * sc), 1e-5);
+    ck_assert_double_lt(eq_check_error(got, want, b * sc), 1e-5);
     eq_list_destroy(&list);
     eq_buffer_destroy(&buffer);
     free(a);

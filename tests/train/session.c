@@ -138,7 +138,7 @@ END_TEST
 START_TEST(test_output_forms)
 {
     enum { AT = 3, PAD = 5, TOTAL = AT + LOGITS + PAD };
-    float *images = eq_test_uniform("images", ELEMS, 1), want[LOGITS], wide[TOTAL], before[TOTAL];
+    float *images = eq_check_uniform("images", ELEMS, 1), want[LOGITS], wide[TOTAL], before[TOTAL];
     uint16_t narrow[TOTAL];
     struct caller c;
     expect_logits(images, want);
@@ -174,7 +174,7 @@ END_TEST
 START_TEST(test_bind_refused)
 {
     struct caller c;
-    float *images = eq_test_uniform("images", ELEMS, 1), want[LOGITS], got[LOGITS];
+    float *images = eq_check_uniform("images", ELEMS, 1), want[LOGITS], got[LOGITS];
     expect_logits(images, want);
     open_caller(&c, false);
     build_network(&c, "ce-resnet20", false);
@@ -223,7 +223,7 @@ static cl_int state_of(cl_event event)
 // A user event is held back: enqueuing returns nevertheless, and nothing happens until it is set. Both kinds of queue.
 START_TEST(test_events)
 {
-    float *images = eq_test_uniform("images", ELEMS, 1), *second = eq_test_uniform("images", ELEMS, 2), want[2][LOGITS],
+    float *images = eq_check_uniform("images", ELEMS, 1), *second = eq_check_uniform("images", ELEMS, 2), want[2][LOGITS],
           got[2][LOGITS];
     struct caller c;
     cl_int code;

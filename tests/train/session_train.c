@@ -37,7 +37,7 @@ static double relative_error(const float *got, const float *want, size_t num)
 START_TEST(test_outer_gradient)
 {
     static const int32_t labels[N] = { 2, 0 };
-    float *images = eq_test_uniform("images", ELEMS, 3), logits[LOGITS], outer[LOGITS];
+    float *images = eq_check_uniform("images", ELEMS, 3), logits[LOGITS], outer[LOGITS];
     size_t num, num_outer;
     struct caller a, b;
     if ((_i & 1) && !has_out_of_order())
@@ -90,8 +90,8 @@ START_TEST(test_input_gradient)
     enum { C = 5, K = 4 };
     struct caller c;
     eq_value x, z, rows, y;
-    float *first = eq_test_uniform("x", N * C * 49, 1), *step = eq_test_uniform("x", N * C * 49, 2),
-          *outer = eq_test_uniform("outer", N * K, 3), *gradient = malloc(N * C * 49 * 4), y0[N * K], y1[N * K];
+    float *first = eq_check_uniform("x", N * C * 49, 1), *step = eq_check_uniform("x", N * C * 49, 2),
+          *outer = eq_check_uniform("outer", N * K, 3), *gradient = malloc(N * C * 49 * 4), y0[N * K], y1[N * K];
     open_caller(&c, false);
     EQ_TEST_OK(eq_graph_create(&c.graph));
     EQ_TEST_OK(eq_graph_input(c.graph, "x", N, C, 7, 7, &x));
@@ -136,7 +136,7 @@ START_TEST(test_training)
 {
     enum { STEPS = 8 };
     static const int32_t labels[N] = { 1, 2 };
-    float *images = eq_test_uniform("images", ELEMS, 3), losses[2][STEPS], loss[N], logits[CLASSES], first[CLASSES];
+    float *images = eq_check_uniform("images", ELEMS, 3), losses[2][STEPS], loss[N], logits[CLASSES], first[CLASSES];
     if (_i == 1 && !has_out_of_order())
         return;
     for (int round = 0; round < 2; round++) {
@@ -314,7 +314,7 @@ START_TEST(test_block)
 {
     const enum eq_opencl_layout layout = _i & 1 ? EQ_NHWC : EQ_NCHW;
     const bool training = _i & 2;
-    float *x = eq_test_uniform("x", BLOCK_ELEMS, 1), *outer = eq_test_uniform("dy", BLOCK_ELEMS, 2),
+    float *x = eq_check_uniform("x", BLOCK_ELEMS, 1), *outer = eq_check_uniform("dy", BLOCK_ELEMS, 2),
           *laid = malloc(BLOCK_ELEMS * 4), *want = malloc(BLOCK_ELEMS * 4);
     struct caller a, b;
     struct tensor tensors[MAX_TENSORS];
@@ -443,7 +443,7 @@ static void *run_job(void *user)
 
 START_TEST(test_threads)
 {
-    float *images = eq_test_uniform("images", ELEMS, 1), want[LOGITS];
+    float *images = eq_check_uniform("images", ELEMS, 1), want[LOGITS];
     struct job jobs[2];
     pthread_t threads[2];
     cl_context shared = _i == 1 ? make_context() : NULL; // or a context each

@@ -28,7 +28,7 @@ static void close_step(void)
 
 static void write_batch(uint64_t seed)
 {
-    float *images = eq_test_uniform("images", ELEMS, seed);
+    float *images = eq_check_uniform("images", ELEMS, seed);
     const struct eq_compiled *compiled = &network->gradients;
     EQ_TEST_OK(eq_exec_write(compiled->exec, compiled->model.images, images));
     EQ_TEST_OK(eq_exec_write(compiled->exec, compiled->model.labels, labels));
@@ -228,7 +228,7 @@ END_TEST
 
 static void infer(struct eq_network *from, float logits[N * CLASSES])
 {
-    float *images = eq_test_uniform("validation", ELEMS, 1);
+    float *images = eq_check_uniform("validation", ELEMS, 1);
     EQ_TEST_OK(eq_network_infer(from, N, SIZE, SIZE, images, logits));
     free(images);
 }

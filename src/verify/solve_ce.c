@@ -1,47 +1,39 @@
 // Solves of CE alone: covariance, newton_schulz and its gradient, with known values and against loops in double.
-#include <check.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "op/solve.h"
-
-static struct eq_device *device;
-
-#define TRY(call) ck_assert_msg((call) == EQ_OK, "%s", eq_last_error())
+#include "verify/check.h"
 
 static struct eq_buffer *upload(const float *values, size_t elems)
 {
     struct eq_buffer *buffer = NULL;
-    float *host = malloc(elems * sizeof *host);
+    float *host = eq_check_malloc(elems, sizeof *host);
     for (size_t i = 0; i < elems; i++)
         host[i] = values ? values[i] : NAN;
-    TRY(eq_buffer_create(device, elems * sizeof *host, &buffer));
-    TRY(eq_ref_write(eq_ref_at(buffer, 0), host, elems, sizeof *host));
+    EQ_CHECK_OK(eq_buffer_create(eq_check_device, elems * sizeof *host, &buffer));
+    EQ_CHECK_OK(eq_ref_write(eq_ref_at(buffer, 0), host, elems, sizeof *host));
     free(host);
     return buffer;
 }
 
 static float *download(struct eq_buffer *buffer, size_t at, size_t elems)
 {
-    float *values = malloc(elems * sizeof *values);
-    TRY(eq_ref_read(eq_ref_at(buffer, at), values, elems, sizeof *values));
+    float *values = eq_check_malloc(elems, sizeof *values);
+    EQ_CHECK_OK(eq_ref_read(eq_ref_at(buffer, at), values, elems, sizeof *values));
     return values;
 }
 
 static struct eq_solve_groups groups_of(int channels, int group, int iterations, int samples)
 {
-    const struct eq_tensor z = eq_tensor_blocked(1, channels, samples, 1, device->target.block, 0);
+    const struct eq_tensor z = eq_tensor_blocked(1, channels, samples, 1, eq_check_device->target.block, 0);
     struct eq_solve_groups s = eq_solve_groups_make(&z, group);
     s.iterations = iterations;
     s.partials = 1;
     s.eps = 1e-5f;
     return s;
-}
-
-static bool is_tiny_run(void)
-{
-    return getenv("EQUIL_TEST_TINY") != NULL;
 }
 
 // ---- newton_schulz
@@ -61,11 +53,11 @@ static struct newton_schulz run_newton_schulz(const struct eq_solve_groups *s, c
         upload(NULL, eq_solve_scratch_elems(s)),
     };
     struct eq_list *list = NULL;
-    TRY(eq_list_create(device, &list));
-    TRY(eq_solve_newton_schulz_emit(list, s, eq_ref_at(b.sigma, 0), eq_ref_at(b.normal, 0), eq_ref_at(b.trace, 0),
-                                    eq_ref_at(b.powers, 0), eq_ref_at(b.scratch, 0)));
-    TRY(eq_list_run(list));
-    TRY(eq_device_finish(device));
+    EQ_CHECK_OK(eq_list_create(eq_check_device, &list));
+    EQ_CHECK_OK(eq_solve_newton_schulz_emit(list, s, eq_ref_at(b.sigma, 0), eq_ref_at(b.normal, 0), eq_ref_at(b.trace, 0),
+                                            eq_ref_at(b.powers, 0), eq_ref_at(b.scratch, 0)));
+    EQ_CHECK_OK(eq_list_run(list));
+    EQ_CHECK_OK(eq_device_finish(eq_check_device));
     eq_list_destroy(&list);
     return b;
 }
@@ -90,17 +82,18 @@ static void check_white(int index)
     const struct eq_solve_groups s = groups_of(2 * white[index].group, white[index].group, white[index].iterations, 8);
     const int g = s.group;
     const size_t elems = eq_solve_matrix_elems(&s);
-    float *sigma = calloc(elems, sizeof *sigma);
+    float *sigma = eq_check_calloc(elems, sizeof *sigma);
     for (int i = 0; i < s.groups * g; i++)
         sigma[(size_t)i * g + i % g] = i < g ? 1.0f : 7.5f;
     struct newton_schulz b = run_newton_schulz(&s, sigma);
     float *w = download(b.powers, elems * (size_t)s.iterations, elems);
+    struct eq_check_comparison comparison = { .num = 0 };
     for (int i = 0; i < s.groups * g; i++)
         for (int j = 0; j < g; j++) {
             const double want = i % g == j ? white[index].w : 0;
-            ck_assert_msg(fabs(w[(size_t)i * g + j] - want) < 2e-6, "group %d, step %d: W[%d, %d] is %.7g, not %.7g", g,
-                          s.iterations, i, j, (double)w[(size_t)i * g + j], want);
+            eq_check_compare(&comparison, (const int[4]){ 0, i / g, i % g, j }, (double)w[(size_t)i * g + j], want, 2e-6);
         }
+    eq_check_compared(&comparison, "W [0, group, row, column]");
     free(w);
     free(sigma);
     free_newton_schulz(&b);
@@ -112,7 +105,7 @@ static const int sizes[] = { 16, 1, 3, 5, 8, 24, 32, 33, 40, 64, 68, 100 };
 static float *make_sigma(const struct eq_solve_groups *s)
 {
     const int g = s->group, p = s->padded;
-    float *sigma = calloc(eq_solve_matrix_elems(s), sizeof *sigma);
+    float *sigma = eq_check_calloc(eq_solve_matrix_elems(s), sizeof *sigma);
     const uint64_t key = eq_random_key(9, 0, 0, "sigma");
     for (int k = 0; k < s->groups; k++)
         for (int i = 0; i < g; i++)
@@ -138,8 +131,8 @@ static void multiply(int n, const double *a, const double *b, double *to)
 // w [g, g] of sigma [p, p].
 static void reference(int g, int p, int iterations, const double *sigma, double *w)
 {
-    double *n = malloc((size_t)g * g * sizeof *n), *x = malloc((size_t)g * g * sizeof *x),
-           *y = malloc((size_t)g * g * sizeof *y), trace = 0;
+    double *n = eq_check_malloc((size_t)g * g, sizeof *n), *x = eq_check_malloc((size_t)g * g, sizeof *x),
+           *y = eq_check_malloc((size_t)g * g, sizeof *y), trace = 0;
     for (int i = 0; i < g; i++)
         trace += sigma[i * p + i];
     for (int i = 0; i < g * g; i++) {
@@ -164,20 +157,21 @@ static void check_random(int index)
     const int g = s.group, p = s.padded;
     const size_t elems = eq_solve_matrix_elems(&s);
     float *sigma = make_sigma(&s);
-    double *wide = malloc(elems * sizeof *wide), *w = malloc((size_t)g * g * sizeof *w);
+    double *wide = eq_check_malloc(elems, sizeof *wide), *w = eq_check_malloc((size_t)g * g, sizeof *w);
     for (size_t i = 0; i < elems; i++)
         wide[i] = sigma[i];
     struct newton_schulz b = run_newton_schulz(&s, sigma);
     float *got = download(b.powers, elems * (size_t)s.iterations, elems);
+    struct eq_check_comparison comparison = { .num = 0 };
     for (int k = 0; k < s.groups; k++) {
         reference(g, p, s.iterations, wide + (size_t)k * p * p, w);
         for (int i = 0; i < p; i++)
             for (int j = 0; j < p; j++) {
                 const double want = i < g && j < g ? w[i * g + j] : 0, value = got[((size_t)k * p + i) * p + j];
-                ck_assert_msg(fabs(value - want) <= 1e-5 * w[0], "group of %d: W[%d][%d, %d] is %.7g, not %.7g", g, k, i, j,
-                              value, want);
+                eq_check_compare(&comparison, (const int[4]){ 0, k, i, j }, value, want, 1e-5 * w[0]);
             }
     }
+    eq_check_compared(&comparison, "W [0, group, row, column]");
     free(sigma);
     free(wide);
     free(w);
@@ -191,8 +185,8 @@ static void check_gradient(int index)
     struct eq_solve_groups s = groups_of(2 * sizes[index], sizes[index], 3, 10);
     const int g = s.group, p = s.padded;
     const size_t elems = eq_solve_matrix_elems(&s);
-    float *sigma = make_sigma(&s), *dmap = calloc(elems, sizeof *dmap), *a = malloc((size_t)s.stride * sizeof *a),
-          x_weight = 0.3f;
+    float *sigma = make_sigma(&s), *dmap = eq_check_calloc(elems, sizeof *dmap),
+          *a = eq_check_malloc((size_t)s.stride, sizeof *a), x_weight = 0.3f;
     for (size_t i = 0; i < elems; i++)
         dmap[i] = (int)(i % (size_t)p) < g && (int)(i / (size_t)p) % p < g
                       ? (float)eq_random_normal(eq_random_key(9, 0, 0, "dmap"), i)
@@ -203,26 +197,27 @@ static void check_gradient(int index)
     struct newton_schulz b = run_newton_schulz(&s, sigma);
     struct eq_buffer *more[] = { upload(dmap, elems), upload(a, (size_t)s.stride), upload(&x_weight, 1), upload(NULL, elems) };
     struct eq_list *list = NULL;
-    TRY(eq_list_create(device, &list));
-    TRY(eq_solve_newton_schulz_grad_emit(list, &s,
-                                         &(struct eq_solve_newton_schulz_grad){
-                                             .dmap = eq_ref_at(more[0], 0),
-                                             .normal = eq_ref_at(b.normal, 0),
-                                             .trace = eq_ref_at(b.trace, 0),
-                                             .powers = eq_ref_at(b.powers, 0),
-                                             .a = eq_ref_at(more[1], 0),
-                                             .x_weight = eq_ref_at(more[2], 0),
-                                             .k = eq_ref_at(more[3], 0),
-                                             .scratch = eq_ref_at(b.scratch, 0),
-                                         }));
-    TRY(eq_list_run(list));
-    TRY(eq_device_finish(device));
+    EQ_CHECK_OK(eq_list_create(eq_check_device, &list));
+    EQ_CHECK_OK(eq_solve_newton_schulz_grad_emit(list, &s,
+                                                 &(struct eq_solve_newton_schulz_grad){
+                                                     .dmap = eq_ref_at(more[0], 0),
+                                                     .normal = eq_ref_at(b.normal, 0),
+                                                     .trace = eq_ref_at(b.trace, 0),
+                                                     .powers = eq_ref_at(b.powers, 0),
+                                                     .a = eq_ref_at(more[1], 0),
+                                                     .x_weight = eq_ref_at(more[2], 0),
+                                                     .k = eq_ref_at(more[3], 0),
+                                                     .scratch = eq_ref_at(b.scratch, 0),
+                                                 }));
+    EQ_CHECK_OK(eq_list_run(list));
+    EQ_CHECK_OK(eq_device_finish(eq_check_device));
     eq_list_destroy(&list);
     float *got = download(more[3], 0, elems);
-    double *wide = malloc(elems * sizeof *wide), *w = malloc((size_t)g * g * sizeof *w);
+    double *wide = eq_check_malloc(elems, sizeof *wide), *w = eq_check_malloc((size_t)g * g, sizeof *w);
     for (size_t i = 0; i < elems; i++)
         wide[i] = sigma[i];
     const double lambda = 1 / (1 + exp(-(double)x_weight));
+    struct eq_check_comparison comparison = { .num = 0 };
     for (int at = 0; at < 6; at++) {
         const int k = at % s.groups, i = at * 7 % g, j = (at * 5 + 1) % g;
         double *m = wide + (size_t)k * p * p, d = 0;
@@ -236,9 +231,9 @@ static void check_gradient(int index)
             m[j * p + i] -= side * 1e-5;
         }
         const double want = lambda * d / 2e-5 / s.samples * a[k * g + j], value = got[((size_t)k * p + i) * p + j];
-        ck_assert_msg(fabs(value - want) <= 1e-5 * (fabs(want) + 1), "group of %d: K[%d][%d, %d] is %.7g, not %.7g", g, k, i, j,
-                      value, want);
+        eq_check_compare(&comparison, (const int[4]){ 0, k, i, j }, value, want, 1e-5 * (fabs(want) + 1));
     }
+    eq_check_compared(&comparison, "K [0, group, row, column]");
     for (int i = 0; i < 4; i++)
         eq_buffer_destroy(&more[i]);
     free_newton_schulz(&b);
@@ -259,8 +254,8 @@ static void check_covariance(int index)
     struct eq_solve_groups s = groups_of(3 * sizes[index], sizes[index], 1, SAMPLES);
     const size_t tile = eq_solve_tile_elems(&s), elems = eq_solve_matrix_elems(&s);
     const int c = s.channels, p = s.padded, samples_of[2] = { 2, 1 };
-    float *x = malloc((size_t)(c * SAMPLES) * sizeof *x), *tiles = malloc(2 * tile * sizeof *tiles);
-    float *mean = calloc((size_t)s.stride, sizeof *mean), *a = calloc((size_t)s.stride, sizeof *a);
+    float *x = eq_check_malloc((size_t)(c * SAMPLES), sizeof *x), *tiles = eq_check_malloc(2 * tile, sizeof *tiles);
+    float *mean = eq_check_calloc((size_t)s.stride, sizeof *mean), *a = eq_check_calloc((size_t)s.stride, sizeof *a);
     s.partials = 2;
     for (int i = 0; i < c; i++) {
         for (int k = 0; k < SAMPLES; k++) {
@@ -287,13 +282,14 @@ static void check_covariance(int index)
     struct eq_buffer *b[] = { upload(tiles, 2 * tile), upload(mean, (size_t)s.stride), upload(a, (size_t)s.stride),
                               upload(NULL, elems), upload(NULL, elems) };
     struct eq_list *list = NULL;
-    TRY(eq_list_create(device, &list));
-    TRY(eq_solve_covariance_emit(list, &s, eq_ref_at(b[0], 0), eq_ref_at(b[1], 0), eq_ref_at(b[2], 0), eq_ref_at(b[3], 0),
-                                 eq_ref_at(b[4], 0)));
-    TRY(eq_list_run(list));
-    TRY(eq_device_finish(device));
+    EQ_CHECK_OK(eq_list_create(eq_check_device, &list));
+    EQ_CHECK_OK(eq_solve_covariance_emit(list, &s, eq_ref_at(b[0], 0), eq_ref_at(b[1], 0), eq_ref_at(b[2], 0),
+                                         eq_ref_at(b[3], 0), eq_ref_at(b[4], 0)));
+    EQ_CHECK_OK(eq_list_run(list));
+    EQ_CHECK_OK(eq_device_finish(eq_check_device));
     eq_list_destroy(&list);
     float *cov = download(b[3], 0, elems), *sigma = download(b[4], 0, elems);
+    struct eq_check_comparison covariances = { .num = 0 }, sigmas = { .num = 0 };
     for (size_t q = 0; q < elems; q++) {
         const int j = (int)(q % (size_t)p), i = (int)(q / (size_t)p) % p, first = (int)(q / (size_t)(p * p)) * s.group;
         double want = 0, scaled = 0;
@@ -302,11 +298,12 @@ static void check_covariance(int index)
                     ((double)x[(first + j) * SAMPLES + k] - mean[first + j]) / SAMPLES;
         if (i < s.group && j < s.group)
             scaled = want * a[first + i] * a[first + j] + (i == j ? 1e-5 : 0);
-        ck_assert_msg(fabs(cov[q] - want) < 3e-6 && fabs(sigma[q] - scaled) < 6e-6,
-                      "group of %d: entry [%d, %d] of the group at %d: %g, %g, "
-                      "not %g, %g",
-                      s.group, i, j, first, (double)cov[q], (double)sigma[q], want, scaled);
+        const int at[4] = { 0, first / s.group, i, j };
+        eq_check_compare(&covariances, at, (double)cov[q], want, 3e-6);
+        eq_check_compare(&sigmas, at, (double)sigma[q], scaled, 6e-6);
     }
+    eq_check_compared(&covariances, "the covariance [0, group, row, column]");
+    eq_check_compared(&sigmas, "sigma [0, group, row, column]");
     for (int i = 0; i < 5; i++)
         eq_buffer_destroy(&b[i]);
     free(x);
@@ -317,66 +314,52 @@ static void check_covariance(int index)
     free(sigma);
 }
 
-// ---- tests
+// ---- suite
 
-static void both_families(void (*check)(int), int index)
+struct run {
+    void (*check)(int index);
+    int index;
+    const char *op;
+    char name[32];
+};
+
+static void check_variant(void *user)
 {
-    const struct eq_target saved = device->target;
-    for (int family = 0; family < 2; family++) {
-        device->target.family = family ? EQ_FAMILY_SIMT : EQ_FAMILY_VECTOR;
-        check(index);
-    }
-    device->target = saved;
+    const struct run *run = user;
+    eq_check_begin(run->op, run->name);
+    run->check(run->index);
 }
 
-START_TEST(test_white)
+// A case by the size of its groups. Small ones are below 16.
+static void each_family(void (*check)(int index), int index, const char *op, int group, int limit)
 {
-    if (!is_tiny_run() || _i == 0)
-        both_families(check_white, _i);
+    struct run run = { check, index, op, "" };
+    snprintf(run.name, sizeof run.name, "groups of %d", group);
+    if (!eq_check_is_small() || group < limit)
+        eq_check_each_variant(false, check_variant, &run);
 }
-END_TEST
 
-START_TEST(test_newton_schulz)
+static void test_white(int index)
 {
-    if (!is_tiny_run() || sizes[_i] < 16)
-        both_families(check_random, _i);
+    each_family(check_white, index, "newton_schulz", white[index].group, index == 0 ? 17 : 0);
 }
-END_TEST
 
-START_TEST(test_newton_schulz_grad)
+static void test_newton_schulz(int index)
 {
-    if (!is_tiny_run() || sizes[_i] < 16)
-        both_families(check_gradient, _i);
+    each_family(check_random, index, "newton_schulz", sizes[index], 16);
 }
-END_TEST
 
-START_TEST(test_covariance)
+static void test_newton_schulz_grad(int index)
 {
-    if (!is_tiny_run() || sizes[_i] < 16)
-        both_families(check_covariance, _i);
+    each_family(check_gradient, index, "newton_schulz_grad", sizes[index], 16);
 }
-END_TEST
 
-int main(void)
+static void test_covariance(int index)
 {
-    if (eq_device_open(NULL, &device) != EQ_OK) {
-        printf("Bail out! %s\n", eq_last_error());
-        return 1;
-    }
-    Suite *suite = suite_create("solve_ce");
-    TCase *tcase = tcase_create("solve_ce");
-    tcase_set_timeout(tcase, 0);
-    tcase_add_loop_test(tcase, test_white, 0, (int)(sizeof white / sizeof *white));
-    tcase_add_loop_test(tcase, test_newton_schulz, 0, (int)(sizeof sizes / sizeof *sizes));
-    tcase_add_loop_test(tcase, test_newton_schulz_grad, 0, (int)(sizeof sizes / sizeof *sizes));
-    tcase_add_loop_test(tcase, test_covariance, 0, (int)(sizeof sizes / sizeof *sizes));
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_set_tap(runner, "-");
-    srunner_run_all(runner, CK_SILENT);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    eq_device_destroy(&device);
-    return failed != 0;
+    each_family(check_covariance, index, "covariance", sizes[index], 16);
 }
+
+EQ_CHECK_SUITE(eq_suite_solve_ce, "solve_ce", { "white", test_white, sizeof white / sizeof *white },
+               { "newton_schulz", test_newton_schulz, sizeof sizes / sizeof *sizes },
+               { "newton_schulz_grad", test_newton_schulz_grad, sizeof sizes / sizeof *sizes },
+               { "covariance", test_covariance, sizeof sizes / sizeof *sizes })

@@ -1,14 +1,10 @@
 // Solves of the gates alone: the forward networks of IR and SE, and what goes with them, against loops in double. Their
 // gradients are compared with central differences in unit.c.
-#include <check.h>
 #include <math.h>
 #include <stdlib.h>
 
 #include "op/solve.h"
-
-static struct eq_device *device;
-
-#define TRY(call) ck_assert_msg((call) == EQ_OK, "%s", eq_last_error())
+#include "verify/check.h"
 
 struct gate_case {
     const char *name;
@@ -97,7 +93,7 @@ static void make(struct fixture *f, const struct gate_case *c)
     };
     for (int i = 0; i < NUM_BUFFERS; i++) {
         const bool padded = i == VALUE || i == VALUE_SUM || i == A || i == B || i == COMMON;
-        f->host[i] = malloc(f->elems[i] * sizeof(float));
+        f->host[i] = eq_check_malloc(f->elems[i], sizeof(float));
         for (size_t k = 0; k < f->elems[i]; k++) {
             const float v = (float)eq_random_unit(eq_random_key(4, 0, (uint64_t)i, "gate"), k);
             const bool zero = padded && k % (size_t)stride >= channels;
@@ -110,8 +106,8 @@ static void make(struct fixture *f, const struct gate_case *c)
             f->host[VALUE_SUM][k] += f->host[VALUE][i * stride + k];
     }
     for (int i = 0; i < NUM_BUFFERS; i++) {
-        TRY(eq_buffer_create(device, f->elems[i] * sizeof(float), &f->buffer[i]));
-        TRY(eq_ref_write(eq_ref_at(f->buffer[i], 0), f->host[i], f->elems[i], sizeof(float)));
+        EQ_CHECK_OK(eq_buffer_create(eq_check_device, f->elems[i] * sizeof(float), &f->buffer[i]));
+        EQ_CHECK_OK(eq_ref_write(eq_ref_at(f->buffer[i], 0), f->host[i], f->elems[i], sizeof(float)));
     }
 }
 
@@ -146,17 +142,28 @@ static void run(struct fixture *f)
         .scale = ref(f, SCALE),
         .shift = ref(f, SHIFT),
     };
-    TRY(eq_list_create(device, &list));
-    TRY(eq_solve_reweight_emit(list, &f->s, &refs));
-    TRY(eq_list_run(list));
-    TRY(eq_device_finish(device));
+    EQ_CHECK_OK(eq_list_create(eq_check_device, &list));
+    EQ_CHECK_OK(eq_solve_reweight_emit(list, &f->s, &refs));
+    EQ_CHECK_OK(eq_list_run(list));
+    EQ_CHECK_OK(eq_device_finish(eq_check_device));
     eq_list_destroy(&list);
 }
 
-static void same(const struct gate_case *c, const char *what, int n, int i, double got, double want)
+// What is compared: one for each array.
+enum { SPREADS, RUNNING, ACTIVES, YS, GATES, SCALES, SHIFTS, NUM_COMPARED };
+static const char *const compared_names[NUM_COMPARED] = {
+    "spread",
+    "running scale",
+    "active [0, 0, image, unit]",
+    "y [0, 0, image, channel]",
+    "gate [0, 0, image, channel]",
+    "scale [0, 0, image, channel]",
+    "shift [0, 0, image, channel]",
+};
+
+static void same(struct eq_check_comparison *c, int n, int i, double got, double want)
 {
-    ck_assert_msg(fabs(got - want) <= 1e-5 * (fabs(want) + 0.1), "%s, %s: %s[%d, %d] is %.8g, not %.8g", c->name,
-                  device->target.family == EQ_FAMILY_VECTOR ? "vector" : "simt", what, n, i, got, want);
+    eq_check_compare(c, (const int[4]){ 0, 0, n, i }, got, want, 1e-5 * (fabs(want) + 0.1));
 }
 
 // The network of one image; y [channels].
@@ -188,34 +195,38 @@ static void reference(const struct fixture *f, int n, double *active, double *y)
 static void check_case(const struct gate_case *c)
 {
     struct fixture f;
+    struct eq_check_comparison compared[NUM_COMPARED] = { { .num = 0 } };
     make(&f, c);
     run(&f);
     float *got[NUM_BUFFERS];
     for (int i = 0; i < NUM_BUFFERS; i++) {
-        got[i] = malloc(f.elems[i] * sizeof(float));
-        TRY(eq_ref_read(ref(&f, (enum gate_buffer)i), got[i], f.elems[i], sizeof(float)));
+        got[i] = eq_check_malloc(f.elems[i], sizeof(float));
+        EQ_CHECK_OK(eq_ref_read(ref(&f, (enum gate_buffer)i), got[i], f.elems[i], sizeof(float)));
     }
-    double s = 0, *active = malloc((size_t)c->hidden * sizeof *active), *y = malloc((size_t)c->channels * sizeof *y);
+    double s = 0, *active = eq_check_malloc((size_t)c->hidden, sizeof *active),
+           *y = eq_check_malloc((size_t)c->channels, sizeof *y);
     for (int k = 0; k < c->channels; k++)
         s += f.host[VALUE_SUM][k];
     s = !c->layer_norm ? 1 : c->training ? sqrt(s / (c->channels * c->images)) : f.host[RUN_SCALE][0];
-    same(c, "spread", 0, 0, got[SPREAD][0], s);
-    same(c, "running scale", 0, 0, got[RUN_SCALE][0],
+    same(&compared[SPREADS], 0, 0, got[SPREAD][0], s);
+    same(&compared[RUNNING], 0, 0, got[RUN_SCALE][0],
          c->layer_norm && c->training ? 0.9 * f.host[RUN_SCALE][0] + 0.1 * s : f.host[RUN_SCALE][0]);
     const double weight = c->has_weight ? 1 / (1 + exp((double)f.host[X_WEIGHT][0])) : 1;
     for (int n = 0; n < c->images; n++) {
         reference(&f, n, active, y);
         for (int j = 0; j < f.s.hidden_stride; j++)
-            same(c, "active", n, j, got[ACTIVE][n * f.s.hidden_stride + j], j < c->hidden ? active[j] : 0);
+            same(&compared[ACTIVES], n, j, got[ACTIVE][n * f.s.hidden_stride + j], j < c->hidden ? active[j] : 0);
         for (int k = 0; k < f.s.stride; k++) {
             const int at = n * f.s.stride + k;
             const double gate = k < c->channels ? weight * y[k] / s : 0;
-            same(c, "y", n, k, got[Y][at], k < c->channels ? y[k] : 0);
-            same(c, "gate", n, k, got[GATE][at], gate);
-            same(c, "scale", n, k, got[SCALE][at], gate * f.host[A][k]);
-            same(c, "shift", n, k, got[SHIFT][at], gate * f.host[B][k] + (c->has_weight ? f.host[COMMON][k] : 0));
+            same(&compared[YS], n, k, got[Y][at], k < c->channels ? y[k] : 0);
+            same(&compared[GATES], n, k, got[GATE][at], gate);
+            same(&compared[SCALES], n, k, got[SCALE][at], gate * f.host[A][k]);
+            same(&compared[SHIFTS], n, k, got[SHIFT][at], gate * f.host[B][k] + (c->has_weight ? f.host[COMMON][k] : 0));
         }
     }
+    for (int i = 0; i < NUM_COMPARED; i++)
+        eq_check_compared(&compared[i], compared_names[i]);
     for (int i = 0; i < NUM_BUFFERS; i++) {
         eq_buffer_destroy(&f.buffer[i]);
         free(f.host[i]);
@@ -225,36 +236,18 @@ static void check_case(const struct gate_case *c)
     free(y);
 }
 
-START_TEST(test_reweight)
+static void check_variant(void *user)
 {
-    const struct eq_target saved = device->target;
-    if (getenv("EQUIL_TEST_TINY") && cases[_i].channels > 40)
-        return;
-    for (int family = 0; family < 2; family++) {
-        device->target.family = family ? EQ_FAMILY_SIMT : EQ_FAMILY_VECTOR;
-        check_case(&cases[_i]);
-    }
-    device->target = saved;
+    const struct gate_case *c = user;
+    eq_check_begin("reweight", c->name);
+    check_case(c);
 }
-END_TEST
 
-int main(void)
+static void test_reweight(int index)
 {
-    if (eq_device_open(NULL, &device) != EQ_OK) {
-        printf("Bail out! %s\n", eq_last_error());
-        return 1;
-    }
-    Suite *suite = suite_create("solve_gate");
-    TCase *tcase = tcase_create("solve_gate");
-    tcase_set_timeout(tcase, 0);
-    tcase_add_loop_test(tcase, test_reweight, 0, (int)(sizeof cases / sizeof *cases));
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_set_tap(runner, "-");
-    srunner_run_all(runner, CK_SILENT);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    eq_device_destroy(&device);
-    return failed != 0;
+    struct gate_case c = cases[index];
+    if (!eq_check_is_small() || c.channels <= 40)
+        eq_check_each_variant(false, check_variant, &c);
 }
+
+EQ_CHECK_SUITE(eq_suite_solve_gate, "solve_gate", { "reweight", test_reweight, sizeof cases / sizeof *cases })

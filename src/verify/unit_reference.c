@@ -1,8 +1,10 @@
-#include "unit_reference.h"
+#include "verify/unit_reference.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "verify/check.h"
 
 int unit_reference_group(int channels, int group)
 {
@@ -89,8 +91,8 @@ static void whitening(struct unit_reference *r, const double *x, int g, int firs
 {
     const int l = r->h * r->w;
     const double m = (double)r->n * l;
-    double *mean = calloc((size_t)g, sizeof *mean), *sigma = calloc((size_t)g * g, sizeof *sigma);
-    double *square = malloc((size_t)g * g * sizeof *square), *cube = malloc((size_t)g * g * sizeof *cube);
+    double *mean = eq_check_calloc((size_t)g, sizeof *mean), *sigma = eq_check_calloc((size_t)g * g, sizeof *sigma);
+    double *square = eq_check_malloc((size_t)g * g, sizeof *square), *cube = eq_check_malloc((size_t)g * g, sizeof *cube);
     double trace = 0;
     for (int i = 0; i < g; i++) {
         for (int n = 0; n < r->n; n++)
@@ -129,7 +131,7 @@ static void whitening(struct unit_reference *r, const double *x, int g, int firs
 static void decorrelate(struct unit_reference *r, const double *x, double weight, double *to)
 {
     const int l = r->h * r->w, g = unit_reference_group(r->c, r->attributes.group);
-    double *w = malloc((size_t)g * g * sizeof *w);
+    double *w = eq_check_malloc((size_t)g * g, sizeof *w);
     for (int first = 0; first < r->c; first += g) {
         const double *running = r->input[EQ_UNIT_CE_WM] + (size_t)first * g;
         if (r->training)
@@ -154,7 +156,7 @@ static void gate_network(const struct unit_reference *r, const double *value, do
     const bool se = r->attributes.method == EQ_UNIT_SE;
     const double *w1 = r->input[se ? EQ_UNIT_FC1 : EQ_UNIT_W1], *w2 = r->input[se ? EQ_UNIT_FC2 : EQ_UNIT_W2];
     const int hidden = r->attributes.hidden;
-    double *h = calloc((size_t)hidden, sizeof *h), mean = 0, var = 0;
+    double *h = eq_check_calloc((size_t)hidden, sizeof *h), mean = 0, var = 0;
     for (int j = 0; j < hidden; j++)
         for (int c = 0; c < r->c; c++)
             h[j] += w1[j * r->c + c] * value[c];
@@ -181,7 +183,7 @@ static void reweight(struct unit_reference *r, const double *x, double weight, d
 {
     const bool se = r->attributes.method == EQ_UNIT_SE;
     const int l = r->h * r->w, num = r->n * r->c;
-    double *value = calloc((size_t)num, sizeof *value), *y = malloc((size_t)r->c * sizeof *y), s = 0;
+    double *value = eq_check_calloc((size_t)num, sizeof *value), *y = eq_check_malloc((size_t)r->c, sizeof *y), s = 0;
     for (int i = 0; i < num; i++) {
         double mean = 0;
         for (int p = 0; p < l; p++)
@@ -213,7 +215,7 @@ void unit_reference_forward(struct unit_reference *r)
 {
     const enum eq_unit_method m = r->attributes.method;
     const size_t num = unit_reference_elems(r, EQ_UNIT_Z);
-    double *x = malloc(num * sizeof *x);
+    double *x = eq_check_malloc(num, sizeof *x);
     const double lambda = m == EQ_UNIT_CE ? 1 / (1 + exp(-r->input[EQ_UNIT_X_WEIGHT][0])) : m == EQ_UNIT_BD;
     if (m == EQ_UNIT_NONE)
         memcpy(x, r->input[EQ_UNIT_Z], num * sizeof *x);

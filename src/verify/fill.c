@@ -1,4 +1,4 @@
-#include "fill.h"
+#include "verify/fill.h"
 
 #include <math.h>
 #include <stdlib.h>
