@@ -13,6 +13,6 @@ struct command {
 };
 
 extern const struct command command_devices, command_train, command_eval, command_classify, command_run, command_grad,
-    command_info, command_bench, command_tune, command_compile, command_doctor;
+    command_info, command_bench, command_tune, command_compile, command_doctor, command_verify;
 
 #endif

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "child.h"
 #include "equil/equil.h"
 #include "output.h"
 
@@ -56,20 +57,6 @@ void doctor_advise(struct doctor *doctor, const char *format, ...) OUTPUT_FORMAT
 const char *doctor_variable(const char *name);
 
 bool doctor_has_usable_device(const struct doctor *doctor);
-
-// ---- what may crash (doctor_child.c)
-
-// The end of a process that tried something.
-struct doctor_child {
-    bool is_done;         // it returned and wrote everything
-    char ending[160];     // otherwise: "was stopped by signal 11 (Segmentation fault)", "did not end within 60 s"
-    char last_words[256]; // the last line it, or a driver in it, wrote to stderr; empty
-    char *data;           // what it wrote to `fd`, NUL after it; freed with free()
-    size_t bytes;
-};
-// Runs the function in a process of its own. Drivers print, crash and hang; this program has not touched OpenCL before and
-// never does itself.
-void doctor_try(void (*run)(int fd, const void *argument), const void *argument, int seconds, struct doctor_child *child);
 
 // ---- checks, in this order
 

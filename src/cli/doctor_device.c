@@ -13,18 +13,6 @@ struct listing {
     int num_platforms, num_devices;
 };
 
-static void put(int fd, const void *data, size_t bytes)
-{
-    const char *at = data;
-    while (bytes > 0) {
-        const ssize_t written = write(fd, at, bytes);
-        if (written <= 0)
-            _exit(1);
-        at += written;
-        bytes -= (size_t)written;
-    }
-}
-
 // In a process of its own. argument: --device.
 static void list_all(int fd, const void *argument)
 {
@@ -34,9 +22,9 @@ static void list_all(int fd, const void *argument)
     if (eq_platform_list(&platforms, &listing.num_platforms) != EQ_OK ||
         eq_device_list(argument, &devices, &listing.num_devices) != EQ_OK)
         _exit(1);
-    put(fd, &listing, sizeof listing);
-    put(fd, platforms, (size_t)listing.num_platforms * sizeof *platforms);
-    put(fd, devices, (size_t)listing.num_devices * sizeof *devices);
+    child_write(fd, &listing, sizeof listing);
+    child_write(fd, platforms, (size_t)listing.num_platforms * sizeof *platforms);
+    child_write(fd, devices, (size_t)listing.num_devices * sizeof *devices);
 }
 
 static void *copy(const char *data, size_t bytes)
@@ -45,7 +33,7 @@ static void *copy(const char *data, size_t bytes)
     return memory ? memcpy(memory, data, bytes) : NULL;
 }
 
-static void keep_listing(struct doctor *doctor, const struct doctor_child *child)
+static void keep_listing(struct doctor *doctor, const struct child *child)
 {
     struct listing listing;
     if (child->bytes < sizeof listing)
@@ -63,8 +51,8 @@ static void keep_listing(struct doctor *doctor, const struct doctor_child *child
 
 void doctor_check_platforms(struct doctor *doctor)
 {
-    struct doctor_child child;
-    doctor_try(list_all, doctor->device, 60, &child);
+    struct child child;
+    child_try(list_all, doctor->device, 60, &child);
     if (child.is_done)
         keep_listing(doctor, &child);
     free(child.data);
@@ -154,11 +142,11 @@ static void compute(int fd, const void *argument)
     status = status ? status : eq_session_create(weights, graph, NULL, &session);
     status = status ? status : run(weights, session, y);
     if (status)
-        put(fd, eq_last_error(), strlen(eq_last_error()));
+        child_write(fd, eq_last_error(), strlen(eq_last_error()));
     for (int k = 0; !status && k < OUT; k++)
         if (!(fabs(y[k] - expected(k)) <= 1e-5)) {
             snprintf(text, sizeof text, "a convolution's result %d is %.9g, not %.9g", k, y[k], expected(k));
-            put(fd, text, strlen(text));
+            child_write(fd, text, strlen(text));
             break;
         }
     eq_session_destroy(&session);
@@ -170,8 +158,8 @@ static void compute(int fd, const void *argument)
 static void try_device(struct doctor *doctor, const struct eq_device_info *device)
 {
     enum { SECONDS = 120 };
-    struct doctor_child child;
-    doctor_try(compute, &device->index, SECONDS, &child);
+    struct child child;
+    child_try(compute, &device->index, SECONDS, &child);
     if (child.is_done && child.bytes == 0) {
         doctor_say(doctor, DOCTOR_OK, "device", "%d %s (%s): builds programs and computes%s", device->index, device->name,
                    device->platform, device->is_chosen ? "; it is the one that Equil uses" : "");

@@ -257,8 +257,8 @@ static void check_icd(struct doctor *doctor, int index)
             doctor_advise(doctor, "remove one of the two");
             return;
         }
-    struct doctor_child child;
-    doctor_try(load_driver, icd->library, 60, &child);
+    struct child child;
+    child_try(load_driver, icd->library, 60, &child);
     if (child.is_done && child.bytes > 0) {
         say_stage(doctor, icd, child.data);
     } else {

@@ -55,8 +55,8 @@ void doctor_check_loader(struct doctor *doctor)
         doctor_advise(doctor, "%s", advice_missing);
         return;
     }
-    struct doctor_child child;
-    doctor_try(describe, NULL, 30, &child);
+    struct child child;
+    child_try(describe, NULL, 30, &child);
     if (child.bytes == sizeof doctor->loader)
         memcpy(&doctor->loader, child.data, sizeof doctor->loader);
     free(child.data);

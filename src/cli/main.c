@@ -11,7 +11,7 @@
 static const struct command *const commands[] = {
     &command_train, &command_eval, &command_classify, &command_run,
     &command_grad,  &command_info, &command_bench,    &command_tune,
-    &command_compile, &command_devices, &command_doctor,
+    &command_compile, &command_devices, &command_doctor, &command_verify,
 };
 enum { NUM_COMMANDS = sizeof commands / sizeof commands[0] };
 

@@ -1,8 +1,8 @@
-// Things that may crash, hang or print, each in a process of its own.
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "doctor.h"
+#include "child.h"
 
 enum { MAX_DATA = 8 << 20 };
 
@@ -21,10 +21,29 @@ static double now_seconds(void)
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
+// Where records go; take NULL: everything is kept.
+struct follower {
+    size_t record_bytes;
+    void (*take)(void *user, const void *record);
+    void *user;
+};
+
+// Hands over the whole records among child->data, and keeps the rest. Returns whether there was one.
+static bool hand_over(const struct follower *follower, struct child *child)
+{
+    size_t at = 0;
+    for (; child->bytes - at >= follower->record_bytes; at += follower->record_bytes)
+        follower->take(follower->user, child->data + at);
+    memmove(child->data, child->data + at, child->bytes - at + 1);
+    child->bytes -= at;
+    return at > 0;
+}
+
 // Appends what comes until the end of the pipe; false when the time is over or memory ran out.
-static bool read_all(int fd, double deadline, struct doctor_child *child)
+static bool read_all(int fd, int seconds, const struct follower *follower, struct child *child)
 {
     char piece[65536];
+    double deadline = now_seconds() + seconds;
     for (;;) {
         const double left = deadline - now_seconds();
         struct pollfd wait = { .fd = fd, .events = POLLIN };
@@ -45,10 +64,12 @@ static bool read_all(int fd, double deadline, struct doctor_child *child)
         memcpy(data + child->bytes, piece, (size_t)got);
         child->bytes += (size_t)got;
         data[child->bytes] = '\0';
+        if (follower->take && hand_over(follower, child))
+            deadline = now_seconds() + seconds;
     }
 }
 
-static void keep_last_words(FILE *file, struct doctor_child *child)
+static void keep_last_words(FILE *file, struct child *child)
 {
     char line[sizeof child->last_words];
     if (fseek(file, 0, SEEK_SET) != 0)
@@ -60,10 +81,11 @@ static void keep_last_words(FILE *file, struct doctor_child *child)
     }
 }
 
-static void describe_ending(int status, bool is_late, int seconds, struct doctor_child *child)
+static void describe_ending(int status, bool is_late, int seconds, const struct follower *follower, struct child *child)
 {
     if (is_late)
-        snprintf(child->ending, sizeof child->ending, "did not end within %d s", seconds);
+        snprintf(child->ending, sizeof child->ending, follower->take ? "did nothing for %d s" : "did not end within %d s",
+                 seconds);
     else if (WIFSIGNALED(status))
         snprintf(child->ending, sizeof child->ending, "was stopped by signal %d (%s)", WTERMSIG(status),
                  strsignal(WTERMSIG(status)));
@@ -90,10 +112,11 @@ static void run_child(void (*run)(int fd, const void *argument), const void *arg
     _exit(0);
 }
 
-void doctor_try(void (*run)(int fd, const void *argument), const void *argument, int seconds, struct doctor_child *child)
+static void run_apart(void (*run)(int fd, const void *argument), const void *argument, int seconds,
+                      const struct follower *follower, struct child *child)
 {
     int ends[2], status = 0;
-    *child = (struct doctor_child){ .data = NULL };
+    *child = (struct child){ .data = NULL };
     FILE *errors = tmpfile(), *fallback = errors ? NULL : fopen("/dev/null", "r+"), *file = errors ? errors : fallback;
     if (!file || pipe(ends) != 0) {
         snprintf(child->ending, sizeof child->ending, "could not be tried: %s", strerror(errno));
@@ -108,14 +131,37 @@ void doctor_try(void (*run)(int fd, const void *argument), const void *argument,
         run_child(run, argument, ends[1], fileno(file));
     }
     close(ends[1]);
-    const bool is_late = pid > 0 && !read_all(ends[0], now_seconds() + seconds, child);
+    const bool is_late = pid > 0 && !read_all(ends[0], seconds, follower, child);
     if (pid > 0 && is_late)
         kill(pid, SIGKILL);
     if (pid > 0 && waitpid(pid, &status, 0) == pid)
-        describe_ending(status, is_late, seconds, child);
+        describe_ending(status, is_late, seconds, follower, child);
     else
         snprintf(child->ending, sizeof child->ending, "could not be tried: no process for it");
     close(ends[0]);
     keep_last_words(file, child);
     fclose(file);
+}
+
+void child_try(void (*run)(int fd, const void *argument), const void *argument, int seconds, struct child *child)
+{
+    run_apart(run, argument, seconds, &(struct follower){ .take = NULL }, child);
+}
+
+void child_follow(void (*run)(int fd, const void *argument), const void *argument, int seconds, size_t record_bytes,
+                  void (*take)(void *user, const void *record), void *user, struct child *child)
+{
+    run_apart(run, argument, seconds, &(struct follower){ record_bytes, take, user }, child);
+}
+
+void child_write(int fd, const void *data, size_t bytes)
+{
+    const char *at = data;
+    while (bytes > 0) {
+        const ssize_t written = write(fd, at, bytes);
+        if (written <= 0)
+            _exit(1);
+        at += written;
+        bytes -= (size_t)written;
+    }
 }

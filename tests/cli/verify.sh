@@ -1,0 +1,98 @@
+#!/bin/sh
+# equil verify from outside: it is right about PoCL, wrong where programs are compiled so that they compute something else, and says
+# where a driver crashed. verify.sh PATH_OF_EQUIL, with EQUIL_BUILD_ROOT set
+equil=$1
+folder=$(mktemp -d) || exit 1
+trap 'rm -rf "$folder"' EXIT
+number=0
+
+# check NAME CONDITION...: a command that must succeed.
+check() {
+    name=$1
+    number=$((number + 1))
+    shift
+    if "$@" >"$folder/check" 2>&1; then
+        echo "ok $number - $name"
+        return
+    fi
+    echo "not ok $number - $name"
+    sed 's/^/# /' "$folder/check" "$folder/stdout" "$folder/stderr"
+}
+
+# run EXIT_CODE ARGUMENT...
+run() {
+    wanted=$1
+    shift
+    "$equil" "$@" >"$folder/stdout" 2>"$folder/stderr" </dev/null
+    code=$?
+    [ "$code" -eq "$wanted" ] && return
+    echo "equil $*: exit code $code, expected $wanted"
+    return 1
+}
+stdout_has() { grep -qE -e "$1" "$folder/stdout"; }
+stderr_has() { grep -qF -e "$1" "$folder/stderr"; }
+
+# json FILE EXPRESSION: is it true of the document d?
+json() { python3 -c 'import json, math, sys; d = json.load(open(sys.argv[1])); assert eval(sys.argv[2]), d' "$1" "$2"; }
+
+check "PoCL computes what it should" run 0 verify --quick --json "$folder/right.json"
+check "in the table: the heading" stdout_has '^op  *kernels  *blocks  *cases  *worst error  *of allowed$'
+check "a row" stdout_has '^conv2d  *(vector|simt)  *[0-9]+  *[0-9]+  *[0-9.e-]+  *0\.[0-9]+  ok$'
+check "the network" stdout_has '^network_repeated .* ok$'
+check "the verdict" stdout_has '^right: [0-9]+ cases of [0-9]+ suites, in '
+check "nothing is wrong" sh -c "! grep -q WRONG '$folder/stdout'"
+check "the file says so" json "$folder/right.json" \
+    'd["format"] == "equil-verify" and d["verdict"] == "right" and d["mode"] == "quick" and not d["failures"] and not d["crashes"]'
+check "and on what" json "$folder/right.json" \
+    'd["device"]["platform"] == "Portable Computing Language" and d["device"]["driver"] and d["device"]["limits"]["local_bytes"] > 0'
+check "of which version" json "$folder/right.json" '"equil " + d["equil"]["version"] == "'"$("$equil" --version)"'" and d["equil"]["commit"]'
+check "rows have errors within what is allowed" json "$folder/right.json" \
+    'len(d["rows"]) > 20 and all(r["cases"] > 0 and 0 <= r["of_allowed"] <= 1 for r in d["rows"]) and sum(r["worst_error"] > 0 for r in d["rows"]) > 15'
+check "every op is in it" json "$folder/right.json" \
+    'not {"conv2d", "conv2d_data_grad", "conv2d_weight_grad", "conv2d_fused", "unit", "pool_max", "linear_grad", "softmax_xent", "sgd", "network_gradients", "network_repeated"} - {r["op"] for r in d["rows"]}'
+
+# With this option compilers may take it that there is no NaN: a device that computes wrongly.
+EQUIL_BUILD_OPTIONS=-cl-fast-relaxed-math
+export EQUIL_BUILD_OPTIONS
+check "a device that computes wrongly" run 1 verify --op pool_max --json "$folder/wrong.json"
+check "its row" stdout_has '^pool_max .* [0-9]+ WRONG$'
+check "its failure" stdout_has '^pool_max, NaN \((vector|simt), block [0-9]+\): place of the maximum: \[0, 0, 0, [0-9]\] is [0-9]+, not [0-9]+'
+check "its verdict" stdout_has '^WRONG: [0-9]+ failures in [0-9]+ cases'
+check "the file has the failure" json "$folder/wrong.json" \
+    'd["verdict"] == "wrong" and any(f["op"] == "pool_max" and f["case"] == "NaN" and f["got"] != f["want"] and f["wrong"] > 0 and len(f["index"]) == 4 for f in d["failures"])'
+check "and why" json "$folder/wrong.json" 'd["environment"]["EQUIL_BUILD_OPTIONS"] == "-cl-fast-relaxed-math"'
+check "the other op of the suite was checked" json "$folder/wrong.json" \
+    'any(r["op"] == "pool_max_grad" and r["failures"] == 0 and r["cases"] > 0 for r in d["rows"])'
+EQUIL_BUILD_OPTIONS=-no-such-option
+check "programs that are not compiled" run 1 verify --op add --json -
+cp "$folder/stdout" "$folder/build.json"
+check "JSON alone on stdout, every case in it" json "$folder/build.json" 'd["verdict"] == "wrong" and len(d["failures"]) > 3 and d["cases"] > 3'
+check "with the reason" json "$folder/build.json" '"no-such-option" in d["failures"][0]["text"]'
+unset EQUIL_BUILD_OPTIONS
+
+# A driver that crashes. Nothing but the device's process ends.
+mkdir "$folder/vendors"
+echo "$EQUIL_BUILD_ROOT/tests/cli/doctor/libcrash.so" >"$folder/vendors/crash.icd"
+check "a driver that crashes" env OCL_ICD_VENDORS="$folder/vendors" sh -c "'$equil' verify >'$folder/stdout' 2>'$folder/stderr'; [ \$? -eq 1 ]"
+check "is named" stderr_has "was stopped by signal 11"
+check "a device that is not there" run 1 verify --device no-such-device
+check "is named, too" stderr_has "no-such-device"
+
+check "--quick and --full" run 2 verify --quick --full
+check "are two things" stderr_has "equil verify: --quick and --full are two things"
+check "an op that is not there" run 2 verify --op no-such-op
+check "is named, as well" stderr_has "no --op no-such-op"
+check "arguments" run 2 verify something
+check "are refused" stderr_has "something"
+check "a file that cannot be written" run 1 verify --op add --json "$folder/none/x.json"
+check "has its reason" stderr_has "x.json"
+check "--help has the default" run 0 verify --help
+check "which is quick" stdout_has "the default"
+# Every suite is named in the help.
+"$equil" verify --help >"$folder/help"
+for op in $("$equil" verify --help | tr -s ' \n' ' ' | sed 's/.*only one of //; s/ --json.*//; s/,//g'); do
+    echo "$op"
+done >"$folder/ops"
+check "the ops of --help" [ "$(wc -l <"$folder/ops")" -eq "$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["suites"])' "$folder/right.json")" ]
+
+echo "1..$number"
