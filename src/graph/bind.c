@@ -40,8 +40,14 @@ static eq_status check_extent(const struct eq_exec_place *place, const struct eq
 // Where a rebinding fails, steps that use the slot do not run until another one succeeds.
 static eq_status rebind(struct eq_exec *exec, const struct eq_buffer *slot)
 {
-    const eq_status status = eq_list_rebind(exec->list, slot), prepared = eq_list_rebind(exec->prepare, slot);
-    return status == EQ_OK ? prepared : status;
+    eq_status status = eq_list_rebind(exec->list, slot);
+    const eq_status prepared = eq_list_rebind(exec->prepare, slot);
+    status = status == EQ_OK ? prepared : status;
+    for (int v = 0; v < exec->ir->num_values; v++) {
+        const eq_status bound = exec->bindings[v].list ? eq_list_rebind(exec->bindings[v].list, slot) : EQ_OK;
+        status = status == EQ_OK ? bound : status;
+    }
+    return status;
 }
 
 static eq_status swap(struct eq_exec *exec, struct eq_buffer *slot, cl_mem mem, size_t base)

@@ -349,13 +349,15 @@ START_TEST(test_block)
     }
     to_layout(x, layout, laid);
     bind_tensor(&b, &tensors[num++], "x", BLOCK_ELEMS, laid, layout);
-    bind_tensor(&b, &tensors[num++], "y", BLOCK_ELEMS, NULL, layout);
+    struct tensor *result = &tensors[num++];
+    bind_tensor(&b, result, "y", BLOCK_ELEMS, NULL, layout);
+    bind_tensor(&b, &tensors[num++], "workspace", workspace / 4, NULL, EQ_NCHW); // moves under what is bound by now
     EQ_TEST_OK(eq_session_write(a.session, "x", x));
     EQ_TEST_OK(eq_session_forward(a.session));
     EQ_TEST_OK(eq_session_forward(b.session));
     EQ_TEST_OK(eq_session_read(a.session, "y", want));
     to_layout(want, layout, laid);
-    check_tensor(&b, &tensors[num - 1], laid, false);
+    check_tensor(&b, result, laid, false);
     if (training) {
         to_layout(outer, layout, laid);
         bind_tensor(&b, &tensors[num++], "grad.y", BLOCK_ELEMS, laid, layout);
