@@ -1,0 +1,515 @@
+"""Devices, graphs, weights, sessions and named networks."""
+import ctypes
+import os
+import weakref
+from ctypes import byref, c_float, c_int, c_void_p
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, NewType, Optional, Sequence, Tuple, TypeVar, Union
+
+import numpy as np
+
+from . import _library as native
+from ._library import lib
+
+Value = NewType("Value", int)  # of a graph
+_Self = TypeVar("_Self", bound="_Object")
+_ACTIVATIONS = {None: 0, "relu": 1, "elu": 2}
+_BRANCHES = {None: 0, "decorrelate": 1, "reweight": 2}
+_TYPES = {"float32": 0, "float16": 1, "uint8": 2, "int32": 3}
+_LAYOUTS = {"NCHW": 0, "NHWC": 1}
+_PARTS = {"all": 0, "forward": 1, "backward": 2}
+_NUM_DIMS = 4
+
+
+def _chosen(choices: Mapping[Any, int], value: Any, what: str) -> int:
+    if value not in choices:
+        raise ValueError("%s is %r, not one of %s" % (what, value, ", ".join(repr(choice) for choice in choices)))
+    return choices[value]
+
+
+def _array(values: np.ndarray, dtype: Any, shape: Optional[Sequence[int]], what: str) -> np.ndarray:
+    """The array itself, or a copy where its elements do not lie one behind the other. Its type has to be right."""
+    if not isinstance(values, np.ndarray):
+        raise TypeError("%s: a NumPy array is wanted, not %s" % (what, type(values).__name__))
+    if values.dtype != np.dtype(dtype):
+        raise TypeError("%s: elements are %s, %s is wanted" % (what, values.dtype, np.dtype(dtype)))
+    if shape is not None and values.shape != tuple(shape):
+        raise ValueError("%s: the shape is %s, %s is wanted" % (what, values.shape, tuple(shape)))
+    return np.ascontiguousarray(values).reshape(values.shape)
+
+
+def _images(images: np.ndarray) -> np.ndarray:
+    checked = _array(images, np.float32, None, "images")
+    if checked.ndim != _NUM_DIMS or checked.shape[1] != 3 or checked.size == 0:
+        raise ValueError("images: the shape is %s, (n, 3, h, w) is wanted" % (checked.shape,))
+    return checked
+
+
+def _pointer(array: np.ndarray) -> int:
+    return array.ctypes.data
+
+
+class _Handle:
+    """A handle of the library's with those that it needs: whatever order Python collects in, it goes before them."""
+
+    def __init__(self, pointer: c_void_p, destroy: Any, owners: "Tuple[_Handle, ...]") -> None:
+        self.pointer, self._destroy, self._owners = pointer, destroy, owners
+
+    def close(self) -> None:
+        if self.pointer and self._destroy:
+            self._destroy(byref(self.pointer))
+        self.pointer, self._owners = c_void_p(), ()
+
+    __del__ = close
+
+
+class _Object:
+    """Something of the library's. It keeps what it needs alive, and goes when it is closed or collected."""
+
+    _destroy: Optional[str] = None  # function of the library
+
+    def __init__(self, pointer: c_void_p, *owners: "_Object") -> None:
+        destroy = getattr(lib, self._destroy) if self._destroy else None
+        self._held = _Handle(pointer, destroy, tuple(owner._held for owner in owners))
+        self._users: "weakref.WeakSet[_Object]" = weakref.WeakSet()
+        for owner in owners:
+            owner._users.add(self)
+
+    @property
+    def handle(self) -> c_void_p:
+        if not self._held.pointer:
+            raise ValueError("this %s is closed" % type(self).__name__)
+        return self._held.pointer
+
+    def close(self) -> None:
+        """Destroys it, and before it what was made with it. Closing twice does nothing."""
+        for user in list(self._users):
+            user.close()
+        self._held.close()
+
+    def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+# ---- devices
+
+class DeviceInfo(NamedTuple):
+    """A device before it is opened; see eq_device_info in device.h."""
+    index: int
+    platform: str
+    name: str
+    vendor: str
+    driver: str
+    kind: str
+    compute_units: int
+    memory_bytes: int
+    is_usable: bool
+    is_chosen: bool
+    reason: str
+
+
+def devices(selector: Optional[str] = None) -> List[DeviceInfo]:
+    """Every device of every platform; is_chosen: what Device(selector) would open."""
+    infos, num = ctypes.POINTER(native.DeviceInfo)(), c_int()
+    lib.eq_device_list(_text(selector), byref(infos), byref(num))
+
+    def field(info: native.DeviceInfo, name: str) -> Any:
+        value = getattr(info, name)
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+    found = [DeviceInfo(*(field(infos[i], name) for name in DeviceInfo._fields)) for i in range(num.value)]
+    lib.eq_device_list_free(byref(infos))
+    return found
+
+
+def _text(value: Optional[str]) -> Optional[bytes]:
+    return None if value is None else value.encode()
+
+
+def _integer(thing: Any) -> Optional[int]:
+    """The OpenCL handle in an object of pyopencl's, or a handle."""
+    return thing if thing is None or isinstance(thing, int) else thing.int_ptr
+
+
+class Device(_Object):
+    """An opened device: "gpu", "cpu", an index of devices(), or a part of its name; None: EQUIL_DEVICE, else the first GPU, else the
+    first CPU."""
+
+    _destroy = "eq_device_destroy"
+
+    def __init__(self, selector: Optional[str] = None) -> None:
+        handle = c_void_p()
+        lib.eq_device_open(_text(selector), byref(handle))
+        super().__init__(handle)
+
+    @classmethod
+    def adopt(cls, context: Any, queue: Any = None, device: Any = None) -> "Device":
+        """From pyopencl's context, queue (None: one of Equil's own) and device (None: the context's only one), or their handles as
+        integers. They are retained, and nothing of them is changed."""
+        params = native.OpenclParams(_integer(context), _integer(device), _integer(queue))
+        handle = c_void_p()
+        lib.eq_device_adopt(byref(params), byref(handle))
+        made = cls.__new__(cls)
+        _Object.__init__(made, handle)
+        return made
+
+    @property
+    def name(self) -> str:
+        return lib.eq_device_name(self.handle).decode()
+
+    @property
+    def driver(self) -> str:
+        return lib.eq_device_driver(self.handle).decode()
+
+    @property
+    def tuning(self) -> str:
+        return lib.eq_device_tuning_text(self.handle).decode()
+
+    @property
+    def peak_bytes(self) -> int:
+        """Largest number of bytes that were allocated at one time."""
+        return lib.eq_device_peak_bytes(self.handle)
+
+    @property
+    def precision(self) -> str:
+        return lib.eq_device_precision_text(self.handle).decode()
+
+    def set_precision(self, name: str) -> None:
+        """"fp32", "tf32", "fp16" or "bf16", of what will be made with the device."""
+        value = c_int()
+        lib.eq_precision_parse(name.encode(), byref(value))
+        lib.eq_device_set_precision(self.handle, value)
+
+
+# ---- graphs
+
+class Graph(_Object):
+    """A graph, built op by op for one batch size and image size; no device is needed. Ops return values, which other ops take."""
+
+    _destroy = "eq_graph_destroy"
+
+    def __init__(self) -> None:
+        handle = c_void_p()
+        lib.eq_graph_create(byref(handle))
+        super().__init__(handle)
+        self._num_dims: Dict[Value, int] = {}
+        self._forms: Dict[str, Tuple[Any, int]] = {}  # of inputs and outputs: type and number of dimensions
+
+    def _op(self, name: str, num_dims: int, *arguments: Any) -> Value:
+        value = c_int()
+        getattr(lib, "eq_graph_" + name)(self.handle, *arguments, byref(value))
+        self._num_dims[Value(value.value)] = num_dims
+        return Value(value.value)
+
+    def shape(self, value: Value) -> Tuple[int, ...]:
+        """[n, c, h, w] of activations, [n, c] of rows, [n] of labels and losses."""
+        shape = (c_int * _NUM_DIMS)()
+        lib.eq_graph_shape(self.handle, value, shape)
+        return tuple(shape)[:self._num_dims[value]]
+
+    def input(self, name: str, n: int, c: int, h: int, w: int) -> Value:
+        """float32 [n, c, h, w]"""
+        value = self._op("input", 4, name.encode(), n, c, h, w)
+        self._forms[name] = np.float32, 4
+        return value
+
+    def labels(self, name: str, n: int) -> Value:
+        """int32 [n]"""
+        value = self._op("labels", 1, name.encode(), n)
+        self._forms[name] = np.int32, 1
+        return value
+
+    def conv2d(self, x: Value, name: str, out_channels: int, kernel: int, stride: int = 1, pad: int = 0, groups: int = 1) -> Value:
+        """Makes NAME.weight [out_channels, c / groups, kernel, kernel]; no bias."""
+        params = native.Conv2dParams(out_channels, kernel, kernel, stride, stride, pad, pad, groups)
+        return self._op("conv2d", 4, x, name.encode(), byref(params))
+
+    def batch_norm(self, x: Value, name: str, eps: float = 1e-5, momentum: float = 0.1) -> Value:
+        return self._op("batch_norm", 4, x, name.encode(), byref(native.BatchNormParams(eps, momentum)))
+
+    def channel_equilibrium(self, x: Value, name: str, group: int = 16, iterations: int = 3, eps: float = 1e-5, momentum: float = 0.1,
+                            branch: Optional[str] = None) -> Value:
+        """Shao et al., ICML 2020; x: the result of batch_norm(). branch: "decorrelate" or "reweight" alone."""
+        params = native.EquilibriumParams(group, iterations, eps, momentum, _chosen(_BRANCHES, branch, "branch"))
+        return self._op("channel_equilibrium", 4, x, name.encode(), byref(params))
+
+    def squeeze_excite(self, x: Value, name: str, reduction: int = 16) -> Value:
+        return self._op("squeeze_excite", 4, x, name.encode(), byref(native.SqueezeExciteParams(reduction)))
+
+    def add(self, a: Value, b: Value) -> Value:
+        return self._op("add", 4, a, b)
+
+    def activation(self, x: Value, name: str = "relu") -> Value:
+        """"relu" or "elu\""""
+        if name is None:
+            raise ValueError("activation is None, not one of 'relu', 'elu'")
+        return self._op("activation", self._num_dims.get(x, 4), x, _chosen(_ACTIVATIONS, name, "activation"))
+
+    def max_pool(self, x: Value, kernel: int, stride: int = 0, pad: int = 0) -> Value:
+        """Square windows; stride 0 means kernel."""
+        return self._op("max_pool", 4, x, byref(native.PoolParams(kernel, stride, pad)))
+
+    def mean_pool(self, x: Value) -> Value:
+        """[n, c, h, w] -> [n, c]"""
+        return self._op("mean_pool", 2, x)
+
+    def linear(self, x: Value, name: str, features: int) -> Value:
+        """[n, c] -> [n, features]"""
+        return self._op("linear", 2, x, name.encode(), features)
+
+    def cross_entropy(self, logits: Value, labels: Value, smoothing: float = 0) -> Value:
+        """[n, k], [n] -> [n]"""
+        return self._op("cross_entropy", 1, logits, labels, smoothing)
+
+    def model(self, x: Value, arch: str, classes: int, small: bool = False, act: Optional[str] = None, recompute: bool = False) -> Value:
+        """Appends a named network, "ce-resnet50": [n, 3, h, w] -> logits [n, classes]."""
+        params, value = _model_params(arch, classes, small, act, recompute), c_int()
+        lib.eq_model_build(self.handle, byref(params), x, byref(value))
+        self._num_dims[Value(value.value)] = 2
+        return Value(value.value)
+
+    def output(self, value: Value, name: str) -> None:
+        """Names a value, to be read after a run."""
+        lib.eq_graph_output(self.handle, value, name.encode())
+        self._forms[name] = np.float32, self._num_dims[value]
+
+    def _form(self, name: str) -> Tuple[Any, int]:
+        """Type and number of dimensions of an input, an output, or the gradient of one."""
+        known = self._forms.get(name) or self._forms.get(name[len("grad."):] if name.startswith("grad.") else name)
+        return known or (np.float32, _NUM_DIMS)
+
+
+def _model_params(arch: str, classes: int, small: bool, act: Optional[str], recompute: bool) -> native.ModelParams:
+    return native.ModelParams(arch.encode(), classes, small, _chosen(_ACTIVATIONS, act, "act"), recompute)
+
+
+# ---- weights
+
+class Weights(_Object):
+    """The parameters and running statistics of a graph on a device: a mapping from PyTorch's names to float32 arrays."""
+
+    _destroy = "eq_weights_destroy"
+
+    def __init__(self, device: Device, graph: Graph) -> None:
+        handle = c_void_p()
+        lib.eq_weights_create(device.handle, graph.handle, byref(handle))
+        super().__init__(handle, device)
+        self._read_list()
+
+    def _read_list(self) -> None:
+        self._tensors: Dict[str, Tuple[Tuple[int, ...], bool]] = {}
+        for i in range(lib.eq_weights_num(self.handle)):
+            tensor = lib.eq_weights_at(self.handle, i)
+            self._tensors[tensor.name.decode()] = tuple(tensor.shape)[:tensor.rank], tensor.is_parameter
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors
+
+    def parameters(self) -> List[str]:
+        """Names of what is trained; the others are running statistics."""
+        return [name for name, (_, is_parameter) in self._tensors.items() if is_parameter]
+
+    def shape(self, name: str) -> Tuple[int, ...]:
+        if name not in self._tensors:
+            raise KeyError("no tensor %s" % name)
+        return self._tensors[name][0]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        values = np.empty(self.shape(name), np.float32)
+        lib.eq_weights_read(self.handle, name.encode(), _pointer(values))
+        return values
+
+    def __setitem__(self, name: str, values: np.ndarray) -> None:
+        checked = _array(values, np.float32, self.shape(name), name)
+        lib.eq_weights_write(self.handle, name.encode(), _pointer(checked))
+
+    def gradient(self, name: str) -> np.ndarray:
+        """Of a parameter, from the last run that was differentiated."""
+        values = np.empty(self.shape(name), np.float32)
+        lib.eq_weights_read_gradient(self.handle, name.encode(), _pointer(values))
+        return values
+
+    def initialise(self, seed: int = 0) -> None:
+        lib.eq_weights_initialise(self.handle, seed)
+
+    def load(self, source: Union[str, "os.PathLike[str]", bytes], new_head: bool = False, seed: int = 0) -> None:
+        """A safetensors file: its path, or its bytes. new_head: a classifier of another shape starts anew, by the seed."""
+        if not isinstance(source, bytes):
+            lib.eq_weights_load(self.handle, os.fsencode(source), new_head, seed)
+            return
+        file = c_void_p()
+        lib.eq_tensors_open_memory(b"memory", source, len(source), byref(file))
+        try:
+            lib.eq_weights_load_tensors(self.handle, file, new_head, seed)
+        finally:
+            lib.eq_tensors_close(byref(file))
+
+    def save(self, path: Union[str, "os.PathLike[str]"], metadata: Optional[Mapping[str, str]] = None) -> None:
+        """As safetensors, atomically."""
+        texts = [(key.encode(), value.encode()) for key, value in (metadata or {}).items()]
+        array = (native.TensorsText * max(len(texts), 1))(*texts)
+        lib.eq_weights_save(self.handle, os.fsencode(path), array, len(texts))
+
+
+class _NetworkWeights(Weights):
+    """Those of a network, which destroys them."""
+
+    _destroy = None
+
+    def __init__(self, network: "Network") -> None:
+        _Object.__init__(self, c_void_p(lib.eq_network_weights(network.handle)), network)
+        self._read_list()
+
+
+# ---- sessions
+
+class Session(_Object):
+    """A graph compiled for a device; inputs and outputs by name: session["images"] = array, session["logits"]."""
+
+    _destroy = "eq_session_destroy"
+
+    def __init__(self, weights: Weights, graph: Graph, training: bool = False, differentiate: Optional[Value] = None,
+                 input_gradients: bool = False, recompute: bool = False) -> None:
+        """differentiate: a named value of the graph, in training. Of a cross entropy it is the mean over the images; of any other value
+        the gradient comes from an input "grad.NAME"."""
+        params = native.SessionParams(training, differentiate or 0, input_gradients, recompute)
+        handle = c_void_p()
+        lib.eq_session_create(weights.handle, graph.handle, byref(params), byref(handle))
+        super().__init__(handle, weights, graph)
+        self._form = graph._form
+
+    @classmethod
+    def ce_block(cls, device: Device, shape: Sequence[int], training: bool = False, eps: float = 1e-5, momentum: float = 0.1,
+                 group: int = 16, iterations: int = 3, ce_eps: float = 1e-5, ce_momentum: float = 0.1,
+                 branch: Optional[str] = None) -> "Session":
+        """Batch norm and Channel Equilibrium alone, for x [n, c, h, w]: every tensor is bound, parameters ("bn.weight", "ce.x_weight", ...)
+        and "workspace" (workspace_bytes) too; see eq_session_create_ce_block() in opencl.h."""
+        norm = native.BatchNormParams(eps, momentum)
+        equilibrium = native.EquilibriumParams(group, iterations, ce_eps, ce_momentum, _chosen(_BRANCHES, branch, "branch"))
+        handle = c_void_p()
+        n, c, h, w = shape
+        lib.eq_session_create_ce_block(device.handle, byref(native.CeBlockParams(n, c, h, w, training, norm, equilibrium)), byref(handle))
+        made = cls.__new__(cls)
+        _Object.__init__(made, handle, device)
+        made._form = lambda name: (np.float32, _NUM_DIMS)
+        return made
+
+    @property
+    def bytes(self) -> int:
+        """On the device, without the weights."""
+        return lib.eq_session_bytes(self.handle)
+
+    @property
+    def workspace_bytes(self) -> int:
+        return lib.eq_session_workspace_bytes(self.handle)
+
+    def shape(self, name: str) -> Tuple[int, ...]:
+        shape = (c_int * _NUM_DIMS)()
+        lib.eq_session_shape(self.handle, name.encode(), shape)
+        return tuple(shape)[:self._form(name)[1]]
+
+    def __setitem__(self, name: str, values: np.ndarray) -> None:
+        checked = _array(values, self._form(name)[0], self.shape(name), name)
+        lib.eq_session_write(self.handle, name.encode(), _pointer(checked))
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        values = np.empty(self.shape(name), self._form(name)[0])
+        lib.eq_session_read(self.handle, name.encode(), _pointer(values))
+        return values
+
+    def run(self) -> None:
+        """Enqueues forward and, where it is differentiated, backward; reading a result waits."""
+        lib.eq_session_run(self.handle)
+
+    def forward(self) -> None:
+        lib.eq_session_forward(self.handle)
+
+    def backward(self) -> None:
+        lib.eq_session_backward(self.handle)
+
+    def update(self, rate: float, momentum: float = 0, weight_decay: float = 0) -> None:
+        """SGD, PyTorch's rule, from the gradients of the last run."""
+        lib.eq_session_update(self.handle, byref(native.SgdParams(rate, momentum, weight_decay)))
+
+    def wait(self) -> None:
+        lib.eq_session_wait(self.handle)
+
+    # ---- with pyopencl
+
+    def bind(self, name: str, buffer: Any, dtype: Optional[str] = None, offset: int = 0, layout: str = "NCHW",
+             strides: Optional[Sequence[int]] = None, scale: Optional[np.ndarray] = None, shift: Optional[np.ndarray] = None) -> None:
+        """An input is read from, or an output written to, pyopencl's buffer (or a cl_mem's handle) from the next run on; None: the
+        session's own memory again. dtype: float32, float16, uint8 or int32; offset in bytes; strides [4] of n, c, y, x in elements (None:
+        dense); scale, shift: float32 [c], of value * scale + shift."""
+        view = native.OpenclView(_integer(buffer), _TYPES[str(np.dtype(self._form(name)[0]))], offset, _chosen(_LAYOUTS, layout, "layout"))
+        if dtype is not None:
+            view.type = _chosen(_TYPES, dtype, "dtype")
+        if strides is not None:
+            if len(strides) != _NUM_DIMS or any(stride < 0 for stride in strides):
+                raise ValueError("%s: strides are %s, four numbers >= 0 are wanted" % (name, tuple(strides)))
+            view.stride = (ctypes.c_size_t * _NUM_DIMS)(*strides)
+        kept = []
+        for field, values in ("scale", scale), ("shift", shift):
+            if values is not None:
+                kept.append(_array(values, np.float32, self.shape(name)[1:2], "%s: %s" % (name, field)))
+                setattr(view, field, kept[-1].ctypes.data_as(ctypes.POINTER(c_float)))
+        lib.eq_session_bind(self.handle, name.encode(), byref(view) if buffer is not None else None)
+
+    def enqueue(self, part: str = "all", wait_for: Sequence[Any] = ()) -> Any:
+        """Runs "all", "forward" or "backward" after pyopencl's events; returns an event of the end."""
+        import pyopencl
+        events = (c_void_p * max(len(wait_for), 1))(*(_integer(event) for event in wait_for))
+        event = c_void_p()
+        lib.eq_session_enqueue(self.handle, _chosen(_PARTS, part, "part"), events, len(wait_for), byref(event))
+        return pyopencl.Event.from_int_ptr(event.value, retain=False)
+
+
+# ---- named networks
+
+class Network(_Object):
+    """A named network with its weights: "ce-resnet50", "resnet20", ... For other inputs, steps of training on the device or intermediate
+    tensors: Graph.model(), Weights and Session."""
+
+    _destroy = "eq_network_destroy"
+
+    def __init__(self, device: Device, arch: str, classes: int, small: bool = False, act: Optional[str] = None,
+                 recompute: bool = False) -> None:
+        handle = c_void_p()
+        lib.eq_network_create(device.handle, byref(_model_params(arch, classes, small, act, recompute)), byref(handle))
+        super().__init__(handle, device)
+        self.classes = classes
+        self._weights: "Optional[weakref.ref[_NetworkWeights]]" = None
+
+    @property
+    def weights(self) -> Weights:
+        known = self._weights() if self._weights else None
+        if known is None:
+            known = _NetworkWeights(self)
+            self._weights = weakref.ref(known)
+        return known
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Evaluation: float32 [n, 3, h, w] -> logits float32 [n, classes]. The first call for a shape compiles."""
+        checked = _images(images)
+        n, _, h, w = checked.shape
+        logits = np.empty((n, self.classes), np.float32)
+        lib.eq_network_infer(self.handle, n, h, w, _pointer(checked), _pointer(logits))
+        return logits
+
+    def gradients(self, images: np.ndarray, labels: np.ndarray, smoothing: float = 0) -> Tuple[float, np.ndarray]:
+        """Training mode, forward and backward: labels int64 [n] -> mean loss and logits; weights.gradient(NAME) has the gradients. Running
+        statistics move, parameters do not."""
+        checked = _images(images)
+        n, _, h, w = checked.shape
+        targets = _array(labels, np.int64, (n,), "labels")
+        logits, loss = np.empty((n, self.classes), np.float32), c_float()
+        lib.eq_network_gradients(self.handle, n, h, w, _pointer(checked), _pointer(targets), smoothing, byref(loss), _pointer(logits))
+        return loss.value, logits

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# The Python module as its users have it: installed by pip into a virtual environment, without a network; then its tests there, which
+# see the system's packages. TAP on stdout; what is skipped is said.
+set -u
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+skip() {
+    echo "1..0 # SKIP $1"
+    exit 0
+}
+python3 -c 'import numpy' 2>/dev/null || skip "python3 has no numpy"
+python3 -c 'import setuptools, wheel' 2>/dev/null || skip "python3 has no setuptools and wheel, which pip builds with"
+python3 -m venv --system-site-packages "$folder/venv" >/dev/null 2>&1 || skip "python3 has no venv"
+cp -r "$EQUIL_SOURCE_ROOT/src/python" "$folder/source" # pip writes into what it installs from
+number=0
+failed=0
+result() { # status, name, file with what was printed
+    number=$((number + 1))
+    if [ "$1" -eq 0 ]; then
+        echo "ok $number - $2"
+    else
+        echo "not ok $number - $2"
+        failed=1
+    fi
+    sed 's/^/# /' "$3"
+}
+python=$folder/venv/bin/python
+"$python" -m pip install -q --no-index --no-build-isolation --no-deps "$folder/source" >"$folder/out" 2>&1
+result $? "pip install" "$folder/out"
+export EQUIL_LIBRARY=$EQUIL_BUILD_ROOT/src/libequil.so
+(cd / && "$python" "$EQUIL_SOURCE_ROOT/tests/python/test_equil.py" >"$folder/out" 2>&1)
+result $? "the module's tests" "$folder/out"
+echo "1..$number"
+exit $failed
