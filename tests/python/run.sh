@@ -8,9 +8,15 @@ skip() {
     echo "1..0 # SKIP $1"
     exit 0
 }
-python3 -c 'import numpy' 2>/dev/null || skip "python3 has no numpy"
-python3 -c 'import setuptools, wheel' 2>/dev/null || skip "python3 has no setuptools and wheel, which pip builds with"
-python3 -m venv --system-site-packages "$folder/venv" >/dev/null 2>&1 || skip "python3 has no venv"
+base=
+for candidate in python3 /usr/bin/python3; do # the first on the PATH may be none of the system's, without packages
+    if "$candidate" -c 'import numpy, setuptools, wheel' 2>/dev/null; then
+        base=$candidate
+        break
+    fi
+done
+[ -n "$base" ] || skip "there is no python3 with numpy, and setuptools and wheel, which pip builds with"
+"$base" -m venv --system-site-packages "$folder/venv" >/dev/null 2>&1 || skip "$base has no venv"
 cp -r "$EQUIL_SOURCE_ROOT/src/python" "$folder/source" # pip writes into what it installs from
 number=0
 failed=0
