@@ -28,6 +28,11 @@ size_t OVERLOADED get_group_id(uint d)
 {
     return d == 2 ? __nvvm_read_ptx_sreg_ctaid_z() : d ? __nvvm_read_ptx_sreg_ctaid_y() : __nvvm_read_ptx_sreg_ctaid_x();
 }
+size_t OVERLOADED get_local_size(uint d)
+{
+    return d == 2 ? __nvvm_read_ptx_sreg_ntid_z() : d ? __nvvm_read_ptx_sreg_ntid_y() : __nvvm_read_ptx_sreg_ntid_x();
+}
+size_t OVERLOADED get_global_offset(uint d) { return d >> 31; }
 int OVERLOADED min(int a, int b) { return a < b ? a : b; }
 void OVERLOADED barrier(cl_mem_fence_flags f) { (void)f; __nvvm_bar_sync(0); }
 float4 OVERLOADED vload4(size_t i, const __global float *p) { p += 4 * i; return (float4)(p[0], p[1], p[2], p[3]); }
