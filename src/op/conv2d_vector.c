@@ -7,7 +7,7 @@
 #include "op/conv2d.h"
 
 enum { MAX_TILE_ROWS = 4, MAX_TILE_BLOCKS = 8, MAX_TILE_SUMS = 32, MAX_AHEAD_TURNS = 64 };
-enum { MIN_STEPS = 2048, MAX_TILES = 16, MIN_WORK_ITEMS = 16 };
+enum { MIN_STEPS = 2048, MAX_TILES = 16, MIN_WORK_ITEMS = 64 };
 enum { SMALL_FILTER_BYTES = 512 << 10, LARGE_FILTER_BYTES = 3 << 20 };
 
 // As ORDER_* in cl/conv2d_vector.cl.
