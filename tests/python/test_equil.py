@@ -11,10 +11,11 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from unittest import mock
 
 import equil
 import numpy as np
-from equil import _library
+from equil import _library, core
 
 ROOT = os.environ["EQUIL_SOURCE_ROOT"]
 GOLDEN = os.path.join(ROOT, "tests", "golden")
@@ -126,17 +127,55 @@ class Errors(unittest.TestCase):
             equil.Session(weights, graph)
         weights.close()
 
+    def order_of_destruction(self, act):
+        """What act() destroys, in that order."""
+        order, finish = [], core._Handle._finish
+
+        def spy(held):
+            name = held._destroy.__name__[len("eq_"):-len("_destroy")] if held.pointer and held._destroy else None
+            place = len(order)
+            finish(held)
+            if name and not held.pointer:
+                order.insert(place, name)  # its owners went within finish()
+
+        with mock.patch.object(core._Handle, "_finish", spy):
+            act()
+            gc.collect()
+        return order
+
     def test_collected_in_any_order(self):
-        for _ in range(3):
+        def act():  # a cycle: left to the collector, which takes the oldest first
             device = equil.Device()
             graph, p = block_graph(2, 8, 4, 4, 4, 3)
             things = [device, graph, equil.Weights(device, graph)]
             things.append(equil.Session(things[2], graph, training=True))
             things[3]["z"] = np.ones((2, 8, 4, 4), np.float32)
             things[3].run()
-            things.append(things)  # a cycle: left to the collector
-            del device, graph, things
-            gc.collect()
+            things.append(things)
+
+        order = self.order_of_destruction(act)
+        self.assertEqual(sorted(order), ["device", "graph", "session", "weights"])
+        self.assertEqual(order[0], "session")
+        self.assertLess(order.index("weights"), order.index("device"))
+
+    def test_closing_a_device_closes_what_nothing_but_it_names(self):
+        kept = []
+
+        def act():
+            with equil.Device() as device:
+                graph, p = block_graph(2, 8, 4, 4, 4, 3)
+                session = equil.Session(equil.Weights(device, graph), graph)  # the weights have no name
+                weights = equil.Network(device, "resnet20", classes=4).weights  # nor has the network
+                kept.extend([session, weights])
+
+        order = self.order_of_destruction(act)
+        self.assertEqual(sorted(order), ["device", "network", "session", "weights"])  # the graph has no device, and stays
+        self.assertEqual(order[-1], "device")
+        self.assertLess(order.index("session"), order.index("weights"))
+        with self.assertRaisesRegex(ValueError, "Session is closed"):
+            kept[0].run()
+        with self.assertRaisesRegex(ValueError, "this Weights is closed"):
+            kept[1]["conv1.weight"]
 
     def test_left_open_at_exit(self):
         code = ("import equil, numpy\n"

@@ -49,17 +49,41 @@ def _pointer(array: np.ndarray) -> int:
 
 
 class _Handle:
-    """A handle of the library's with those that it needs: whatever order Python collects in, it goes before them."""
+    """A handle of the library's. It is destroyed after those that were made with it, whatever order it is closed or collected in: the
+    collector finalises an unreachable group in any order and clears its weak references before, so users are counted as well."""
 
     def __init__(self, pointer: c_void_p, destroy: Any, owners: "Tuple[_Handle, ...]") -> None:
         self.pointer, self._destroy, self._owners = pointer, destroy, owners
+        self.is_closed = False
+        self._num_users = 0
+        self._users: "weakref.WeakSet[_Handle]" = weakref.WeakSet()
+        for owner in owners:
+            owner._users.add(self)
+            owner._num_users += 1
 
     def close(self) -> None:
-        if self.pointer and self._destroy:
-            self._destroy(byref(self.pointer))
-        self.pointer, self._owners = c_void_p(), ()
+        """Closes those that were made with it, then itself: now, or when a user goes that the collector has in hand."""
+        for user in list(self._users):
+            user.close()
+        self.is_closed = True
+        self._finish()
 
     __del__ = close
+
+    @property
+    def is_used(self) -> bool:
+        return self._num_users > 0
+
+    def _finish(self, byref: Any = byref) -> None:  # a default stays when the interpreter clears its modules
+        if not self.is_closed or self._num_users > 0 or not self.pointer:
+            return
+        if self._destroy:
+            self._destroy(byref(self.pointer))
+        self.pointer.value = None
+        owners, self._owners = self._owners, ()
+        for owner in owners:
+            owner._num_users -= 1
+            owner._finish()
 
 
 class _Object:
@@ -70,20 +94,15 @@ class _Object:
     def __init__(self, pointer: c_void_p, *owners: "_Object") -> None:
         destroy = getattr(lib, self._destroy) if self._destroy else None
         self._held = _Handle(pointer, destroy, tuple(owner._held for owner in owners))
-        self._users: "weakref.WeakSet[_Object]" = weakref.WeakSet()
-        for owner in owners:
-            owner._users.add(self)
 
     @property
     def handle(self) -> c_void_p:
-        if not self._held.pointer:
+        if self._held.is_closed:
             raise ValueError("this %s is closed" % type(self).__name__)
         return self._held.pointer
 
     def close(self) -> None:
         """Destroys it, and before it what was made with it. Closing twice does nothing."""
-        for user in list(self._users):
-            user.close()
         self._held.close()
 
     def __enter__(self: _Self) -> _Self:
@@ -298,6 +317,15 @@ class Weights(_Object):
         super().__init__(handle, device)
         self._read_list()
 
+    @classmethod
+    def _of(cls, network: "Network") -> "Weights":
+        """Those of a network, which destroys them."""
+        made = cls.__new__(cls)
+        made._destroy = None
+        _Object.__init__(made, c_void_p(lib.eq_network_weights(network.handle)), network)
+        made._read_list()
+        return made
+
     def _read_list(self) -> None:
         self._tensors: Dict[str, Tuple[Tuple[int, ...], bool]] = {}
         for i in range(lib.eq_weights_num(self.handle)):
@@ -357,16 +385,6 @@ class Weights(_Object):
         texts = [(key.encode(), value.encode()) for key, value in (metadata or {}).items()]
         array = (native.TensorsText * max(len(texts), 1))(*texts)
         lib.eq_weights_save(self.handle, os.fsencode(path), array, len(texts))
-
-
-class _NetworkWeights(Weights):
-    """Those of a network, which destroys them."""
-
-    _destroy = None
-
-    def __init__(self, network: "Network") -> None:
-        _Object.__init__(self, c_void_p(lib.eq_network_weights(network.handle)), network)
-        self._read_list()
 
 
 # ---- sessions
@@ -486,13 +504,13 @@ class Network(_Object):
         lib.eq_network_create(device.handle, byref(_model_params(arch, classes, small, act, recompute)), byref(handle))
         super().__init__(handle, device)
         self.classes = classes
-        self._weights: "Optional[weakref.ref[_NetworkWeights]]" = None
+        self._weights: "Optional[weakref.ref[Weights]]" = None
 
     @property
     def weights(self) -> Weights:
         known = self._weights() if self._weights else None
         if known is None:
-            known = _NetworkWeights(self)
+            known = Weights._of(self)
             self._weights = weakref.ref(known)
         return known
 
