@@ -34,7 +34,9 @@ python=$folder/venv/bin/python
 "$python" -m pip install -q --no-index --no-build-isolation --no-deps "$folder/source" >"$folder/out" 2>&1
 result $? "pip install" "$folder/out"
 export EQUIL_LIBRARY=$EQUIL_BUILD_ROOT/src/libequil.so
-(cd / && "$python" "$EQUIL_SOURCE_ROOT/tests/python/test_equil.py" >"$folder/out" 2>&1)
-result $? "the module's tests" "$folder/out"
+for part in headers equil; do
+    (cd / && "$python" "$EQUIL_SOURCE_ROOT/tests/python/test_$part.py" >"$folder/out" 2>&1)
+    result $? "test_$part.py" "$folder/out"
+done
 echo "1..$number"
 exit $failed

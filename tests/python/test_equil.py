@@ -1,6 +1,5 @@
 """The Python module: arrays, errors, lifetimes, and results against the golden files, against PyTorch and inside pyopencl. Parts whose
 package is not there are skipped, and say so. EQUIL_LIBRARY names the library."""
-import ctypes
 import gc
 import importlib.util
 import json
@@ -15,11 +14,12 @@ from unittest import mock
 
 import equil
 import numpy as np
-from equil import _library, core
+from equil import Value, core
 
 ROOT = os.environ["EQUIL_SOURCE_ROOT"]
 GOLDEN = os.path.join(ROOT, "tests", "golden")
 REFERENCE = os.path.join(ROOT, "..", "shared", "reference", "ce_reference.py")
+BLOCKS = "ce_g8_fallback", "ce_T1", "ce_one_image"  # golden files
 
 
 def has(name):
@@ -50,25 +50,28 @@ def block_graph(n, c, h, w, group, iterations):
     return graph, p
 
 
-class Layout(unittest.TestCase):
-    def test_structs_are_those_of_the_headers(self):
-        lines, want = [], []
-        for name, struct_type in _library.STRUCTS.items():
-            lines.append('printf("%%zu\\n", sizeof(struct %s));' % name)
-            want.append(ctypes.sizeof(struct_type))
-            for field, _ in struct_type._fields_:
-                member = "((struct %s *)0)->%s" % (name, field)
-                lines.append('printf("%%zu %%zu\\n", offsetof(struct %s, %s), sizeof(%s));' % (name, field, member))
-                want.append((getattr(struct_type, field).offset, getattr(struct_type, field).size))
-        with tempfile.TemporaryDirectory() as folder:
-            source, program = os.path.join(folder, "layout.c"), os.path.join(folder, "layout")
-            with open(source, "w") as file:
-                file.write("#include <stdio.h>\n#include <equil/equil.h>\n#include <equil/opencl.h>\nint main(void) {\n%s\nreturn 0; }\n"
-                           % "\n".join(lines))
-            subprocess.run(["cc", "-I", os.path.join(ROOT, "include"), source, "-o", program], check=True)
-            said = subprocess.run([program], check=True, capture_output=True, text=True).stdout.splitlines()
-        got = [tuple(map(int, line.split())) if " " in line else int(line) for line in said]
-        self.assertEqual(got, want)
+def check_block(test, device, name, case):
+    """The block in a graph of one's own, trained and evaluated, against a case of the reference's."""
+    n, c, h, w, group, iterations = (int(value) for value in case["config"])
+    graph, p = block_graph(n, c, h, w, group, iterations)
+    weights = equil.Weights(device, graph)
+    for key in case:
+        if key.startswith("param."):
+            weights[key[len("param."):]] = case[key]
+    session = equil.Session(weights, graph, training=True, differentiate=p, input_gradients=True)
+    session["z"], session["grad.p"] = case["z"], case["dp"]
+    session.run()
+    test.assertLess(error(session["p"], case["p"]), 1e-4, name)
+    test.assertLess(error(session["grad.z"], case["dz"]), 1e-4, name)
+    for key in case:
+        if key.startswith("grad."):
+            test.assertLess(error(weights.gradient(key[len("grad."):]), case[key]), 1e-4, (name, key))
+        if key.startswith("after."):
+            test.assertLess(error(weights[key[len("after."):]], case[key]), 1e-4, (name, key))
+    evaluation = equil.Session(weights, graph)
+    evaluation["z"] = case["z"]
+    evaluation.run()
+    test.assertLess(error(evaluation["p"], case["p_eval"]), 1e-4, name)
 
 
 class Errors(unittest.TestCase):
@@ -108,6 +111,88 @@ class Errors(unittest.TestCase):
             network.weights["conv9.weight"]
         with self.assertRaisesRegex(ValueError, "'tanh', not one of"):
             equil.Network(self.device, "resnet20", classes=4, act="tanh")
+
+    def test_numbers_that_c_would_cut(self):
+        """2**32 + 2 would be 2."""
+        graph = equil.Graph()
+        with self.assertRaisesRegex(ValueError, "n is 4294967298, outside -2147483648 .. 2147483647"):
+            graph.input("x", 2**32 + 2, 16, 8, 8)
+        x = graph.input("x", np.int64(2), 16, 8, 8)
+        self.assertEqual(graph.shape(x), (2, 16, 8, 8))
+        for call in (lambda: graph.labels("l", 2**32), lambda: graph.conv2d(x, "c", 2**32 + 1, kernel=1),
+                     lambda: graph.conv2d(x, "c", 1, kernel=2**32 + 1), lambda: graph.max_pool(x, 2, stride=2**32),
+                     lambda: graph.channel_equilibrium(x, "ce", group=2**32 + 4), lambda: graph.squeeze_excite(x, "se", 2**32 + 4),
+                     lambda: graph.linear(x, "fc", 2**32 + 1), lambda: graph.add(x, Value(2**32 + x)),
+                     lambda: graph.output(Value(2**32 + x), "y"), lambda: equil.Network(self.device, "resnet20", 2**32 + 2)):
+            with self.assertRaisesRegex(ValueError, "outside -2147483648"):
+                call()
+        with self.assertRaisesRegex(TypeError, "kernel: an integer is wanted, not 1.5"):
+            graph.conv2d(x, "c", 1, kernel=1.5)
+        weights = equil.Network(self.device, "resnet20", classes=4).weights
+        for seed in -1, 2**64:
+            with self.assertRaisesRegex(ValueError, "seed is %d, outside 0 .. 18446744073709551615" % seed):
+                weights.initialise(seed)
+        weights.initialise(2**64 - 1)
+
+    def test_names_that_c_would_cut(self):
+        graph = equil.Graph()
+        weights = equil.Network(self.device, "resnet20", classes=4).weights
+        for call in (lambda: graph.input("x\0y", 1, 1, 1, 1), lambda: equil.Device("cpu\0"), lambda: weights.save("/tmp/a\0b"),
+                     lambda: weights.save("/none/a", {"a": "b\0"}), lambda: weights.load("a\0b")):
+            with self.assertRaisesRegex(ValueError, "has a NUL"):
+                call()
+        with self.assertRaisesRegex(TypeError, "name: a str is wanted, not 3"):
+            graph.input(3, 1, 1, 1, 1)
+
+    def test_what_is_no_object_of_pyopencl(self):
+        with self.assertRaisesRegex(TypeError, "context: a Context of pyopencl's, .* not ndarray"):
+            equil.Device.adopt(np.zeros(1))
+        session = equil.Session.ce_block(self.device, (2, 16, 4, 4))
+        with self.assertRaisesRegex(TypeError, "x: a MemoryObjectHolder of pyopencl's, .* not ndarray"):
+            session.bind("x", np.zeros((2, 16, 4, 4), np.float32))
+        with self.assertRaisesRegex(ValueError, r"shape: 4 numbers are wanted, not \(2, 16\)"):
+            equil.Session.ce_block(self.device, (2, 16))
+
+    def test_a_graph_that_a_session_uses(self):
+        graph, p = block_graph(2, 8, 4, 4, 4, 3)
+        weights = equil.Weights(self.device, graph)
+        session = equil.Session(weights, graph)
+        for call in (lambda: graph.mean_pool(p), lambda: graph.output(p, "q"), lambda: graph.model(p, "resnet20", 2)):
+            with self.assertRaisesRegex(ValueError, "a session uses this graph"):
+                call()
+        session.close()
+        self.assertEqual(graph.shape(graph.mean_pool(p)), (2, 8))
+
+    def test_weights_are_a_dict(self):
+        graph, p = block_graph(2, 8, 4, 4, 4, 3)
+        weights = equil.Weights(self.device, graph)
+        copies = dict(weights)
+        self.assertEqual(list(copies), list(weights))
+        self.assertEqual({name: values.shape for name, values in weights.items()}, {name: weights.shape(name) for name in weights})
+        copies["bn.weight"][:] = 7
+        self.assertTrue(np.all(weights["bn.weight"] == 1))
+
+    def test_log(self):
+        """A file with a tensor that the network does not have is a line of the log."""
+        lines = []
+        self.addCleanup(equil.set_log, None)
+        graph, p = block_graph(2, 8, 4, 4, 4, 3)
+        whole, part = equil.Weights(self.device, graph), equil.Graph()
+        part.output(part.batch_norm(part.input("x", 2, 8, 4, 4), "bn"), "y")
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "whole.safetensors")
+            whole.save(path)
+            for level, num in ("error", 0), ("warning", 1):
+                equil.set_log(lambda *line: lines.append(line), level)
+                equil.Weights(self.device, part).load(path)
+                self.assertEqual(len(lines), num)
+            self.assertEqual(lines[0][0], "warning")
+            self.assertIn("tensors that the network does not have", lines[0][1])
+            equil.set_log(None)
+            equil.Weights(self.device, part).load(path)
+        self.assertEqual(len(lines), 1)
+        with self.assertRaisesRegex(ValueError, "level is 'all', not one of 'error'"):
+            equil.set_log(print, "all")
 
     def test_arrays_that_are_not_contiguous(self):
         network = equil.Network(self.device, "resnet20", classes=4)
@@ -190,6 +275,16 @@ class Errors(unittest.TestCase):
         done = subprocess.run([sys.executable, "-c", "import equil"], capture_output=True, text=True,
                               env={**os.environ, "EQUIL_LIBRARY": "/none/libequil.so"})
         self.assertIn("ImportError: libequil was not found: /none/libequil.so", done.stderr)
+        for code, text in [('const char *eq_version(void) { return "7.8.9"; }', r"is libequil 7\.8\.9; this module is for \d+\.\d+"),
+                           ("int other;", "has no eq_version: it is no libequil")]:
+            with tempfile.TemporaryDirectory() as folder:
+                source, library = os.path.join(folder, "other.c"), os.path.join(folder, "libother.so")
+                with open(source, "w") as file:
+                    file.write(code)
+                subprocess.run(["cc", "-shared", "-fPIC", source, "-o", library], check=True)
+                done = subprocess.run([sys.executable, "-c", "import equil"], capture_output=True, text=True,
+                                      env={**os.environ, "EQUIL_LIBRARY": library})
+            self.assertRegex(done.stderr, "ImportError: .*" + text)
 
 
 class Golden(unittest.TestCase):
@@ -198,28 +293,27 @@ class Golden(unittest.TestCase):
         self.addCleanup(self.device.close)
 
     def test_block(self):
-        for name in "ce_g8_fallback", "ce_T1", "ce_one_image":
+        for name in BLOCKS:
+            check_block(self, self.device, name, read_file(os.path.join(GOLDEN, name + ".safetensors")))
+
+    def test_block_over_arrays(self):
+        for name in BLOCKS:
             case = read_file(os.path.join(GOLDEN, name + ".safetensors"))
             n, c, h, w, group, iterations = (int(value) for value in case["config"])
-            graph, p = block_graph(n, c, h, w, group, iterations)
-            weights = equil.Weights(self.device, graph)
-            for key in case:
-                if key.startswith("param."):
-                    weights[key[len("param."):]] = case[key]
-            session = equil.Session(weights, graph, training=True, differentiate=p, input_gradients=True)
-            session["z"], session["grad.p"] = case["z"], case["dp"]
-            session.run()
-            self.assertLess(error(session["p"], case["p"]), 1e-4, name)
-            self.assertLess(error(session["grad.z"], case["dz"]), 1e-4, name)
-            for key in case:
-                if key.startswith("grad.") and key != "grad.ce.x_weight":
-                    self.assertLess(error(weights.gradient(key[len("grad."):]), case[key]), 1e-4, (name, key))
-                if key.startswith("after."):
-                    self.assertLess(error(weights[key[len("after."):]], case[key]), 1e-4, (name, key))
-            evaluation = equil.Session(weights, graph)
-            evaluation["z"] = case["z"]
-            evaluation.run()
-            self.assertLess(error(evaluation["p"], case["p_eval"]), 1e-4, name)
+            with equil.CEBlock(self.device, (n, c, h, w), group=group, iterations=iterations) as block:
+                for key in case:
+                    if key.startswith("param."):
+                        block.weights[key[len("param."):]] = case[key]
+                with self.assertRaisesRegex(ValueError, "before any forward"):
+                    block.backward(case["dp"])
+                self.assertLess(error(block.forward(case["z"]), case["p"]), 1e-4, name)
+                self.assertLess(error(block.backward(case["dp"]), case["dz"]), 1e-4, name)
+                self.assertLess(error(block.weights.gradient("bn.weight"), case["grad.bn.weight"]), 1e-4, name)
+                self.assertLess(error(block.evaluate(case["z"]), case["p_eval"]), 1e-4, name)
+                with self.assertRaisesRegex(ValueError, "x: the shape is"):
+                    block.forward(case["z"][:, 1:])
+            with self.assertRaisesRegex(ValueError, "is closed"):
+                block.evaluate(case["z"])
 
     def test_weights_to_a_file_and_back(self):
         network = equil.Network(self.device, "ce-resnet20", classes=5)
@@ -253,11 +347,24 @@ class Golden(unittest.TestCase):
 
 @unittest.skipUnless(has("torch") and os.path.exists(REFERENCE), "PyTorch or ../shared/reference is not there")
 class Torch(unittest.TestCase):
+    def reference(self):
+        spec = importlib.util.spec_from_file_location("ce_reference", REFERENCE)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    def test_block(self):
+        import torch
+        reference = self.reference()
+        with equil.Device() as device:
+            for sizes in (4, 32, 7, 5, 16, 3), (3, 24, 6, 6, 8, 5):  # n, c, h, w, group, iterations
+                case = {key: torch.as_tensor(value).detach().numpy().astype(np.float32)
+                        for key, value in reference.op_case(*sizes, 0.0).items()}
+                check_block(self, device, sizes, case)
+
     def test_network(self):
         import torch
-        spec = importlib.util.spec_from_file_location("ce_reference", REFERENCE)
-        reference = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(reference)
+        reference = self.reference()
         torch.manual_seed(5)
         model = reference.model("ce-resnet20", classes=10, small=True, act="elu").double()
         reference.initialise(model)
@@ -331,8 +438,14 @@ class PyOpenCL(unittest.TestCase):
         self.assertLess(error(self.fetch(out, want), want), 1e-5)
         with self.assertRaisesRegex(equil.Error, "ends at byte 6144 of a memory of 16"):
             session.bind("images", self.buffer(np.zeros(4, np.float32)))
-        with self.assertRaisesRegex(ValueError, "strides"):
+        with self.assertRaisesRegex(ValueError, r"images: strides: 4 numbers are wanted, not \(1, 2\)"):
             session.bind("images", out, strides=[1, 2])
+        with self.assertRaisesRegex(ValueError, "images: offset is -4, outside 0 .."):
+            session.bind("images", out, offset=-4)
+        with self.assertRaisesRegex(TypeError, "images: a MemoryObjectHolder of pyopencl's, .* not CommandQueue"):
+            session.bind("images", self.queue)
+        with self.assertRaisesRegex(TypeError, "context: a Context of pyopencl's, .* not CommandQueue"):
+            equil.Device.adopt(self.queue, self.context)
 
     def test_block_alone(self):
         case = read_file(os.path.join(GOLDEN, "ce_g8_fallback.safetensors"))

@@ -3,7 +3,7 @@ import ctypes
 import ctypes.util
 import os
 from ctypes import POINTER, c_bool, c_char, c_char_p, c_float, c_int, c_size_t, c_uint64, c_void_p
-from typing import Any, List
+from typing import Any, Iterator, List
 
 MAJOR, MINOR = 0, 1  # of the headers that the structs below are those of
 
@@ -90,12 +90,15 @@ STRUCTS = {
     "eq_opencl_view": OpenclView, "eq_ce_block_params": CeBlockParams,
 }
 
+LogFn = ctypes.CFUNCTYPE(None, c_void_p, c_int, c_char_p)  # eq_log_fn
+
 _STATUS = object()  # a result that is an eq_status
 _P, _I, _S = c_void_p, c_int, c_char_p
 _FUNCTIONS: "dict[str, tuple[Any, List[Any]]]" = {
     "eq_status_name": (_S, [_I]),
     "eq_last_error": (_S, []),
     "eq_version": (_S, []),
+    "eq_log_set": (None, [LogFn, _P, _I]),
     "eq_device_list": (_STATUS, [_S, POINTER(POINTER(DeviceInfo)), POINTER(_I)]),
     "eq_device_list_free": (None, [POINTER(POINTER(DeviceInfo))]),
     "eq_device_open": (_STATUS, [_S, POINTER(_P)]),
@@ -163,10 +166,15 @@ _FUNCTIONS: "dict[str, tuple[Any, List[Any]]]" = {
 
 def _open() -> ctypes.CDLL:
     named = os.environ.get("EQUIL_LIBRARY")
-    found = ctypes.util.find_library("equil")
-    tried = [named] if named else ["libequil.so.%d.%d" % (MAJOR, MINOR)] + ([found] if found else [])
     reasons = []
-    for name in tried:
+
+    def names() -> Iterator[str]:  # looking for a library starts programs: only where it is needed
+        yield named or "libequil.so.%d.%d" % (MAJOR, MINOR)
+        found = None if named else ctypes.util.find_library("equil")
+        if found:
+            yield found
+
+    for name in names():
         try:
             return ctypes.CDLL(name)
         except OSError as error:
@@ -179,18 +187,22 @@ class _Library:
 
     def __init__(self) -> None:
         self._dll = _open()
-        for name, (result, arguments) in _FUNCTIONS.items():
-            function = getattr(self._dll, name, None)
-            if function is None:
-                raise ImportError("%s has no %s: it is no libequil %d.%d" % (self._dll._name, name, MAJOR, MINOR))
-            function.argtypes = arguments
-            function.restype = c_int if result is _STATUS else result
-            if result is _STATUS:
-                function.errcheck = self._check
-            setattr(self, name, function)
+        self._declare("eq_version")
         self.version: str = self.eq_version().decode()
         if self.version.split(".")[:2] != [str(MAJOR), str(MINOR)]:
             raise ImportError("%s is libequil %s; this module is for %d.%d" % (self._dll._name, self.version, MAJOR, MINOR))
+        for name in _FUNCTIONS:
+            self._declare(name)
+
+    def _declare(self, name: str) -> None:
+        function = getattr(self._dll, name, None)
+        if function is None:
+            raise ImportError("%s has no %s: it is no libequil %d.%d" % (self._dll._name, name, MAJOR, MINOR))
+        result, function.argtypes = _FUNCTIONS[name]
+        function.restype = c_int if result is _STATUS else result
+        if result is _STATUS:
+            function.errcheck = self._check
+        setattr(self, name, function)
 
     def __getattr__(self, name: str) -> Any:  # what __init__() has set is found before this is asked
         raise AttributeError(name)

@@ -1,9 +1,13 @@
 """Devices, graphs, weights, sessions and named networks."""
+import atexit
 import ctypes
+import dataclasses
+import operator
 import os
+import sys
 import weakref
 from ctypes import byref, c_float, c_int, c_void_p
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, NewType, Optional, Sequence, Tuple, TypeVar, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NewType, Optional, Sequence, Tuple, TypeVar, Union
 
 import numpy as np
 
@@ -17,6 +21,7 @@ _BRANCHES = {None: 0, "decorrelate": 1, "reweight": 2}
 _TYPES = {"float32": 0, "float16": 1, "uint8": 2, "int32": 3}
 _LAYOUTS = {"NCHW": 0, "NHWC": 1}
 _PARTS = {"all": 0, "forward": 1, "backward": 2}
+_LEVELS = {"error": 1, "warning": 2, "info": 3, "debug": 4}
 _NUM_DIMS = 4
 
 
@@ -37,6 +42,41 @@ def _array(values: np.ndarray, dtype: Any, shape: Optional[Sequence[int]], what:
     return np.ascontiguousarray(values).reshape(values.shape)
 
 
+def _int(value: Any, what: str, low: int = -2**31, high: int = 2**31 - 1) -> int:
+    """An integer, NumPy's too. ctypes would cut what is outside of C's type to its lower bits."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError("%s: an integer is wanted, not %r" % (what, value)) from None
+    if not low <= number <= high:
+        raise ValueError("%s is %d, outside %d .. %d" % (what, number, low, high))
+    return number
+
+
+def _ints(**values: Any) -> Tuple[int, ...]:
+    return tuple(_int(value, what) for what, value in values.items())
+
+
+def _seed(seed: int) -> int:
+    return _int(seed, "seed", 0, 2**64 - 1)
+
+
+def _text(text: str, what: str = "name") -> bytes:
+    """As C has it; it would end at a NUL."""
+    if not isinstance(text, str):
+        raise TypeError("%s: a str is wanted, not %r" % (what, text))
+    if "\0" in text:
+        raise ValueError("%s: %r has a NUL" % (what, text))
+    return text.encode()
+
+
+def _path(path: Union[str, "os.PathLike[str]"]) -> bytes:
+    encoded = os.fsencode(path)
+    if b"\0" in encoded:
+        raise ValueError("path: %r has a NUL" % (path,))
+    return encoded
+
+
 def _images(images: np.ndarray) -> np.ndarray:
     checked = _array(images, np.float32, None, "images")
     if checked.ndim != _NUM_DIMS or checked.shape[1] != 3 or checked.size == 0:
@@ -48,9 +88,37 @@ def _pointer(array: np.ndarray) -> int:
     return array.ctypes.data
 
 
+# ---- log
+
+_log_fn = native.LogFn()  # the one that the library has
+
+
+def set_log(function: Optional[Callable[[str, str], object]], level: str = "warning") -> None:
+    """function(level, text) gets every line of the log up to `level`: "error", "warning", "info" or "debug". None, as at the start:
+    silence. Call this before other threads use the library. The function may be called from any thread, one call at a time; it must not use the
+    library. What it raises is printed by Python, and goes no further."""
+    global _log_fn
+    number = _chosen(_LEVELS, level, "level")
+    names = {value: name for name, value in _LEVELS.items()}
+    call = function  # mypy: not None in what follows
+
+    def take(_: object, number: int, text: bytes) -> None:
+        if call:
+            call(names[number], text.decode("utf-8", "replace"))
+
+    made = native.LogFn(take) if function else native.LogFn()
+    lib.eq_log_set(made, None, number)
+    _log_fn = made  # the one before goes when the library has it no more
+
+
+atexit.register(set_log, None)  # threads of the library must not call an interpreter that is gone
+
+
+# ---- handles
+
 class _Handle:
-    """A handle of the library's. It is destroyed after those that were made with it, whatever order it is closed or collected in: the
-    collector finalises an unreachable group in any order and clears its weak references before, so users are counted as well."""
+    """A handle of the library's. It is destroyed after those that were made with it, whatever order it is closed or collected
+    in: the collector finalises an unreachable group in any order and clears its weak references before, so users are counted as well."""
 
     def __init__(self, pointer: c_void_p, destroy: Any, owners: "Tuple[_Handle, ...]") -> None:
         self.pointer, self._destroy, self._owners = pointer, destroy, owners
@@ -90,6 +158,7 @@ class _Object:
     """Something of the library's. It keeps what it needs alive, and goes when it is closed or collected."""
 
     _destroy: Optional[str] = None  # function of the library
+    _held: _Handle
 
     def __init__(self, pointer: c_void_p, *owners: "_Object") -> None:
         destroy = getattr(lib, self._destroy) if self._destroy else None
@@ -114,7 +183,8 @@ class _Object:
 
 # ---- devices
 
-class DeviceInfo(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class DeviceInfo:
     """A device before it is opened; see eq_device_info in device.h."""
     index: int
     platform: str
@@ -129,27 +199,32 @@ class DeviceInfo(NamedTuple):
     reason: str
 
 
-def devices(selector: Optional[str] = None) -> List[DeviceInfo]:
+def devices(selector: Union[str, int, None] = None) -> List[DeviceInfo]:
     """Every device of every platform; is_chosen: what Device(selector) would open."""
     infos, num = ctypes.POINTER(native.DeviceInfo)(), c_int()
-    lib.eq_device_list(_text(selector), byref(infos), byref(num))
+    lib.eq_device_list(_selector(selector), byref(infos), byref(num))
 
     def field(info: native.DeviceInfo, name: str) -> Any:
         value = getattr(info, name)
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
-    found = [DeviceInfo(*(field(infos[i], name) for name in DeviceInfo._fields)) for i in range(num.value)]
+    found = [DeviceInfo(*(field(infos[i], name) for name in DeviceInfo.__annotations__)) for i in range(num.value)]
     lib.eq_device_list_free(byref(infos))
     return found
 
 
-def _text(value: Optional[str]) -> Optional[bytes]:
-    return None if value is None else value.encode()
+def _selector(selector: Union[str, int, None]) -> Optional[bytes]:
+    return None if selector is None else _text(selector if isinstance(selector, str) else str(_int(selector, "selector", 0)), "selector")
 
 
-def _integer(thing: Any) -> Optional[int]:
-    """The OpenCL handle in an object of pyopencl's, or a handle."""
-    return thing if thing is None or isinstance(thing, int) else thing.int_ptr
+def _opencl(thing: Any, kind: str, what: str) -> Optional[int]:
+    """The OpenCL handle in an object of pyopencl's class `kind`, or a handle; None stays. The loader would crash on one of another kind."""
+    if thing is None or isinstance(thing, int):
+        return thing
+    wanted = getattr(sys.modules.get("pyopencl"), kind, None)  # nobody can have an object of it without it
+    if wanted is None or not isinstance(thing, wanted):
+        raise TypeError("%s: a %s of pyopencl's, or its handle as an integer, is wanted, not %s" % (what, kind, type(thing).__name__))
+    return int(thing.int_ptr)
 
 
 class Device(_Object):
@@ -158,16 +233,17 @@ class Device(_Object):
 
     _destroy = "eq_device_destroy"
 
-    def __init__(self, selector: Optional[str] = None) -> None:
+    def __init__(self, selector: Union[str, int, None] = None) -> None:
         handle = c_void_p()
-        lib.eq_device_open(_text(selector), byref(handle))
+        lib.eq_device_open(_selector(selector), byref(handle))
         super().__init__(handle)
 
     @classmethod
     def adopt(cls, context: Any, queue: Any = None, device: Any = None) -> "Device":
         """From pyopencl's context, queue (None: one of Equil's own) and device (None: the context's only one), or their handles as
         integers. They are retained, and nothing of them is changed."""
-        params = native.OpenclParams(_integer(context), _integer(device), _integer(queue))
+        params = native.OpenclParams(_opencl(context, "Context", "context"), _opencl(device, "Device", "device"),
+                                     _opencl(queue, "CommandQueue", "queue"))
         handle = c_void_p()
         lib.eq_device_adopt(byref(params), byref(handle))
         made = cls.__new__(cls)
@@ -176,36 +252,37 @@ class Device(_Object):
 
     @property
     def name(self) -> str:
-        return lib.eq_device_name(self.handle).decode()
+        return str(lib.eq_device_name(self.handle).decode())
 
     @property
     def driver(self) -> str:
-        return lib.eq_device_driver(self.handle).decode()
+        return str(lib.eq_device_driver(self.handle).decode())
 
     @property
     def tuning(self) -> str:
-        return lib.eq_device_tuning_text(self.handle).decode()
+        return str(lib.eq_device_tuning_text(self.handle).decode())
 
     @property
     def peak_bytes(self) -> int:
         """Largest number of bytes that were allocated at one time."""
-        return lib.eq_device_peak_bytes(self.handle)
+        return int(lib.eq_device_peak_bytes(self.handle))
 
     @property
     def precision(self) -> str:
-        return lib.eq_device_precision_text(self.handle).decode()
+        return str(lib.eq_device_precision_text(self.handle).decode())
 
     def set_precision(self, name: str) -> None:
         """"fp32", "tf32", "fp16" or "bf16", of what will be made with the device."""
         value = c_int()
-        lib.eq_precision_parse(name.encode(), byref(value))
+        lib.eq_precision_parse(_text(name, "precision"), byref(value))
         lib.eq_device_set_precision(self.handle, value)
 
 
 # ---- graphs
 
 class Graph(_Object):
-    """A graph, built op by op for one batch size and image size; no device is needed. Ops return values, which other ops take."""
+    """A graph, built op by op for one batch size and image size; no device is needed. Ops return values, which other ops take. It cannot
+    be changed while a session uses it. As in graph.h, 0 stands for the default of eps, momentum, group, iterations, reduction, stride."""
 
     _destroy = "eq_graph_destroy"
 
@@ -216,82 +293,91 @@ class Graph(_Object):
         self._num_dims: Dict[Value, int] = {}
         self._forms: Dict[str, Tuple[Any, int]] = {}  # of inputs and outputs: type and number of dimensions
 
+    @property
+    def _open(self) -> c_void_p:
+        """The handle, of a graph that may be changed."""
+        if self._held.is_used:
+            raise ValueError("a session uses this graph: it cannot be changed any more")
+        return self.handle
+
     def _op(self, name: str, num_dims: int, *arguments: Any) -> Value:
         value = c_int()
-        getattr(lib, "eq_graph_" + name)(self.handle, *arguments, byref(value))
+        getattr(lib, "eq_graph_" + name)(self._open, *arguments, byref(value))
         self._num_dims[Value(value.value)] = num_dims
         return Value(value.value)
 
     def shape(self, value: Value) -> Tuple[int, ...]:
         """[n, c, h, w] of activations, [n, c] of rows, [n] of labels and losses."""
         shape = (c_int * _NUM_DIMS)()
-        lib.eq_graph_shape(self.handle, value, shape)
+        lib.eq_graph_shape(self.handle, _int(value, "value"), shape)
         return tuple(shape)[:self._num_dims[value]]
 
     def input(self, name: str, n: int, c: int, h: int, w: int) -> Value:
         """float32 [n, c, h, w]"""
-        value = self._op("input", 4, name.encode(), n, c, h, w)
+        value = self._op("input", 4, _text(name), *_ints(n=n, c=c, h=h, w=w))
         self._forms[name] = np.float32, 4
         return value
 
     def labels(self, name: str, n: int) -> Value:
         """int32 [n]"""
-        value = self._op("labels", 1, name.encode(), n)
+        value = self._op("labels", 1, _text(name), *_ints(n=n))
         self._forms[name] = np.int32, 1
         return value
 
     def conv2d(self, x: Value, name: str, out_channels: int, kernel: int, stride: int = 1, pad: int = 0, groups: int = 1) -> Value:
         """Makes NAME.weight [out_channels, c / groups, kernel, kernel]; no bias."""
-        params = native.Conv2dParams(out_channels, kernel, kernel, stride, stride, pad, pad, groups)
-        return self._op("conv2d", 4, x, name.encode(), byref(params))
+        k, s, p = _ints(kernel=kernel, stride=stride, pad=pad)
+        params = native.Conv2dParams(_int(out_channels, "out_channels"), k, k, s, s, p, p, _int(groups, "groups"))
+        return self._op("conv2d", 4, _int(x, "x"), _text(name), byref(params))
 
     def batch_norm(self, x: Value, name: str, eps: float = 1e-5, momentum: float = 0.1) -> Value:
-        return self._op("batch_norm", 4, x, name.encode(), byref(native.BatchNormParams(eps, momentum)))
+        return self._op("batch_norm", 4, _int(x, "x"), _text(name), byref(native.BatchNormParams(eps, momentum)))
 
     def channel_equilibrium(self, x: Value, name: str, group: int = 16, iterations: int = 3, eps: float = 1e-5, momentum: float = 0.1,
                             branch: Optional[str] = None) -> Value:
         """Shao et al., ICML 2020; x: the result of batch_norm(). branch: "decorrelate" or "reweight" alone."""
-        params = native.EquilibriumParams(group, iterations, eps, momentum, _chosen(_BRANCHES, branch, "branch"))
-        return self._op("channel_equilibrium", 4, x, name.encode(), byref(params))
+        params = _equilibrium_params(group, iterations, eps, momentum, branch)
+        return self._op("channel_equilibrium", 4, _int(x, "x"), _text(name), byref(params))
 
     def squeeze_excite(self, x: Value, name: str, reduction: int = 16) -> Value:
-        return self._op("squeeze_excite", 4, x, name.encode(), byref(native.SqueezeExciteParams(reduction)))
+        params = native.SqueezeExciteParams(*_ints(reduction=reduction))
+        return self._op("squeeze_excite", 4, _int(x, "x"), _text(name), byref(params))
 
     def add(self, a: Value, b: Value) -> Value:
-        return self._op("add", 4, a, b)
+        return self._op("add", 4, *_ints(a=a, b=b))
 
     def activation(self, x: Value, name: str = "relu") -> Value:
         """"relu" or "elu\""""
         if name is None:
             raise ValueError("activation is None, not one of 'relu', 'elu'")
-        return self._op("activation", self._num_dims.get(x, 4), x, _chosen(_ACTIVATIONS, name, "activation"))
+        return self._op("activation", self._num_dims.get(x, 4), _int(x, "x"), _chosen(_ACTIVATIONS, name, "activation"))
 
     def max_pool(self, x: Value, kernel: int, stride: int = 0, pad: int = 0) -> Value:
         """Square windows; stride 0 means kernel."""
-        return self._op("max_pool", 4, x, byref(native.PoolParams(kernel, stride, pad)))
+        return self._op("max_pool", 4, _int(x, "x"), byref(native.PoolParams(*_ints(kernel=kernel, stride=stride, pad=pad))))
 
     def mean_pool(self, x: Value) -> Value:
         """[n, c, h, w] -> [n, c]"""
-        return self._op("mean_pool", 2, x)
+        return self._op("mean_pool", 2, _int(x, "x"))
 
     def linear(self, x: Value, name: str, features: int) -> Value:
         """[n, c] -> [n, features]"""
-        return self._op("linear", 2, x, name.encode(), features)
+        return self._op("linear", 2, _int(x, "x"), _text(name), _int(features, "features"))
 
     def cross_entropy(self, logits: Value, labels: Value, smoothing: float = 0) -> Value:
         """[n, k], [n] -> [n]"""
-        return self._op("cross_entropy", 1, logits, labels, smoothing)
+        return self._op("cross_entropy", 1, *_ints(logits=logits, labels=labels), smoothing)
 
     def model(self, x: Value, arch: str, classes: int, small: bool = False, act: Optional[str] = None, recompute: bool = False) -> Value:
         """Appends a named network, "ce-resnet50": [n, 3, h, w] -> logits [n, classes]."""
         params, value = _model_params(arch, classes, small, act, recompute), c_int()
-        lib.eq_model_build(self.handle, byref(params), x, byref(value))
+        lib.eq_model_build(self._open, byref(params), _int(x, "x"), byref(value))
         self._num_dims[Value(value.value)] = 2
         return Value(value.value)
 
     def output(self, value: Value, name: str) -> None:
         """Names a value, to be read after a run."""
-        lib.eq_graph_output(self.handle, value, name.encode())
+        lib.eq_graph_output(self._open, _int(value, "value"), _text(name))
         self._forms[name] = np.float32, self._num_dims[value]
 
     def _form(self, name: str) -> Tuple[Any, int]:
@@ -301,15 +387,20 @@ class Graph(_Object):
 
 
 def _model_params(arch: str, classes: int, small: bool, act: Optional[str], recompute: bool) -> native.ModelParams:
-    return native.ModelParams(arch.encode(), classes, small, _chosen(_ACTIVATIONS, act, "act"), recompute)
+    return native.ModelParams(_text(arch, "arch"), _int(classes, "classes"), small, _chosen(_ACTIVATIONS, act, "act"), recompute)
+
+
+def _equilibrium_params(group: int, iterations: int, eps: float, momentum: float, branch: Optional[str]) -> native.EquilibriumParams:
+    return native.EquilibriumParams(*_ints(group=group, iterations=iterations), eps, momentum, _chosen(_BRANCHES, branch, "branch"))
 
 
 # ---- weights
 
 class Weights(_Object):
-    """The parameters and running statistics of a graph on a device: a mapping from PyTorch's names to float32 arrays."""
+    """The parameters and running statistics of a graph on a device, as a dict of PyTorch's names and float32 arrays: what is read is a
+    copy, and what is assigned is copied to the device. Tensors can neither be added nor deleted."""
 
-    _destroy = "eq_weights_destroy"
+    _destroy: Optional[str] = "eq_weights_destroy"
 
     def __init__(self, device: Device, graph: Graph) -> None:
         handle = c_void_p()
@@ -341,6 +432,13 @@ class Weights(_Object):
     def __contains__(self, name: object) -> bool:
         return name in self._tensors
 
+    def keys(self) -> List[str]:
+        return list(self._tensors)
+
+    def items(self) -> Iterator[Tuple[str, np.ndarray]]:
+        """Copies, made one after the other."""
+        return ((name, self[name]) for name in self._tensors)
+
     def parameters(self) -> List[str]:
         """Names of what is trained; the others are running statistics."""
         return [name for name, (_, is_parameter) in self._tensors.items() if is_parameter]
@@ -366,28 +464,35 @@ class Weights(_Object):
         return values
 
     def initialise(self, seed: int = 0) -> None:
-        lib.eq_weights_initialise(self.handle, seed)
+        lib.eq_weights_initialise(self.handle, _seed(seed))
 
     def load(self, source: Union[str, "os.PathLike[str]", bytes], new_head: bool = False, seed: int = 0) -> None:
         """A safetensors file: its path, or its bytes. new_head: a classifier of another shape starts anew, by the seed."""
         if not isinstance(source, bytes):
-            lib.eq_weights_load(self.handle, os.fsencode(source), new_head, seed)
+            lib.eq_weights_load(self.handle, _path(source), new_head, _seed(seed))
             return
         file = c_void_p()
         lib.eq_tensors_open_memory(b"memory", source, len(source), byref(file))
         try:
-            lib.eq_weights_load_tensors(self.handle, file, new_head, seed)
+            lib.eq_weights_load_tensors(self.handle, file, new_head, _seed(seed))
         finally:
             lib.eq_tensors_close(byref(file))
 
     def save(self, path: Union[str, "os.PathLike[str]"], metadata: Optional[Mapping[str, str]] = None) -> None:
         """As safetensors, atomically."""
-        texts = [(key.encode(), value.encode()) for key, value in (metadata or {}).items()]
-        array = (native.TensorsText * max(len(texts), 1))(*texts)
-        lib.eq_weights_save(self.handle, os.fsencode(path), array, len(texts))
+        texts = [(_text(key, "metadata"), _text(value, "metadata")) for key, value in (metadata or {}).items()]
+        array = (native.TensorsText * max(len(texts), 1))(*(native.TensorsText(*text) for text in texts))
+        lib.eq_weights_save(self.handle, _path(path), array, len(texts))
 
 
 # ---- sessions
+
+def _four(numbers: Sequence[int], what: str, low: int = -2**31) -> Tuple[int, ...]:
+    """Of n, c, h, w."""
+    if len(numbers) != _NUM_DIMS:
+        raise ValueError("%s: %d numbers are wanted, not %s" % (what, _NUM_DIMS, tuple(numbers)))
+    return tuple(_int(number, what, low) for number in numbers)
+
 
 class Session(_Object):
     """A graph compiled for a device; inputs and outputs by name: session["images"] = array, session["logits"]."""
@@ -398,7 +503,7 @@ class Session(_Object):
                  input_gradients: bool = False, recompute: bool = False) -> None:
         """differentiate: a named value of the graph, in training. Of a cross entropy it is the mean over the images; of any other value
         the gradient comes from an input "grad.NAME"."""
-        params = native.SessionParams(training, differentiate or 0, input_gradients, recompute)
+        params = native.SessionParams(training, _int(differentiate or 0, "differentiate"), input_gradients, recompute)
         handle = c_void_p()
         lib.eq_session_create(weights.handle, graph.handle, byref(params), byref(handle))
         super().__init__(handle, weights, graph)
@@ -411,10 +516,9 @@ class Session(_Object):
         """Batch norm and Channel Equilibrium alone, for x [n, c, h, w]: every tensor is bound, parameters ("bn.weight", "ce.x_weight", ...)
         and "workspace" (workspace_bytes) too; see eq_session_create_ce_block() in opencl.h."""
         norm = native.BatchNormParams(eps, momentum)
-        equilibrium = native.EquilibriumParams(group, iterations, ce_eps, ce_momentum, _chosen(_BRANCHES, branch, "branch"))
-        handle = c_void_p()
-        n, c, h, w = shape
-        lib.eq_session_create_ce_block(device.handle, byref(native.CeBlockParams(n, c, h, w, training, norm, equilibrium)), byref(handle))
+        equilibrium = _equilibrium_params(group, iterations, ce_eps, ce_momentum, branch)
+        params, handle = native.CeBlockParams(*_four(shape, "shape"), training, norm, equilibrium), c_void_p()
+        lib.eq_session_create_ce_block(device.handle, byref(params), byref(handle))
         made = cls.__new__(cls)
         _Object.__init__(made, handle, device)
         made._form = lambda name: (np.float32, _NUM_DIMS)
@@ -423,15 +527,15 @@ class Session(_Object):
     @property
     def bytes(self) -> int:
         """On the device, without the weights."""
-        return lib.eq_session_bytes(self.handle)
+        return int(lib.eq_session_bytes(self.handle))
 
     @property
     def workspace_bytes(self) -> int:
-        return lib.eq_session_workspace_bytes(self.handle)
+        return int(lib.eq_session_workspace_bytes(self.handle))
 
     def shape(self, name: str) -> Tuple[int, ...]:
         shape = (c_int * _NUM_DIMS)()
-        lib.eq_session_shape(self.handle, name.encode(), shape)
+        lib.eq_session_shape(self.handle, _text(name), shape)
         return tuple(shape)[:self._form(name)[1]]
 
     def __setitem__(self, name: str, values: np.ndarray) -> None:
@@ -467,27 +571,83 @@ class Session(_Object):
         """An input is read from, or an output written to, pyopencl's buffer (or a cl_mem's handle) from the next run on; None: the
         session's own memory again. dtype: float32, float16, uint8 or int32; offset in bytes; strides [4] of n, c, y, x in elements (None:
         dense); scale, shift: float32 [c], of value * scale + shift."""
-        view = native.OpenclView(_integer(buffer), _TYPES[str(np.dtype(self._form(name)[0]))], offset, _chosen(_LAYOUTS, layout, "layout"))
+        memory = _opencl(buffer, "MemoryObjectHolder", name)
+        view = native.OpenclView(memory, _TYPES[str(np.dtype(self._form(name)[0]))], _int(offset, name + ": offset", 0, 2**63 - 1),
+                                 _chosen(_LAYOUTS, layout, "layout"))
         if dtype is not None:
             view.type = _chosen(_TYPES, dtype, "dtype")
         if strides is not None:
-            if len(strides) != _NUM_DIMS or any(stride < 0 for stride in strides):
-                raise ValueError("%s: strides are %s, four numbers >= 0 are wanted" % (name, tuple(strides)))
-            view.stride = (ctypes.c_size_t * _NUM_DIMS)(*strides)
+            view.stride = (ctypes.c_size_t * _NUM_DIMS)(*_four(strides, name + ": strides", 0))
         kept = []
         for field, values in ("scale", scale), ("shift", shift):
             if values is not None:
                 kept.append(_array(values, np.float32, self.shape(name)[1:2], "%s: %s" % (name, field)))
                 setattr(view, field, kept[-1].ctypes.data_as(ctypes.POINTER(c_float)))
-        lib.eq_session_bind(self.handle, name.encode(), byref(view) if buffer is not None else None)
+        lib.eq_session_bind(self.handle, _text(name), byref(view) if buffer is not None else None)
 
     def enqueue(self, part: str = "all", wait_for: Sequence[Any] = ()) -> Any:
         """Runs "all", "forward" or "backward" after pyopencl's events; returns an event of the end."""
         import pyopencl
-        events = (c_void_p * max(len(wait_for), 1))(*(_integer(event) for event in wait_for))
+        events = (c_void_p * max(len(wait_for), 1))(*(_opencl(event, "Event", "wait_for") for event in wait_for))
         event = c_void_p()
         lib.eq_session_enqueue(self.handle, _chosen(_PARTS, part, "part"), events, len(wait_for), byref(event))
         return pyopencl.Event.from_int_ptr(event.value, retain=False)
+
+
+# ---- the block alone, over arrays
+
+class CEBlock:
+    """Batch norm and Channel Equilibrium alone (Shao et al., ICML 2020) over NumPy arrays, for x float32 [n, c, h, w] of one shape.
+    `weights` has its parameters and running statistics, "bn.weight", "ce.x_weight", ..., and after backward() their gradients. Over
+    pyopencl's buffers: Session.ce_block()."""
+
+    def __init__(self, device: Device, shape: Sequence[int], eps: float = 1e-5, momentum: float = 0.1, group: int = 16, iterations: int = 3,
+                 ce_eps: float = 1e-5, ce_momentum: float = 0.1, branch: Optional[str] = None) -> None:
+        self._graph = Graph()
+        n, c, h, w = _four(shape, "shape")
+        x = self._graph.input("x", n, c, h, w)
+        self._y = self._graph.channel_equilibrium(self._graph.batch_norm(x, "bn", eps, momentum), "ce", group, iterations, ce_eps,
+                                                  ce_momentum, branch)
+        self._graph.output(self._y, "y")
+        self._graph.input("grad.y", n, c, h, w)
+        self.weights = Weights(device, self._graph)
+        self._training: Optional[Session] = None
+        self._evaluation: Optional[Session] = None
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Training: y from the batch's statistics, which move the running ones."""
+        if self._training is None:
+            self._training = Session(self.weights, self._graph, training=True, differentiate=self._y, input_gradients=True)
+        self._training["x"] = x
+        self._training.forward()
+        return self._training["y"]
+
+    def backward(self, grad_y: np.ndarray) -> np.ndarray:
+        """The gradient of x, of the last forward(); those of the parameters: weights.gradient(NAME)."""
+        if self._training is None:
+            raise ValueError("backward() before any forward()")
+        self._training["grad.y"] = grad_y
+        self._training.backward()
+        return self._training["grad.x"]
+
+    def evaluate(self, x: np.ndarray) -> np.ndarray:
+        """Evaluation: y from the running statistics, which forward() or whoever writes them has to have set before."""
+        if self._evaluation is None:
+            self._evaluation = Session(self.weights, self._graph)
+        self._evaluation["x"] = x
+        self._evaluation.run()
+        return self._evaluation["y"]
+
+    def close(self) -> None:
+        """Destroys the weights and what is made with them. Closing twice does nothing."""
+        self.weights.close()
+        self._graph.close()
+
+    def __enter__(self) -> "CEBlock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 # ---- named networks
