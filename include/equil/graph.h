@@ -94,7 +94,8 @@ EQ_API eq_status eq_graph_linear(struct eq_graph *graph, eq_value x, const char 
 EQ_API eq_status eq_graph_cross_entropy(struct eq_graph *graph, eq_value logits, eq_value labels, float smoothing,
                                         eq_value *loss);
 
-// Names a value, so that it can be read after a run ("logits"), and keeps it from being optimised away.
+// Names a value, so that it can be read after a run ("logits"), and keeps it from being optimised away. The gradients
+// of values are not the graph's: sessions that differentiate have them, as "grad.NAME" (see eq_session_params).
 EQ_API eq_status eq_graph_output(struct eq_graph *graph, eq_value value, const char *name);
 
 #ifdef __cplusplus

@@ -34,8 +34,8 @@ struct eq_session;
 struct eq_session_params {
     bool training; // batch statistics, which move the running ones; false: evaluation, with what is constant folded
     // Training: a named value of the graph to differentiate; 0, which is never one, means none. Of a cross entropy it is the
-    // mean over the images. Of any other value y it is the sum of y * g, where g is an input of y's shape called "grad.NAME":
-    // the gradient from whatever comes behind y.
+    // mean over the images. Of any other value y it is the sum of y * g, where g is the gradient from whatever comes behind y:
+    // the session has it as an input of y's shape, called "grad.NAME", which the graph need not have.
     eq_value differentiate;
     bool input_gradients; // with `differentiate`: also those of the graph's f32 inputs, as outputs called "grad.NAME"
     bool recompute;       // with `differentiate`: activations are made again in backward rather than kept
@@ -59,8 +59,16 @@ EQ_API size_t eq_session_bytes(const struct eq_session *session);
 // are. EQ_ERR_ARGUMENT: writing an output, or an input that is bound to a caller's memory.
 EQ_API eq_status eq_session_write(struct eq_session *session, const char *name, const void *values);
 EQ_API eq_status eq_session_read(struct eq_session *session, const char *name, void *values);
-// Shape of an input or output, [n, c, h, w] with 1 where there is nothing.
-EQ_API eq_status eq_session_shape(const struct eq_session *session, const char *name, int shape[4]);
+
+// What an input or output is.
+struct eq_session_tensor {
+    int shape[4];  // [n, c, h, w]; 1 where there is nothing
+    int rank;      // how many of these dimensions it has: 4 for activations, 2 for rows [n, c], 1 for labels and losses [n]
+    bool is_int32; // labels; false: f32
+    bool is_input; // false: an output, which runs write
+};
+// EQ_ERR_NOT_FOUND as above; *tensor is then as it was.
+EQ_API eq_status eq_session_describe(const struct eq_session *session, const char *name, struct eq_session_tensor *tensor);
 
 // Enqueues one run, forward and, where the session differentiates, backward; does not wait for it. Only an evaluation after
 // weights were loaded, written or initialised waits: it reads running_scale, which must be above 0 (EQ_ERR_NUMERIC: the network

@@ -50,7 +50,7 @@ static eq_status check_activation(const struct eq_graph *graph, eq_value x, cons
 {
     EQ_TRY(check_value(graph, x));
     const struct eq_front_value *value = &graph->values[x];
-    EQ_REQUIRE(!value->is_rows && value->dtype == EQ_F32 && value->kind != EQ_VALUE_PARAMETER && value->kind != EQ_VALUE_STATE,
+    EQ_REQUIRE(value->rank == 4 && value->dtype == EQ_F32 && value->kind != EQ_VALUE_PARAMETER && value->kind != EQ_VALUE_STATE,
                EQ_ERR_SHAPE, "%s: value %d is not an activation [n, c, h, w]", what, x);
     return EQ_OK;
 }
@@ -78,9 +78,9 @@ static eq_status add_value(struct eq_graph *graph, const struct eq_front_value *
     return EQ_OK;
 }
 
-static eq_status add_activation(struct eq_graph *graph, bool is_rows, int n, int c, int h, int w, eq_value *y)
+static eq_status add_activation(struct eq_graph *graph, int rank, int n, int c, int h, int w, eq_value *y)
 {
-    struct eq_front_value value = { .kind = EQ_VALUE_TEMPORARY, .is_rows = is_rows, .dtype = EQ_F32, .shape = { n, c, h, w } };
+    struct eq_front_value value = { .kind = EQ_VALUE_TEMPORARY, .dtype = EQ_F32, .shape = { n, c, h, w }, .rank = rank };
     return add_value(graph, &value, NULL, y);
 }
 
@@ -141,13 +141,13 @@ eq_status eq_graph_shape(const struct eq_graph *graph, eq_value value, int shape
 
 eq_status eq_graph_input(struct eq_graph *graph, const char *name, int n, int c, int h, int w, eq_value *x)
 {
-    struct eq_front_value value = { .kind = EQ_VALUE_INPUT, .dtype = EQ_F32, .shape = { n, c, h, w } };
+    struct eq_front_value value = { .kind = EQ_VALUE_INPUT, .dtype = EQ_F32, .shape = { n, c, h, w }, .rank = 4 };
     return add_value(graph, &value, name, x);
 }
 
 eq_status eq_graph_labels(struct eq_graph *graph, const char *name, int n, eq_value *labels)
 {
-    struct eq_front_value value = { .kind = EQ_VALUE_INPUT, .is_rows = true, .dtype = EQ_I32, .shape = { n, 1, 1, 1 } };
+    struct eq_front_value value = { .kind = EQ_VALUE_INPUT, .dtype = EQ_I32, .shape = { n, 1, 1, 1 }, .rank = 1 };
     return add_value(graph, &value, name, labels);
 }
 
@@ -167,7 +167,7 @@ static eq_status conv2d(struct eq_graph *graph, eq_value x, const char *name, co
                p->pad_h, p->pad_w, p->kernel_h, p->kernel_w);
     EQ_TRY(add_tensor(graph, EQ_VALUE_PARAMETER, name, "weight", 4,
                       (int[]){ p->out_channels, shape[1] / groups, p->kernel_h, p->kernel_w }, &weight));
-    EQ_TRY(add_activation(graph, false, shape[0], p->out_channels, (shape[2] + 2 * p->pad_h - p->kernel_h) / sh + 1,
+    EQ_TRY(add_activation(graph, 4, shape[0], p->out_channels, (shape[2] + 2 * p->pad_h - p->kernel_h) / sh + 1,
                           (shape[3] + 2 * p->pad_w - p->kernel_w) / sw + 1, y));
     struct eq_conv2d_attributes attributes = { sh, sw, p->pad_h, p->pad_w, .groups = groups };
     struct eq_front_node node = { .kind = EQ_FRONT_OP, .op = &eq_op_conv2d, .inputs = { x, weight }, .num_inputs = 2,
@@ -207,7 +207,7 @@ static eq_status batch_norm(struct eq_graph *graph, eq_value x, const char *name
     EQ_TRY(add_tensor(graph, EQ_VALUE_PARAMETER, name, "bias", 1, &shape[1], &node.inputs[EQ_UNIT_BETA]));
     EQ_TRY(add_tensor(graph, EQ_VALUE_STATE, name, "running_mean", 1, &shape[1], &node.inputs[EQ_UNIT_MEAN]));
     EQ_TRY(add_tensor(graph, EQ_VALUE_STATE, name, "running_var", 1, &shape[1], &node.inputs[EQ_UNIT_VAR]));
-    EQ_TRY(add_activation(graph, false, shape[0], shape[1], shape[2], shape[3], y));
+    EQ_TRY(add_activation(graph, 4, shape[0], shape[1], shape[2], shape[3], y));
     node.output = *y;
     return add_node(graph, &node, &attributes, sizeof attributes, name);
 }
@@ -282,7 +282,7 @@ static eq_status equilibrium(struct eq_graph *graph, eq_value x, const char *nam
         attributes.group /= 2;
     struct eq_front_node node = unit_node(EQ_FRONT_GATE, x);
     EQ_TRY(add_equilibrium(graph, name, p->branch, shape[1], &attributes, &node));
-    EQ_TRY(add_activation(graph, false, shape[0], shape[1], shape[2], shape[3], y));
+    EQ_TRY(add_activation(graph, 4, shape[0], shape[1], shape[2], shape[3], y));
     node.output = *y;
     return add_node(graph, &node, &attributes, sizeof attributes, name);
 }
@@ -308,7 +308,7 @@ static eq_status squeeze_excite(struct eq_graph *graph, eq_value x, const char *
     EQ_TRY(add_tensor(graph, EQ_VALUE_PARAMETER, name, "fc1.bias", 1, (int[]){ h }, &node.inputs[EQ_UNIT_FC1_BIAS]));
     EQ_TRY(add_tensor(graph, EQ_VALUE_PARAMETER, name, "fc2.weight", 2, (int[]){ c, h }, &node.inputs[EQ_UNIT_FC2]));
     EQ_TRY(add_tensor(graph, EQ_VALUE_PARAMETER, name, "fc2.bias", 1, (int[]){ c }, &node.inputs[EQ_UNIT_FC2_BIAS]));
-    EQ_TRY(add_activation(graph, false, shape[0], c, shape[2], shape[3], y));
+    EQ_TRY(add_activation(graph, 4, shape[0], c, shape[2], shape[3], y));
     node.output = *y;
     return add_node(graph, &node, &attributes, sizeof attributes, name);
 }
@@ -325,7 +325,7 @@ static eq_status elementwise(struct eq_graph *graph, const struct eq_front_node 
 {
     const int *shape = graph->values[node->inputs[EQ_UNIT_Z]].shape;
     int before = graph->num_values;
-    EQ_TRY(add_activation(graph, false, shape[0], shape[1], shape[2], shape[3], y));
+    EQ_TRY(add_activation(graph, 4, shape[0], shape[1], shape[2], shape[3], y));
     struct eq_front_node made = *node;
     made.output = *y;
     return undo(graph, before, add_node(graph, &made, attributes, sizeof *attributes, label));
@@ -353,9 +353,9 @@ eq_status eq_graph_activation(struct eq_graph *graph, eq_value x, enum eq_act ac
 }
 
 static eq_status add_op(struct eq_graph *graph, const struct eq_op *op, const void *attributes, const int *inputs,
-                        int num_inputs, bool is_rows, const int shape[4], const char *label, eq_value *y)
+                        int num_inputs, int rank, const int shape[4], const char *label, eq_value *y)
 {
-    EQ_TRY(add_activation(graph, is_rows, shape[0], shape[1], shape[2], shape[3], y));
+    EQ_TRY(add_activation(graph, rank, shape[0], shape[1], shape[2], shape[3], y));
     struct eq_front_node node = { .kind = EQ_FRONT_OP, .op = op, .num_inputs = num_inputs, .output = *y };
     memcpy(node.inputs, inputs, (size_t)num_inputs * sizeof *inputs);
     return add_node(graph, &node, attributes, op->attribute_bytes, label);
@@ -374,27 +374,27 @@ eq_status eq_graph_max_pool(struct eq_graph *graph, eq_value x, const struct eq_
     struct eq_pool_max_attributes attributes = { p->kernel, p->kernel, stride, stride, p->pad, p->pad };
     int out[4] = { shape[0], shape[1], (shape[2] + 2 * p->pad - p->kernel) / stride + 1,
                    (shape[3] + 2 * p->pad - p->kernel) / stride + 1 };
-    return undo(graph, before, add_op(graph, &eq_op_pool_max, &attributes, &x, 1, false, out, "maxpool", y));
+    return undo(graph, before, add_op(graph, &eq_op_pool_max, &attributes, &x, 1, 4, out, "maxpool", y));
 }
 
 eq_status eq_graph_mean_pool(struct eq_graph *graph, eq_value x, eq_value *y)
 {
     EQ_TRY(check_activation(graph, x, "mean pool"));
     int before = graph->num_values, out[4] = { graph->values[x].shape[0], graph->values[x].shape[1], 1, 1 };
-    return undo(graph, before, add_op(graph, &eq_op_pool_avg, NULL, &x, 1, true, out, "avgpool", y));
+    return undo(graph, before, add_op(graph, &eq_op_pool_avg, NULL, &x, 1, 2, out, "avgpool", y));
 }
 
 static eq_status linear(struct eq_graph *graph, eq_value x, const char *name, int k, eq_value *y)
 {
     EQ_TRY(check_value(graph, x));
     const struct eq_front_value *value = &graph->values[x];
-    EQ_REQUIRE(value->is_rows && value->dtype == EQ_F32, EQ_ERR_SHAPE,
+    EQ_REQUIRE(value->rank == 2 && value->kind == EQ_VALUE_TEMPORARY, EQ_ERR_SHAPE,
                "%s: its input must be rows [n, c], from a mean pool for example", name);
     EQ_REQUIRE(k > 0, EQ_ERR_ARGUMENT, "%s: %d outputs", name, k);
     int n = value->shape[0], c = value->shape[1], inputs[3] = { x };
     EQ_TRY(add_tensor(graph, EQ_VALUE_PARAMETER, name, "weight", 2, (int[]){ k, c }, &inputs[1]));
     EQ_TRY(add_tensor(graph, EQ_VALUE_PARAMETER, name, "bias", 1, &k, &inputs[2]));
-    return add_op(graph, &eq_op_linear, NULL, inputs, 3, true, (int[4]){ n, k, 1, 1 }, name, y);
+    return add_op(graph, &eq_op_linear, NULL, inputs, 3, 2, (int[4]){ n, k, 1, 1 }, name, y);
 }
 
 eq_status eq_graph_linear(struct eq_graph *graph, eq_value x, const char *name, int k, eq_value *y)
@@ -408,13 +408,13 @@ eq_status eq_graph_cross_entropy(struct eq_graph *graph, eq_value logits, eq_val
     EQ_TRY(check_value(graph, logits));
     EQ_TRY(check_value(graph, labels));
     const struct eq_front_value *x = &graph->values[logits], *l = &graph->values[labels];
-    EQ_REQUIRE(x->is_rows && x->dtype == EQ_F32 && l->dtype == EQ_I32 && l->shape[0] == x->shape[0], EQ_ERR_SHAPE,
+    EQ_REQUIRE(x->rank == 2 && x->kind == EQ_VALUE_TEMPORARY && l->dtype == EQ_I32 && l->shape[0] == x->shape[0], EQ_ERR_SHAPE,
                "cross entropy: logits [%d, %d] and %d labels", x->shape[0], x->shape[1], l->shape[0]);
     EQ_REQUIRE(smoothing >= 0 && smoothing < 1, EQ_ERR_ARGUMENT, "label smoothing %g: it must be in [0, 1)", smoothing);
     EQ_REQUIRE(x->shape[1] > 1, EQ_ERR_SHAPE, "cross entropy over %d class: it needs at least 2", x->shape[1]);
     struct eq_softmax_xent_attributes attributes = { smoothing };
     int before = graph->num_values, inputs[2] = { logits, labels }, out[4] = { x->shape[0], 1, 1, 1 };
-    return undo(graph, before, add_op(graph, &eq_op_softmax_xent, &attributes, inputs, 2, true, out, "loss", loss));
+    return undo(graph, before, add_op(graph, &eq_op_softmax_xent, &attributes, inputs, 2, 1, out, "loss", loss));
 }
 
 eq_status eq_graph_output(struct eq_graph *graph, eq_value value, const char *name)

@@ -266,13 +266,19 @@ static bool is_gradient(const struct eq_ir_value *value)
     return value->outer_grad_of >= 0 || value->grad_of >= 0;
 }
 
+// The front value that an ir value is, or is the gradient of; -1: none.
+static int front_of(const struct eq_ir *ir, int at)
+{
+    const struct eq_ir_value *value = &ir->values[at];
+    return ir->values[value->outer_grad_of >= 0 ? value->outer_grad_of : value->grad_of >= 0 ? value->grad_of : at].front;
+}
+
 // Name of an ir value as a caller may write it, into text; false for values that have none.
 static bool name_of(const struct eq_exec *exec, int at, char text[EQ_EXEC_MAX_NAME])
 {
     const struct eq_ir *ir = exec->ir;
     const struct eq_ir_value *value = &ir->values[at];
-    const int of = value->outer_grad_of >= 0 ? value->outer_grad_of : value->grad_of >= 0 ? value->grad_of : at;
-    const int front = ir->values[of].front;
+    const int front = front_of(ir, at);
     const bool is_open = value->kind == EQ_VALUE_INPUT || value->is_output || (!exec->store && is_stored(value));
     if (front < 0 || !ir->graph->values[front].name || !is_open)
         return false;
@@ -301,11 +307,12 @@ eq_status eq_exec_find_name(const struct eq_exec *exec, const char *name, struct
         const struct eq_tensor *t = &value->tensor;
         if (!name_of(exec, v, text) || strcmp(text, name) != 0)
             continue;
-        *place = (struct eq_exec_place){ v, value->kind != EQ_VALUE_TEMPORARY, { t->n, t->c, t->h, t->w }, t->dtype };
+        const int rank = exec->ir->graph->values[front_of(exec->ir, v)].rank;
+        *place = (struct eq_exec_place){ v, value->kind != EQ_VALUE_TEMPORARY, { t->n, t->c, t->h, t->w }, rank, t->dtype };
         return EQ_OK;
     }
     if (!exec->store && strcmp(name, "workspace") == 0) {
-        *place = (struct eq_exec_place){ EQ_EXEC_WORKSPACE, false, { 1, 1, 1, 1 }, EQ_F32 };
+        *place = (struct eq_exec_place){ EQ_EXEC_WORKSPACE, false, { 1, 1, 1, 1 }, 1, EQ_F32 };
         return EQ_OK;
     }
     return no_such_name(exec, name);

@@ -20,10 +20,9 @@ struct eq_front_value {
     enum eq_value_kind kind;
     char *name;      // of inputs, parameters, states and outputs
     bool is_output;
-    bool is_rows;    // plain [n, c] rather than an activation
     enum eq_dtype dtype;
     int shape[4];    // [n, c, h, w]; parameters: as stored in files, unused extents 1
-    int rank;        // parameters and states: number of dimensions in files
+    int rank;        // dimensions that it has: 4 an activation, 2 rows, 1 labels and losses; of parameters and states, in files
     int num_readers;
 };
 
@@ -183,7 +182,7 @@ enum { EQ_EXEC_WORKSPACE = -2 };
 struct eq_exec_place {
     int at;                     // ir value; EQ_EXEC_WORKSPACE: the arena of an exec without a store
     bool is_input;
-    int shape[4];               // [n, c, h, w]
+    int shape[4], rank;         // [n, c, h, w], and how many of these dimensions it has
     enum eq_dtype dtype;
 };
 eq_status eq_exec_find_name(const struct eq_exec *exec, const char *name, struct eq_exec_place *place);

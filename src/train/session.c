@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "equil/opencl.h"
 #include "train/weights.h"
@@ -154,12 +155,12 @@ eq_status eq_session_read(struct eq_session *session, const char *name, void *va
     return eq_exec_read_place(session->exec, &place, values);
 }
 
-eq_status eq_session_shape(const struct eq_session *session, const char *name, int shape[4])
+eq_status eq_session_describe(const struct eq_session *session, const char *name, struct eq_session_tensor *tensor)
 {
     struct eq_exec_place place;
     EQ_TRY(eq_exec_find_name(session->exec, name, &place));
-    for (int d = 0; d < 4; d++)
-        shape[d] = place.shape[d];
+    *tensor = (struct eq_session_tensor){ .rank = place.rank, .is_int32 = place.dtype == EQ_I32, .is_input = place.is_input };
+    memcpy(tensor->shape, place.shape, sizeof tensor->shape);
     return EQ_OK;
 }
 

@@ -84,6 +84,16 @@ START_TEST(test_outer_gradient)
 }
 END_TEST
 
+static void check_described(const struct caller *c, const char *name, struct eq_session_tensor want)
+{
+    struct eq_session_tensor got;
+    EQ_TEST_OK(eq_session_describe(c->session, name, &got));
+    ck_assert_msg(memcmp(got.shape, want.shape, sizeof got.shape) == 0 && got.rank == want.rank &&
+                      got.is_int32 == want.is_int32 && got.is_input == want.is_input,
+                  "%s: [%d, %d, %d, %d], %d dimensions, int32 %d, input %d", name, got.shape[0], got.shape[1], got.shape[2],
+                  got.shape[3], got.rank, got.is_int32, got.is_input);
+}
+
 // y = linear(mean(conv(x))) is linear in x: what its gradient says of a step is what the step does.
 START_TEST(test_input_gradient)
 {
@@ -119,9 +129,11 @@ START_TEST(test_input_gradient)
         done += outer[i] * ((double)y1[i] - y0[i]);
     ck_assert_msg(size > 0.01 && fabs(said - done) < 1e-5 * size, "the gradient says %g, the step does %g (terms of %g)", said,
                   done, size);
-    int shape[4];
-    EQ_TEST_OK(eq_session_shape(c.session, "features", shape));
-    ck_assert(shape[0] == N && shape[1] == 19 && shape[2] == 4 && shape[3] == 5);
+    check_described(&c, "x", (const struct eq_session_tensor){ { N, C, 7, 7 }, 4, false, true });
+    check_described(&c, "grad.x", (const struct eq_session_tensor){ { N, C, 7, 7 }, 4, false, false });
+    check_described(&c, "features", (const struct eq_session_tensor){ { N, 19, 4, 5 }, 4, false, false });
+    check_described(&c, "y", (const struct eq_session_tensor){ { N, K, 1, 1 }, 2, false, false });
+    check_described(&c, "grad.y", (const struct eq_session_tensor){ { N, K, 1, 1 }, 2, false, true });
     close_caller(&c);
     free(first);
     free(step);
@@ -154,6 +166,8 @@ START_TEST(test_training)
         EQ_TEST_OK(eq_graph_output(single, one_logits, "logits"));
         EQ_TEST_OK(eq_session_create(c.weights, single, NULL, &evaluation));
         cl_mem memory = make_memory(&c, ELEMS * 4, images), targets = make_memory(&c, sizeof labels, labels);
+        check_described(&c, "labels", (const struct eq_session_tensor){ { N, 1, 1, 1 }, 1, true, true });
+        check_described(&c, "loss", (const struct eq_session_tensor){ { N, 1, 1, 1 }, 1, false, false });
         EQ_TEST_OK(eq_session_bind(c.session, "images", &(struct eq_opencl_view){ .memory = memory }));
         EQ_TEST_OK(eq_session_bind(evaluation, "images", &(struct eq_opencl_view){ .memory = memory }));
         EQ_TEST_OK(eq_session_bind(c.session, "labels", &(struct eq_opencl_view){ .memory = targets, .type = EQ_OPENCL_I32 }));

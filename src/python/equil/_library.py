@@ -63,6 +63,10 @@ class SessionParams(ctypes.Structure):
     _fields_ = [("training", c_bool), ("differentiate", c_int), ("input_gradients", c_bool), ("recompute", c_bool)]
 
 
+class SessionTensor(ctypes.Structure):
+    _fields_ = [("shape", c_int * 4), ("rank", c_int), ("is_int32", c_bool), ("is_input", c_bool)]
+
+
 class SgdParams(ctypes.Structure):
     _fields_ = [("rate", c_float), ("momentum", c_float), ("weight_decay", c_float)]
 
@@ -86,8 +90,8 @@ STRUCTS = {
     "eq_device_info": DeviceInfo, "eq_conv2d_params": Conv2dParams, "eq_batch_norm_params": BatchNormParams,
     "eq_equilibrium_params": EquilibriumParams, "eq_squeeze_excite_params": SqueezeExciteParams, "eq_pool_params": PoolParams,
     "eq_model_params": ModelParams, "eq_weights_tensor": WeightsTensor, "eq_tensors_text": TensorsText,
-    "eq_session_params": SessionParams, "eq_sgd_params": SgdParams, "eq_opencl_params": OpenclParams,
-    "eq_opencl_view": OpenclView, "eq_ce_block_params": CeBlockParams,
+    "eq_session_params": SessionParams, "eq_session_tensor": SessionTensor, "eq_sgd_params": SgdParams,
+    "eq_opencl_params": OpenclParams, "eq_opencl_view": OpenclView, "eq_ce_block_params": CeBlockParams,
 }
 
 LogFn = ctypes.CFUNCTYPE(None, c_void_p, c_int, c_char_p)  # eq_log_fn
@@ -153,7 +157,7 @@ _FUNCTIONS: "dict[str, tuple[Any, List[Any]]]" = {
     "eq_session_workspace_bytes": (c_size_t, [_P]),
     "eq_session_write": (_STATUS, [_P, _S, _P]),
     "eq_session_read": (_STATUS, [_P, _S, _P]),
-    "eq_session_shape": (_STATUS, [_P, _S, POINTER(_I)]),
+    "eq_session_describe": (_STATUS, [_P, _S, POINTER(SessionTensor)]),
     "eq_session_run": (_STATUS, [_P]),
     "eq_session_forward": (_STATUS, [_P]),
     "eq_session_backward": (_STATUS, [_P]),

@@ -291,7 +291,6 @@ class Graph(_Object):
         lib.eq_graph_create(byref(handle))
         super().__init__(handle)
         self._num_dims: Dict[Value, int] = {}
-        self._forms: Dict[str, Tuple[Any, int]] = {}  # of inputs and outputs: type and number of dimensions
 
     @property
     def _open(self) -> c_void_p:
@@ -314,15 +313,11 @@ class Graph(_Object):
 
     def input(self, name: str, n: int, c: int, h: int, w: int) -> Value:
         """float32 [n, c, h, w]"""
-        value = self._op("input", 4, _text(name), *_ints(n=n, c=c, h=h, w=w))
-        self._forms[name] = np.float32, 4
-        return value
+        return self._op("input", 4, _text(name), *_ints(n=n, c=c, h=h, w=w))
 
     def labels(self, name: str, n: int) -> Value:
         """int32 [n]"""
-        value = self._op("labels", 1, _text(name), *_ints(n=n))
-        self._forms[name] = np.int32, 1
-        return value
+        return self._op("labels", 1, _text(name), *_ints(n=n))
 
     def conv2d(self, x: Value, name: str, out_channels: int, kernel: int, stride: int = 1, pad: int = 0, groups: int = 1) -> Value:
         """Makes NAME.weight [out_channels, c / groups, kernel, kernel]; no bias."""
@@ -378,12 +373,6 @@ class Graph(_Object):
     def output(self, value: Value, name: str) -> None:
         """Names a value, to be read after a run."""
         lib.eq_graph_output(self._open, _int(value, "value"), _text(name))
-        self._forms[name] = np.float32, self._num_dims[value]
-
-    def _form(self, name: str) -> Tuple[Any, int]:
-        """Type and number of dimensions of an input, an output, or the gradient of one."""
-        known = self._forms.get(name) or self._forms.get(name[len("grad."):] if name.startswith("grad.") else name)
-        return known or (np.float32, _NUM_DIMS)
 
 
 def _model_params(arch: str, classes: int, small: bool, act: Optional[str], recompute: bool) -> native.ModelParams:
@@ -507,7 +496,6 @@ class Session(_Object):
         handle = c_void_p()
         lib.eq_session_create(weights.handle, graph.handle, byref(params), byref(handle))
         super().__init__(handle, weights, graph)
-        self._form = graph._form
 
     @classmethod
     def ce_block(cls, device: Device, shape: Sequence[int], training: bool = False, eps: float = 1e-5, momentum: float = 0.1,
@@ -521,7 +509,6 @@ class Session(_Object):
         lib.eq_session_create_ce_block(device.handle, byref(params), byref(handle))
         made = cls.__new__(cls)
         _Object.__init__(made, handle, device)
-        made._form = lambda name: (np.float32, _NUM_DIMS)
         return made
 
     @property
@@ -533,17 +520,21 @@ class Session(_Object):
     def workspace_bytes(self) -> int:
         return int(lib.eq_session_workspace_bytes(self.handle))
 
+    def _describe(self, name: str) -> Tuple[Tuple[int, ...], Any]:
+        tensor = native.SessionTensor()
+        lib.eq_session_describe(self.handle, _text(name), byref(tensor))
+        return tuple(tensor.shape)[:tensor.rank], np.int32 if tensor.is_int32 else np.float32
+
     def shape(self, name: str) -> Tuple[int, ...]:
-        shape = (c_int * _NUM_DIMS)()
-        lib.eq_session_shape(self.handle, _text(name), shape)
-        return tuple(shape)[:self._form(name)[1]]
+        return self._describe(name)[0]
 
     def __setitem__(self, name: str, values: np.ndarray) -> None:
-        checked = _array(values, self._form(name)[0], self.shape(name), name)
+        shape, dtype = self._describe(name)
+        checked = _array(values, dtype, shape, name)
         lib.eq_session_write(self.handle, name.encode(), _pointer(checked))
 
     def __getitem__(self, name: str) -> np.ndarray:
-        values = np.empty(self.shape(name), self._form(name)[0])
+        values = np.empty(*self._describe(name))
         lib.eq_session_read(self.handle, name.encode(), _pointer(values))
         return values
 
@@ -572,7 +563,7 @@ class Session(_Object):
         session's own memory again. dtype: float32, float16, uint8 or int32; offset in bytes; strides [4] of n, c, y, x in elements (None:
         dense); scale, shift: float32 [c], of value * scale + shift."""
         memory = _opencl(buffer, "MemoryObjectHolder", name)
-        view = native.OpenclView(memory, _TYPES[str(np.dtype(self._form(name)[0]))], _int(offset, name + ": offset", 0, 2**63 - 1),
+        view = native.OpenclView(memory, _TYPES[str(np.dtype(self._describe(name)[1]))], _int(offset, name + ": offset", 0, 2**63 - 1),
                                  _chosen(_LAYOUTS, layout, "layout"))
         if dtype is not None:
             view.type = _chosen(_TYPES, dtype, "dtype")
@@ -609,7 +600,6 @@ class CEBlock:
         self._y = self._graph.channel_equilibrium(self._graph.batch_norm(x, "bn", eps, momentum), "ce", group, iterations, ce_eps,
                                                   ce_momentum, branch)
         self._graph.output(self._y, "y")
-        self._graph.input("grad.y", n, c, h, w)
         self.weights = Weights(device, self._graph)
         self._training: Optional[Session] = None
         self._evaluation: Optional[Session] = None
