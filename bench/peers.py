@@ -65,14 +65,17 @@ class Equil:
             self.command += ["--device", arguments.device]
         self.environment = {name: value for name, value in os.environ.items() if name not in MALLOC}
         self.environment["EQUIL_WINOGRAD"] = "1" if winograd else "0"
-        self.mode, self.identity = mode, None
+        self.mode, self.arch, self.identity, self.peaks, self.gflop = mode, arch, None, [], 0
         self.name = "equil %s%s%s" % (arch, "" if winograd else " direct", "" if batch == arguments.batch else " batch %d" % batch)
 
     def measure(self):
         done = subprocess.run(self.command, env=self.environment, stdout=subprocess.PIPE, check=True)
         result = json.loads(done.stdout)
         self.identity = {part: result[part] for part in ("device", "build", "setup")}
-        return result["results"][0]["images_per_second"]
+        measured = result["results"][0]
+        self.peaks.append(measured["peak_gflop_per_second"])
+        self.gflop = measured["conv_gflop"] / measured["batch"]
+        return measured["images_per_second"]
 
 
 # ---- PyTorch
@@ -210,6 +213,14 @@ def best_forms(figures):
     return best
 
 
+def shares_of_peak(equil, best):
+    """(name, mode) -> images/s times the arithmetic of an image's convolutions, counted as direct sums, over the device's multiply-add
+    peak. What a ratio to PyTorch can be depends on how near PyTorch comes to it on this machine."""
+    peak = statistics.median(peak for one in equil for peak in one.peaks)
+    gflop = {(one.arch, one.mode): one.gflop for one in equil}
+    return peak, {key: best[key][0] * gflop[arch, key[1]] / peak for key in best for arch in [key[0].split()[1]] if (arch, key[1]) in gflop}
+
+
 def ratio_rows(best):
     rows = []
     for title, name, mode, against, least, aim in GOALS:
@@ -236,10 +247,14 @@ def main():
     print("\n%s, driver %s, equil %s (%s); PyTorch %s with %d threads; batch %d of %d x %d pixels; %d rounds" % (
         identity["device"]["name"], identity["device"]["driver"], identity["build"]["version"], identity["build"]["commit"],
         torch_version, arguments.threads, arguments.batch, arguments.size, arguments.size, arguments.rounds))
+    peak, shares = shares_of_peak(equil, best)
     print("\n%-30s %-6s %10s %10s %10s  %s" % ("contender", "mode", "images/s", "lowest", "highest", "form"))
     for (name, mode, form), values in sorted(figures.items()):
         mark = "  <- the fastest" if form and best[(name, mode)][3] == form else ""
         print("%-30s %-6s %10.2f %10.2f %10.2f  %s%s" % (name, mode, statistics.median(values), min(values), max(values), form, mark))
+    print("\nconvolutions, counted as direct sums, of the multiply-add peak of %.1f GFLOP/s (all of the time taken for theirs)" % peak)
+    for (name, mode), share in sorted(shares.items()):
+        print("%-30s %-6s %10.3f" % (name, mode, share))
     print("\n%-62s %8s %9s %6s" % ("ratio of medians", "", "at least", "aim"))
     rows = ratio_rows(best)
     for row in rows:
@@ -249,7 +264,9 @@ def main():
         document = {"format": "equil-peers", "format_version": 1, "identity": identity, "torch": torch_version,
                     "threads": arguments.threads, "batch": arguments.batch, "size": arguments.size, "rounds": arguments.rounds,
                     "contenders": [{"name": name, "mode": mode, "form": form, "images_per_second": values}
-                                   for (name, mode, form), values in figures.items()], "ratios": rows}
+                                   for (name, mode, form), values in figures.items()], "ratios": rows,
+                    "peak_gflop_per_second": peak,
+                    "shares_of_peak": [{"name": name, "mode": mode, "share": share} for (name, mode), share in sorted(shares.items())]}
         with open(arguments.json + ".part", "w") as file:
             json.dump(document, file, indent=2)
             file.write("\n")
