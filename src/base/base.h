@@ -54,6 +54,7 @@ enum eq_option {
     EQ_OPTION_DEVICE,    // EQUIL_DEVICE      which device: see eq_device_open()
     EQ_OPTION_CACHE_DIR, // EQUIL_CACHE_DIR   folder of compiled kernels; default $XDG_CACHE_HOME/equil or ~/.cache/equil
     EQ_OPTION_CACHE,     // EQUIL_CACHE       0 switches the cache of compiled kernels off
+    EQ_OPTION_CACHE_MIB, // EQUIL_CACHE_MIB   largest sum of the cache's files; default 512
     EQ_OPTION_CONV,      // EQUIL_CONV        vector or simt: the kernel family; default by the device's kind
     EQ_OPTION_WINOGRAD,  // EQUIL_WINOGRAD    0: no convolution goes through Winograd's transform
     EQ_OPTION_PRECISION, // EQUIL_PRECISION   fp32, tf32, fp16 or bf16: see eq_device_set_precision()

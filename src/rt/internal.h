@@ -55,6 +55,14 @@ bool eq_driver_compiles_late(const struct eq_device *device);
 bool eq_cache_entry_find(const char *data, size_t bytes, const char *key, size_t length, const unsigned char **binary,
                          size_t *binary_bytes);
 
+// Largest sum of the cache's files, as the environment says.
+eq_status eq_cache_limit(size_t *bytes);
+// Notes that the entry is used. Best effort, as the next.
+void eq_cache_touch(const char *path);
+// Removes entries from the folder, those that were used longest ago first, where they are more than `limit` bytes in sum; never
+// `kept`, a name, nor a file that has not the name of an entry. Other processes may do the same, write and read.
+void eq_cache_trim(const char *folder, const char *kept, size_t limit);
+
 // Compiling ahead: whether lists only note, whether buffers have memory, and noting.
 bool eq_ahead_is_noting(const struct eq_device *device);
 bool eq_ahead_has_memory(const struct eq_device *device);

@@ -3,7 +3,7 @@
 // Cache file: "EQKC" | u32 format | u64 key bytes | key | u64 binary bytes | u64 FNV-1a of the binary | binary. The key is text
 // with all that the binary depends on: format, hash of the source, options, platform, device and driver. It is stored whole and
 // compared, so a collision of file names is only a miss; so is anything wrong with the file. Two processes may write one entry:
-// each writes its own temporary file and renames it, the last one wins.
+// each writes its own temporary file and renames it, the last one wins. cache.c keeps the folder from growing without end.
 #include <stdlib.h>
 #include <string.h>
 
@@ -115,6 +115,7 @@ static cl_program load_binary(const struct eq_device *device, const char *path, 
         return NULL;
     if (eq_cache_entry_find(data, bytes, key->text, key->length, &binary, &size)) {
         cl_int status, code;
+        eq_cache_touch(path);
         program = clCreateProgramWithBinary(device->context, 1, &device->id, &size, &binary, &status, &code);
         if (program && (code != CL_SUCCESS || clBuildProgram(program, 1, &device->id, options, NULL, NULL) != CL_SUCCESS)) {
             clReleaseProgram(program);
@@ -149,10 +150,10 @@ static unsigned char *read_binary(cl_program program, cl_device_id id, size_t *s
 }
 
 // Best effort: a cache that cannot be written is logged and otherwise as if there were none.
-static void store_binary(const char *path, const struct eq_str *key, cl_program program, cl_device_id id)
+static void store_binary(const struct eq_device *device, const char *path, const struct eq_str *key, cl_program program)
 {
     size_t size;
-    unsigned char *binary = read_binary(program, id, &size);
+    unsigned char *binary = read_binary(program, device->id, &size);
     if (!binary)
         return;
     char *folder = eq_strdup(path);
@@ -167,7 +168,9 @@ static void store_binary(const char *path, const struct eq_str *key, cl_program 
                      eq_writer_write(&writer, key->text, key->length) == EQ_OK &&
                      eq_writer_write(&writer, &bytes, 8) == EQ_OK && eq_writer_write(&writer, &hash, 8) == EQ_OK &&
                      eq_writer_write(&writer, binary, size) == EQ_OK && eq_writer_commit(&writer) == EQ_OK;
-    if (!is_stored)
+    if (is_stored)
+        eq_cache_trim(folder, path + strlen(folder) + 1, device->cache_bytes);
+    else
         eq_log(EQ_LOG_WARNING, "cache of compiled kernels: %s", eq_last_error());
     free(folder);
     free(binary);
@@ -226,7 +229,7 @@ static eq_status build(struct eq_device *device, const char *source, const char 
     if (!*program) {
         status = build_source(device, source, texts, options, program);
         if (status == EQ_OK && path)
-            store_binary(path, &key, *program, device->id);
+            store_binary(device, path, &key, *program);
     }
     free(path);
     eq_str_free(&key);
