@@ -30,6 +30,17 @@ static eq_status check_room(const struct eq_device *device, size_t bytes)
     return EQ_OK;
 }
 
+static cl_int create(struct eq_device *device, size_t bytes, const void *host, cl_mem *mem)
+{
+    const cl_mem_flags flags = CL_MEM_READ_WRITE | (host ? CL_MEM_COPY_HOST_PTR : 0);
+    int num_retries = 0;
+    cl_int code;
+    do
+        *mem = clCreateBuffer(device->context, flags, bytes, (void *)host, &code);
+    while (eq_device_retries(device, code, &num_retries));
+    return code;
+}
+
 // host NULL: contents undefined.
 static eq_status make_buffer(struct eq_device *device, size_t bytes, const void *host, struct eq_buffer **out)
 {
@@ -41,8 +52,8 @@ static eq_status make_buffer(struct eq_device *device, size_t bytes, const void 
     buffer->device = device;
     buffer->bytes = bytes;
     if (eq_ahead_has_memory(device))
-        buffer->own = buffer->mem =
-            clCreateBuffer(device->context, CL_MEM_READ_WRITE | (host ? CL_MEM_COPY_HOST_PTR : 0), bytes, (void *)host, &code);
+        code = create(device, bytes, host, &buffer->own);
+    buffer->mem = buffer->own;
     if (code != CL_SUCCESS) {
         free(buffer);
         return eq_fail(EQ_ERR_DEVICE_MEMORY, "%s: a buffer of %zu bytes, with %zu in use: %s", device->name, bytes,
@@ -71,7 +82,11 @@ eq_status eq_buffer_touch(struct eq_buffer *buffer)
     const cl_uchar zero = 0;
     if (device->kind == EQ_KIND_CPU || !device->is_own_queue || !buffer->mem)
         return EQ_OK;
-    cl_int code = clEnqueueFillBuffer(device->queue, buffer->mem, &zero, sizeof zero, 0, buffer->bytes, 0, NULL, NULL);
+    int num_retries = 0;
+    cl_int code;
+    do // a fill, of contents that are undefined: twice does no harm
+        code = clEnqueueFillBuffer(device->queue, buffer->mem, &zero, sizeof zero, 0, buffer->bytes, 0, NULL, NULL);
+    while (eq_device_retries(device, code, &num_retries));
     const bool is_written = code == CL_SUCCESS && eq_device_finish(device) == EQ_OK;
     EQ_REQUIRE(is_written, EQ_ERR_DEVICE_MEMORY, "%s: a buffer of %zu bytes, with %zu in use, cannot be written: %s",
                device->name, buffer->bytes, device->bytes_now, code == CL_SUCCESS ? eq_last_error() : eq_cl_error(code));

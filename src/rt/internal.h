@@ -39,6 +39,15 @@ void eq_turn_end(struct eq_device *device);
 // Waits for the event, and where that fails for its queue.
 cl_int eq_event_wait(cl_event event);
 
+// Whether a call that ended with `code` is worth another one: drivers answer "out of resources" and the like at times and not
+// the next time. Then it has waited until the queue was empty, which it does only where nobody else enqueues there; a few times
+// at most, which *num_retries counts, from 0. For calls that make objects, as
+//     do
+//         mem = clCreateBuffer(..., &code);
+//     while (eq_device_retries(device, code, &num_retries));
+// and not for those that enqueue kernels: one that failed may have begun.
+bool eq_device_retries(struct eq_device *device, cl_int code, int *num_retries);
+
 // Texts of drivers, without what stands behind them: they may be longer than the field, and end in NULs or blanks.
 void eq_keep_text(const char *text, char out[128]);
 void eq_platform_text(cl_platform_id id, cl_platform_info what, char out[128]);

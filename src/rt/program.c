@@ -187,13 +187,27 @@ static char *read_log(cl_program program, cl_device_id id)
     return log;
 }
 
+// One attempt. *program is NULL where there is not even an object.
+static cl_int compile(const struct eq_device *device, const char *const texts[NUM_TEXTS], const char *options,
+                      cl_program *program)
+{
+    cl_int code;
+    *program = clCreateProgramWithSource(device->context, NUM_TEXTS, (const char **)texts, NULL, &code);
+    return *program ? clBuildProgram(*program, 1, &device->id, options, NULL, NULL) : code;
+}
+
 static eq_status build_source(struct eq_device *device, const char *source, const char *const texts[NUM_TEXTS],
                               const char *options, cl_program *out)
 {
-    cl_int code;
-    cl_program program = clCreateProgramWithSource(device->context, NUM_TEXTS, (const char **)texts, NULL, &code);
-    EQ_REQUIRE(code == CL_SUCCESS, EQ_ERR_DEVICE, "%s.cl: %s", source, eq_cl_error(code));
-    code = clBuildProgram(program, 1, &device->id, options, NULL, NULL);
+    cl_program program;
+    int num_retries = 0;
+    cl_int code = compile(device, texts, options, &program);
+    while (eq_device_retries(device, code, &num_retries)) {
+        if (program)
+            clReleaseProgram(program);
+        code = compile(device, texts, options, &program);
+    }
+    EQ_REQUIRE(program, EQ_ERR_DEVICE, "%s.cl: %s", source, eq_cl_error(code));
     if (code == CL_SUCCESS) {
         *out = program;
         return EQ_OK;
@@ -274,8 +288,11 @@ eq_status eq_kernel_create(struct eq_device *device, const char *source, const c
     eq_status status = find_program(device, source, text.text, &program);
     eq_str_free(&text);
     EQ_TRY(status);
+    int num_retries = 0;
     cl_int code;
-    *out = clCreateKernel(program, kernel, &code);
+    do // some drivers compile here
+        *out = clCreateKernel(program, kernel, &code);
+    while (eq_device_retries(device, code, &num_retries));
     EQ_REQUIRE(code == CL_SUCCESS, EQ_ERR_DEVICE, "%s.cl has no kernel %s: %s", source, kernel, eq_cl_error(code));
     return EQ_OK;
 }

@@ -4,6 +4,9 @@
 
 #include "rt/internal.h"
 
+// As many as ggml asks once more.
+enum { MAX_RETRIES = 3 };
+
 struct eq_turn eq_turn_next(struct eq_device *device)
 {
     if (!device->is_out_of_order)
@@ -117,4 +120,17 @@ void eq_device_settle(struct eq_device *device)
     const char *what;
     if (finish(device, &what) != CL_SUCCESS)
         clFinish(device->queue);
+}
+
+// What work under way holds, and what was freed, comes back to the driver when the queue is empty.
+bool eq_device_retries(struct eq_device *device, cl_int code, int *num_retries)
+{
+    const bool is_transient =
+        code == CL_OUT_OF_RESOURCES || code == CL_OUT_OF_HOST_MEMORY || code == CL_MEM_OBJECT_ALLOCATION_FAILURE;
+    if (!is_transient || !device->is_own_queue || *num_retries == MAX_RETRIES)
+        return false;
+    ++*num_retries;
+    eq_log(EQ_LOG_DEBUG, "%s: %s: asked again when the queue is empty", device->name, eq_cl_error(code));
+    eq_device_settle(device);
+    return true;
 }

@@ -139,7 +139,8 @@ struct eq_ref eq_ref_at(struct eq_buffer *buffer, size_t at);
 struct eq_ref eq_ref_plus(struct eq_ref ref, size_t elems); // elems further
 bool eq_ref_equal(struct eq_ref a, struct eq_ref b);
 
-// Refuses more than the device's largest allocation, with the numbers. Contents undefined.
+// Refuses more than the device's largest allocation, with the numbers. Contents undefined. Where the driver is short of memory
+// it is asked again when the device's queue is empty, unless that is a caller's: see eq_device_retries().
 eq_status eq_buffer_create(struct eq_device *device, size_t bytes, struct eq_buffer **buffer);
 void eq_buffer_destroy(struct eq_buffer **buffer);
 // A buffer with a copy of the host's bytes; does not touch the queue.

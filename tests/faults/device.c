@@ -1,5 +1,5 @@
-// Faults of devices: opening one, with an empty cache of programs and with a full one; a caller's context, queue, memory and
-// events.
+// Faults of devices: opening one, with an empty cache of programs and with a full one; what is called again; a caller's
+// context, queue, memory and events.
 #include <stdlib.h>
 #include <string.h>
 
@@ -82,6 +82,45 @@ START_TEST(test_opening)
 }
 END_TEST
 
+// ---- what is called again
+
+enum { WORDS = 1234 };
+
+// Memory and a program, both new, as a GPU has them. What is wrong for good is reported with the numbers.
+static void make_objects(void)
+{
+    struct eq_buffer *buffer = NULL;
+    cl_kernel kernel = NULL;
+    float values[WORDS] = { 1, 2, 3 }, got[WORDS];
+    const bool is_made = fault_ok(eq_buffer_create_from(eq_test_device, values, sizeof values, &buffer)) &&
+                         fault_ok(eq_ref_read(eq_ref_at(buffer, 0), got, WORDS, sizeof *got));
+    if (is_made)
+        fault_result(got, sizeof got);
+    const bool is_touched = is_made && fault_ok(eq_buffer_touch(buffer));
+    if (!buffer && !strstr(eq_last_error(), "a buffer of 4936 bytes, with "))
+        fault_complain("'%s' has no numbers", eq_last_error());
+    if (is_touched && fault_ok(eq_kernel_create(eq_test_device, "peak", "-DBLOCK=4", "peak_mad", &kernel)))
+        clReleaseKernel(kernel);
+    eq_buffer_destroy(&buffer);
+    eq_programs_destroy(&eq_test_device->programs);
+}
+
+START_TEST(test_retries)
+{
+    const enum eq_kind kind = eq_test_device->kind;
+    eq_test_device->kind = EQ_KIND_GPU; // whose memory is touched
+    fault_builds_lack_resources = true;
+    fault_sweep(&(struct fault_scenario){ .name = "retries",
+                                          .run = make_objects,
+                                          .survived = " clCreateBuffer clEnqueueFillBuffer clCreateProgramWithSource "
+                                                      "clBuildProgram clCreateKernel ",
+                                          .every = true,
+                                          .kinds = 1u << FAULT_CL });
+    fault_builds_lack_resources = false;
+    eq_test_device->kind = kind;
+}
+END_TEST
+
 // ---- a caller's
 
 static struct {
@@ -145,6 +184,7 @@ START_TEST(test_adopting)
     fault_sweep(&(struct fault_scenario){ .name = "adopting",
                                           .run = adopt_device,
                                           .harmless = " clGetDeviceInfo ",
+                                          .survived = "", // there is no waiting for the caller's queue
                                           .kinds = 1u << FAULT_CL | 1u << FAULT_MEMORY });
     clReleaseMemObject(caller.bytes[0]);
     clReleaseMemObject(caller.bytes[1]);
@@ -154,4 +194,4 @@ START_TEST(test_adopting)
 }
 END_TEST
 
-EQ_TEST_MAIN("faults of devices", { test_opening }, { test_adopting })
+EQ_TEST_MAIN("faults of devices", { test_opening }, { test_retries }, { test_adopting })

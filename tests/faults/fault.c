@@ -335,10 +335,20 @@ static bool names_a_code(const char *text)
     return false;
 }
 
+// Whether the library has called the function again.
+static bool is_survived(const struct fault_scenario *scenario)
+{
+    static const char own_queue[] = " clCreateBuffer clCreateProgramWithSource clCreateKernel ";
+    return !now.for_good && has_word(scenario->survived ? scenario->survived : own_queue, now.function);
+}
+
 static void check_run(const struct fault_scenario *scenario, uint64_t want, size_t want_bytes)
 {
     const bool is_reported = now.status != EQ_OK;
-    const bool may_hide = now.hit_in_ending || now.kind == FAULT_WORKER_MEMORY || has_word(scenario->harmless, now.function);
+    const bool may_hide = now.hit_in_ending || now.kind == FAULT_WORKER_MEMORY || has_word(scenario->harmless, now.function) ||
+                          is_survived(scenario);
+    if (is_reported && is_survived(scenario))
+        fault_complain("it was not called again: %s", now.text);
     if (!is_reported && !may_hide)
         fault_complain("nothing reports it");
     if (is_reported && !is_status_of(now.kind, now.status))
@@ -481,7 +491,7 @@ static bool is_wanted(const struct fault_scenario *scenario, enum fault_kind kin
         snprintf(name, sizeof name, "%s:%s:%ld:%s", scenario->name, kind_names[kind], at, for_good ? "good" : "once");
         return strcmp(only, name) == 0;
     }
-    if (only)
+    if (only || scenario->every)
         return true;
     const int one_of = scenario->one_of && kind <= FAULT_MEMORY ? scenario->one_of : 1;
     // for good: every fourth of those that fail once

@@ -17,9 +17,9 @@
 // Calls in the library's destructors count too, and waits of eq_device_settle() and eq_ticket_drop(), which report nothing, may
 // fail unseen. The sweep runs the scenario undisturbed, which counts the calls, and then once for each call that fails. Then:
 // the run ends (no crash, no hang); either a call reported it, with the status of the kind and a text with the reason in it, or
-// the scenario lists the failed function as harmless, and the results are those of the undisturbed run, bit for bit; and
-// nothing lives that did not live before. A run takes the first and the last call of every call path; EQUIL_FAULTS=all takes
-// every call, EQUIL_FAULTS="inference:cl:137:once" this one alone.
+// the library called the function again, or the scenario lists it as harmless, and the results are those of the undisturbed
+// run, bit for bit; and nothing lives that did not live before. A run takes the first and the last call of every call path;
+// EQUIL_FAULTS=all takes every call, EQUIL_FAULTS="inference:cl:137:once" this one alone.
 #ifndef EQ_TEST_FAULT_H
 #define EQ_TEST_FAULT_H
 
@@ -42,6 +42,9 @@ struct fault_scenario {
     void (*before)(void);        // each run, undisturbed; NULL: nothing
     void (*after)(bool is_hurt); // each run, undisturbed; is_hurt: a call reported a failure
     const char *harmless;        // " F G ": functions whose failure changes no result and need not be reported
+    const char *survived; // " F G ": functions that are called again: one failure must not be reported, and results are to be
+                          // right; NULL: those that a device with a queue of its own calls again. For good it is reported
+    bool every;           // every call, once and for good
     int one_of; // of OpenCL's calls and memory's every so many paths are enough where not all are asked for; 0 means 1
 };
 void fault_sweep(const struct fault_scenario *scenario);
@@ -98,6 +101,8 @@ void fault_route_memory(void);
 
 // While set, the platform does not say that it is PoCL: the library then keeps compiled programs in its own cache.
 extern bool fault_hides_pocl;
+// While set, clBuildProgram() fails with CL_OUT_OF_RESOURCES, and not as it does for a program that is wrong.
+extern bool fault_builds_lack_resources;
 // The process ends at call number fault_dies_at of the file functions, from 1, before it is done; 0: never.
 extern long fault_dies_at;
 

@@ -6,7 +6,7 @@
 #include <clblast_c.h>
 #include <string.h>
 
-bool fault_hides_pocl;
+bool fault_hides_pocl, fault_builds_lack_resources;
 
 // The wrapper of a function that returns its code, and no object.
 #define WRAP_CODE(name, code, params, args)                                    \
@@ -123,10 +123,18 @@ WRAP_CREATE(cl_program, clCreateProgramWithBinary, FAULT_PROGRAM, CL_INVALID_BIN
             (cl_context context, cl_uint num, const cl_device_id *ids, const size_t *lengths, const unsigned char **binaries,
              cl_int *status, cl_int *error),
             (context, num, ids, lengths, binaries, status, error))
-WRAP_CODE(clBuildProgram, CL_BUILD_PROGRAM_FAILURE,
-          (cl_program program, cl_uint num, const cl_device_id *ids, const char *options,
-           void(CL_CALLBACK *notify)(cl_program, void *), void *user),
-          (program, num, ids, options, notify, user))
+cl_int __real_clBuildProgram(cl_program program, cl_uint num, const cl_device_id *ids, const char *options,
+                             void(CL_CALLBACK *notify)(cl_program, void *), void *user);
+cl_int __wrap_clBuildProgram(cl_program program, cl_uint num, const cl_device_id *ids, const char *options,
+                             void(CL_CALLBACK *notify)(cl_program, void *), void *user);
+cl_int __wrap_clBuildProgram(cl_program program, cl_uint num, const cl_device_id *ids, const char *options,
+                             void(CL_CALLBACK *notify)(cl_program, void *), void *user)
+{
+    const char *code = fault_builds_lack_resources ? "CL_OUT_OF_RESOURCES" : "CL_BUILD_PROGRAM_FAILURE";
+    if (fault_hits(FAULT_CL, "clBuildProgram", code))
+        return fault_builds_lack_resources ? CL_OUT_OF_RESOURCES : CL_BUILD_PROGRAM_FAILURE;
+    return __real_clBuildProgram(program, num, ids, options, notify, user);
+}
 WRAP_CODE(clGetProgramInfo, CL_OUT_OF_HOST_MEMORY,
           (cl_program program, cl_program_info what, size_t bytes, void *value, size_t *needed),
           (program, what, bytes, value, needed))
