@@ -12,6 +12,8 @@
 extern "C" {
 #endif
 
+enum { EQ_TUNE_WHY_BYTES = 160 };
+
 struct eq_tune_params {
     struct eq_model_params model;
     const char *op;  // only calls of this op: conv2d, conv2d_data_grad, conv2d_weight_grad ...; NULL: of all
@@ -20,6 +22,12 @@ struct eq_tune_params {
     double seconds;  // begin no choice after this time; 0: go on to the end
     bool again;      // measure also what the file has
     const char *out; // file to extend, or to make; NULL: the one that eq_device_open() reads
+    // Asked, with the progress function's `user`, before a candidate of the choice `key` is compiled, unless it is the default:
+    // EQ_OK, to compile it; EQ_ERR_BUILD, to leave it out, with the reason in why ("was stopped by signal 11"); any other ends
+    // the tuning. For programs that compile it in another process first (eq_tune_rehearse()), where a compiler that crashes or
+    // hangs does no harm. What was left out is remembered in FILE.failed, and neither asked for nor compiled by later calls
+    // with this driver and library. NULL: all are compiled.
+    eq_status (*rehearse)(void *user, const char *key, int candidate, char why[EQ_TUNE_WHY_BYTES]);
 };
 
 // A choice of a call, before each candidate and at its end.
@@ -53,6 +61,13 @@ struct eq_tune_summary {
 // file is no tuning), EQ_ERR_IO, those of eq_network_create(). summary is filled in all cases.
 EQ_API eq_status eq_tune_network(struct eq_device *device, const struct eq_tune_params *params, eq_tune_progress_fn progress,
                                  void *user, struct eq_tune_summary *summary);
+
+// Compiles candidates of one choice into the caches, in the process that may not survive it: those that next() names, until it
+// names a negative one. params are those of the eq_tune_network() that asks, which waits meanwhile; the choices that were made
+// are read from its file. next() is called again when a candidate is compiled, or failed to be, which is not reported. The
+// device only notes kernels from then on: it can but be destroyed. Errors: EQ_ERR_NOT_FOUND (no such choice), and as above.
+EQ_API eq_status eq_tune_rehearse(struct eq_device *device, const struct eq_tune_params *params, const char *key,
+                                  int (*next)(void *user), void *user);
 
 #ifdef __cplusplus
 }

@@ -81,18 +81,24 @@ static void keep_last_words(FILE *file, struct child *child)
     }
 }
 
+bool child_ending(int status, char text[160])
+{
+    if (WIFSIGNALED(status))
+        snprintf(text, 160, "was stopped by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+    else if (WEXITSTATUS(status) != 0)
+        snprintf(text, 160, "ended the process with status %d", WEXITSTATUS(status));
+    else
+        return false;
+    return true;
+}
+
 static void describe_ending(int status, bool is_late, int seconds, const struct follower *follower, struct child *child)
 {
     if (is_late)
         snprintf(child->ending, sizeof child->ending, follower->take ? "did nothing for %d s" : "did not end within %d s",
                  seconds);
-    else if (WIFSIGNALED(status))
-        snprintf(child->ending, sizeof child->ending, "was stopped by signal %d (%s)", WTERMSIG(status),
-                 strsignal(WTERMSIG(status)));
-    else if (WEXITSTATUS(status) != 0)
-        snprintf(child->ending, sizeof child->ending, "ended the process with status %d", WEXITSTATUS(status));
     else
-        child->is_done = true;
+        child->is_done = !child_ending(status, child->ending);
 }
 
 // In the new process: nothing of it reaches the user's terminal, and a crash is a crash, without a core file.

@@ -20,6 +20,8 @@ void child_try(void (*run)(int fd, const void *argument), const void *argument, 
 // hang when it has written none for so many seconds.
 void child_follow(void (*run)(int fd, const void *argument), const void *argument, int seconds, size_t record_bytes,
                   void (*take)(void *user, const void *record), void *user, struct child *child);
+// How a process ended: false for status 0, else the words of `ending` above.
+bool child_ending(int status, char text[160]);
 // In the new process: writes all of it, or ends the process.
 void child_write(int fd, const void *data, size_t bytes);
 

@@ -5,6 +5,7 @@
 #include "command.h"
 #include "network.h"
 #include "output.h"
+#include "rehearsal.h"
 
 static volatile sig_atomic_t is_stopped;
 
@@ -23,9 +24,21 @@ static void catch_signals(void)
     sigaction(SIGTERM, &action, NULL);
 }
 
+// What the library's callbacks get.
+struct tuning {
+    bool is_json;
+    struct rehearsal rehearsal;
+};
+
+static eq_status on_candidate(void *user, const char *key, int candidate, char why[EQ_TUNE_WHY_BYTES])
+{
+    struct tuning *tuning = user;
+    return rehearsal_try(&tuning->rehearsal, key, candidate, why);
+}
+
 static bool on_progress(void *user, const struct eq_tune_progress *p)
 {
-    const bool is_json = *(const bool *)user;
+    const bool is_json = ((const struct tuning *)user)->is_json;
     if (!p->is_done) {
         progress_line(false, "%d/%d  %s  %s: candidate %d of %d", p->call + 1, p->num_calls, p->layer, p->key, p->candidate + 1,
                       p->num_candidates);
@@ -52,7 +65,7 @@ static void print_summary(const struct eq_tune_summary *summary)
     printf("%s%s\n", summary->path, summary->is_complete ? "" : " (not complete: the same command goes on)");
 }
 
-static int tune(const char *selector, const struct eq_tune_params *params, bool is_json)
+static int tune(const char *selector, const struct eq_tune_params *params, struct tuning *tuning)
 {
     struct eq_device *device;
     struct eq_tune_summary summary;
@@ -60,14 +73,15 @@ static int tune(const char *selector, const struct eq_tune_params *params, bool 
         return fail_with_last_error(NULL);
     message("tuning on %s (driver %s)", eq_device_name(device), eq_device_driver(device));
     catch_signals();
-    eq_status status = eq_tune_network(device, params, on_progress, &is_json, &summary);
+    eq_status status = eq_tune_network(device, params, on_progress, tuning, &summary);
+    rehearsal_end(&tuning->rehearsal);
     int exit_code = EXIT_SUCCESS;
     if (status == EQ_ERR_INTERRUPTED) {
         message("%s; %d choices are kept in %s, the same command goes on", eq_last_error(), summary.num_measured, summary.path);
         exit_code = EXIT_STOPPED;
     } else if (status != EQ_OK) {
         exit_code = fail_with_last_error(NULL);
-    } else if (is_json) {
+    } else if (tuning->is_json) {
         exit_code = json_print(summary_json(device, &summary));
     } else {
         print_summary(&summary);
@@ -80,8 +94,8 @@ static int run_tune(int argc, char **argv)
 {
     struct network_options network = { .arch = NULL };
     struct eq_tune_params params = { .op = NULL };
-    const char *device, *mode;
-    bool is_json;
+    struct tuning tuning = { .rehearsal = { .arguments = argv, .num_arguments = argc, .is_stopped = &is_stopped } };
+    const char *device, *mode, *worker;
     const struct arg_option options[] = {
         { .name = "arch", .kind = ARG_STRING, .value = &network.arch, .metavar = "NAME", .fallback = "ce-resnet50",
           .help = "network: resnet18, 34, 50, 101, 20 or 56; with ce-, bd-, ir- or se- before it" },
@@ -98,27 +112,35 @@ static int run_tune(int argc, char **argv)
         { .name = "again", .kind = ARG_FLAG, .value = &params.again, .help = "measure also what the file has" },
         { .name = "out", .kind = ARG_STRING, .value = &params.out, .metavar = "FILE",
           .help = "file to extend, for $EQUIL_TUNING (default: the file of the device,\nwhich every command reads)" },
+        { .name = "limit", .kind = ARG_INT, .value = &tuning.rehearsal.seconds, .fallback = "120", .min = 1, .max = 86400,
+          .help = "seconds that compiling a candidate may take; after that it is left out" },
+        { .name = "worker", .kind = ARG_STRING, .value = &worker, .metavar = "KEY",
+          .help = "be the process that compiles candidates: which of this choice comes on stdin" },
         NETWORK_OPTION_CLASSES(&network),
         NETWORK_OPTION_SMALL(&network),
         NETWORK_OPTION_ACT(&network),
         ARG_OPTION_DEVICE(&device),
-        ARG_OPTION_JSON(&is_json),
+        ARG_OPTION_JSON(&tuning.is_json),
         { 0 },
     };
     const struct arg_spec spec = {
         .command = "tune",
         .summary = "Measures the choices that a network's kernels leave open on this device, and keeps the fastest.",
         .options = options,
-        .notes = "Every candidate is verified before it is timed. What was measured is kept after every choice: Ctrl-C loses\n"
-                 "nothing, and the same command goes on. Sums come out in another order with another tuning: a training run\n"
-                 "can be resumed only with the tuning it was started with.",
+        .notes = "Every candidate is compiled in another process first, where a compiler that crashes or hangs does no\n"
+                 "harm, and verified before it is timed. What was measured is kept after every choice: Ctrl-C loses nothing,\n"
+                 "and the same command goes on. Sums come out in another order with another tuning: a training run can be\n"
+                 "resumed only with the tuning it was started with.",
     };
     struct arg_result args;
     if (args_parse(&spec, argc, argv, &args) != ARGS_RUN)
         return args.exit_code;
     params.model = network_params(&network);
     params.training = *mode == 't';
-    return tune(device, &params, is_json);
+    if (worker)
+        return rehearsal_work(device, &params, worker);
+    params.rehearse = on_candidate;
+    return tune(device, &params, &tuning);
 }
 
 const struct command command_tune = { "tune", "measure and keep a device's fastest kernels", run_tune };

@@ -21,6 +21,11 @@ void workers_allow(void)
     is_allowed = true;
 }
 
+bool workers_are_allowed(void)
+{
+    return is_allowed;
+}
+
 int workers_processors(void)
 {
     const long num = sysconf(_SC_NPROCESSORS_ONLN);

@@ -24,6 +24,7 @@ struct workers {
 
 // For main(): this program is `equil`, so another of it can be started as a worker. Without this there are none.
 void workers_allow(void);
+bool workers_are_allowed(void);
 
 // Number of processors, at most MAX_WORKERS.
 int workers_processors(void);

@@ -409,7 +409,11 @@ static eq_status choose(struct session *s, struct trial *initial, struct trial *
     for (int c = 1; c < s->tunable->num_candidates; c++) {
         if (job->go_on && !job->go_on(job->user, c, s->tunable->num_candidates))
             return eq_fail(EQ_ERR_INTERRUPTED, "stopped while %s was measured", s->tunable->key);
-        EQ_TRY(try_candidate(s, c, best, initial, outcome));
+        const eq_status admitted = job->admit ? job->admit(job->user, c) : EQ_OK;
+        if (admitted == EQ_ERR_BUILD)
+            reject(s, c, outcome);
+        else
+            EQ_TRY(admitted == EQ_OK ? try_candidate(s, c, best, initial, outcome) : admitted);
     }
     // With many candidates one may have won by luck: the winner once more against the default.
     EQ_TRY(fight(s, initial, best->list ? best : initial, seconds, best->list ? MAX_ROUNDS : MIN_ROUNDS, &duel));
@@ -431,6 +435,36 @@ eq_status eq_tune_choice(const struct eq_tune_job *job, const struct eq_tunable 
     eq_status status = choose(&session, &initial, &best, outcome);
     close_trial(&initial);
     close_trial(&best);
+    close_session(&session);
+    return status;
+}
+
+// ---- compiling alone
+
+// Contents are undefined: all are floats, and no kernel takes its indices from them.
+static eq_status make_input_buffers(struct session *s)
+{
+    const struct eq_call *call = s->job->call;
+    for (int i = 0; i < call->num_inputs; i++)
+        if (call->has[i])
+            EQ_TRY(eq_buffer_create(s->job->device, eq_tensor_bytes(&call->input[i]), &s->inputs[i]));
+    return EQ_OK;
+}
+
+eq_status eq_tune_compile(const struct eq_tune_job *job, const struct eq_tunable *tunable, int candidate)
+{
+    struct session session = { .job = job, .tunable = tunable };
+    struct trial trial = { .list = NULL };
+    EQ_REQUIRE(candidate >= 0 && candidate < tunable->num_candidates, EQ_ERR_ARGUMENT, "%s: candidate %d of %d", tunable->key,
+               candidate, tunable->num_candidates);
+    const int first = eq_device_num_noted(job->device);
+    eq_status status = make_input_buffers(&session);
+    if (status == EQ_OK)
+        status = open_trial(&session, tunable->candidates[candidate], &trial);
+    // What earlier candidates noted is compiled, and its memory is gone.
+    for (int i = first; status == EQ_OK && i < eq_device_num_noted(job->device); i++)
+        status = eq_device_compile_noted(job->device, i);
+    close_trial(&trial);
     close_session(&session);
     return status;
 }

@@ -13,6 +13,9 @@ struct eq_tune_job {
     double seconds;                  // at most, for timing one candidate; 0: 1 s
     // Asked before every candidate; false ends the work with EQ_ERR_INTERRUPTED. NULL: goes on.
     bool (*go_on)(void *user, int candidate, int num_candidates);
+    // Asked before a candidate other than the default is compiled: EQ_ERR_BUILD rejects it, with the last error as the reason;
+    // any other error ends the work. NULL: all are compiled.
+    eq_status (*admit)(void *user, int candidate);
     void *user;
 };
 
@@ -25,5 +28,8 @@ struct eq_tune_outcome {
 // Errors: EQ_ERR_NUMERIC where the default itself computes wrongly; EQ_ERR_UNSUPPORTED for operands of another type; those of
 // the default's emit(). Those of other candidates reject them.
 eq_status eq_tune_choice(const struct eq_tune_job *job, const struct eq_tunable *tunable, struct eq_tune_outcome *outcome);
+
+// Only compiles the candidate's kernels, on a device that notes: see eq_device_note(). Errors: those of its emit().
+eq_status eq_tune_compile(const struct eq_tune_job *job, const struct eq_tunable *tunable, int candidate);
 
 #endif

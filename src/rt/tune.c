@@ -331,15 +331,13 @@ eq_status eq_tuning_parse(struct eq_tuning *tuning, const char *name, const char
 
 // ---- writing
 
-eq_status eq_tuning_save(const struct eq_tuning *tuning, const char *path, const struct eq_tuning_identity *device)
+eq_status eq_tuning_save(const struct eq_tuning *tuning, const char *path, const struct eq_tuning_identity *device,
+                         const char *about)
 {
     struct eq_writer writer;
     struct eq_str text = { 0 };
-    eq_str_append(&text, "%s\n# Choices that 'equil tune' measured. Lines may be edited or removed; what is not here is\n"
-                         "# chosen by a model. What the values are stands behind them.\n",
-                  first_line);
-    eq_str_append(&text, "device: %s\ndriver: %s\nplatform: %s\nlibrary: %s\n\n", device->device, device->driver,
-                  device->platform, device->library);
+    eq_str_append(&text, "%s\n%sdevice: %s\ndriver: %s\nplatform: %s\nlibrary: %s\n\n", first_line, about, device->device,
+                  device->driver, device->platform, device->library);
     for (int i = 0; i < eq_tuning_num(tuning); i++) {
         append_values(&text, &tuning->entries[i]);
         if (*tuning->entries[i].note)

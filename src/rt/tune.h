@@ -55,7 +55,8 @@ struct eq_tuning_identity {
 // failure (EQ_ERR_FORMAT with the line's number) the tuning is as it was.
 eq_status eq_tuning_parse(struct eq_tuning *tuning, const char *name, const char *text,
                           const struct eq_tuning_identity *device, struct eq_tuning_identity *header);
-// Writes beside the file and renames it over it.
-eq_status eq_tuning_save(const struct eq_tuning *tuning, const char *path, const struct eq_tuning_identity *device);
+// Writes beside the file and renames it over it. `about`: what the file is, as lines that begin with #.
+eq_status eq_tuning_save(const struct eq_tuning *tuning, const char *path, const struct eq_tuning_identity *device,
+                         const char *about);
 
 #endif

@@ -1,4 +1,8 @@
 // Tuning a network: its calls for a batch, their choices one after the other, and the file that keeps them.
+//
+// Candidates that a compiler does not survive are kept beside it, in FILE.failed, in the form of a tuning: "KEY failed 1 =
+// 7 1 4  # was stopped by signal 11". They are those of one driver and one version of the library; with others they are tried
+// again.
 #include "equil/tune.h"
 
 #include <stdlib.h>
@@ -15,12 +19,22 @@ struct tuner {
     eq_tune_progress_fn progress;
     void *user;
     struct eq_tune_summary *summary;
-    struct eq_tuning *file;      // what stands, or will stand, in the file
-    struct eq_tuning *decisions; // the device's tuning with the file over it
-    struct eq_tuning *seen;      // keys that were met, with a value of no meaning
+    struct eq_tuning *file;            // what stands, or will stand, in the file
+    struct eq_tuning *decisions;       // the device's tuning with the file over it
+    struct eq_tuning *seen;            // keys that were met, with a value of no meaning
+    struct eq_tuning *failed;          // candidates that are left out
+    const struct eq_tunable *choice;   // that is measured
+    const struct rehearsal *rehearsal; // NULL: choices are measured
     int64_t start;
     struct eq_tune_progress at;
-    bool is_out_of_time;
+    bool is_over; // the time is, or the rehearsal
+};
+
+// What is compiled and not measured.
+struct rehearsal {
+    const char *key;
+    int (*next)(void *user);
+    void *user;
 };
 
 static bool report(struct tuner *tuner)
@@ -42,6 +56,90 @@ static bool is_out_of_time(const struct tuner *tuner)
     return limit > 0 && (double)(eq_clock_ns() - tuner->start) * 1e-9 >= limit;
 }
 
+// ---- candidates that are left out
+
+static char *failed_path(const struct tuner *tuner)
+{
+    struct eq_str path = { 0 };
+    eq_str_append(&path, "%s.failed", tuner->summary->path);
+    return path.text;
+}
+
+static bool is_same_code(const struct eq_tuning_identity *a, const struct eq_tuning_identity *b)
+{
+    return strcmp(a->device, b->device) == 0 && strcmp(a->driver, b->driver) == 0 && strcmp(a->library, b->library) == 0;
+}
+
+static eq_status read_failed(struct tuner *tuner)
+{
+    const struct eq_tuning_identity identity = eq_device_identity(tuner->device);
+    struct eq_tuning_identity header;
+    char *path = failed_path(tuner), *text = NULL;
+    size_t bytes;
+    if (!path)
+        return EQ_ERR_HOST_MEMORY;
+    const bool is_there = eq_file_exists(path);
+    eq_status status = is_there ? eq_file_read(path, EQ_TUNE_MAX_FILE_BYTES, &text, &bytes) : EQ_OK;
+    if (text)
+        status = eq_tuning_parse(tuner->failed, path, text, &identity, &header);
+    if (text && status == EQ_OK && !is_same_code(&header, &identity)) {
+        eq_tuning_destroy(&tuner->failed);
+        status = eq_tuning_create(&tuner->failed);
+    }
+    free(text);
+    free(path);
+    return status;
+}
+
+// The candidate's entry; NULL: none, and `key` is that of the next one.
+static const struct eq_tuning_entry *find_failed(const struct tuner *tuner, const int *values, char key[EQ_TUNE_MAX_KEY])
+{
+    const struct eq_tunable *choice = tuner->choice;
+    for (int n = 1;; n++) {
+        snprintf(key, EQ_TUNE_MAX_KEY, "%.140s failed %d", choice->key, n);
+        const struct eq_tuning_entry *entry = eq_tuning_entry(tuner->failed, key);
+        if (!entry || (entry->num_values == choice->num_values &&
+                       memcmp(entry->values, values, (size_t)choice->num_values * sizeof *values) == 0))
+            return entry;
+    }
+}
+
+static eq_status remember_failed(struct tuner *tuner, const int *values, const char *key, const char *why)
+{
+    const struct eq_tuning_identity identity = eq_device_identity(tuner->device);
+    char note[EQ_TUNE_MAX_NOTE];
+    snprintf(note, sizeof note, "%s", why);
+    EQ_TRY(eq_tuning_set(tuner->failed, key, values, tuner->choice->num_values, note));
+    char *path = failed_path(tuner);
+    if (!path)
+        return EQ_ERR_HOST_MEMORY;
+    eq_status status =
+        eq_tuning_save(tuner->failed, path, &identity,
+                       "# What 'equil tune' leaves out with this driver: compiling it crashed, or did not end. Without its\n"
+                       "# line a candidate is tried again.\n");
+    free(path);
+    return status;
+}
+
+static eq_status admit(void *user, int candidate)
+{
+    struct tuner *tuner = user;
+    const int *values = tuner->choice->candidates[candidate];
+    char key[EQ_TUNE_MAX_KEY], why[EQ_TUNE_WHY_BYTES] = "";
+    const struct eq_tuning_entry *failed = find_failed(tuner, values, key);
+    if (failed)
+        return eq_fail(EQ_ERR_BUILD, "left out, as before: compiling it %s", failed->note);
+    if (!tuner->params->rehearse)
+        return EQ_OK;
+    const eq_status status = tuner->params->rehearse(tuner->user, tuner->choice->key, candidate, why);
+    if (status == EQ_ERR_INTERRUPTED)
+        return eq_fail(status, "stopped while a candidate of %s was compiled", tuner->choice->key);
+    if (status != EQ_ERR_BUILD)
+        return status;
+    EQ_TRY(remember_failed(tuner, values, key, why));
+    return eq_fail(EQ_ERR_BUILD, "left out: compiling it %s", why);
+}
+
 // ---- the file
 
 static eq_status open_file(struct tuner *tuner)
@@ -61,6 +159,7 @@ static eq_status open_file(struct tuner *tuner)
     }
     free(path);
     EQ_TRY(status);
+    EQ_TRY(read_failed(tuner));
     EQ_TRY(eq_tuning_merge(tuner->decisions, tuner->device->tuning));
     return eq_tuning_merge(tuner->decisions, tuner->file);
 }
@@ -88,7 +187,9 @@ static eq_status keep(struct tuner *tuner, const struct eq_tunable *choice, cons
         snprintf(note, sizeof note, "%.50s: %.3f ms, the default", at->values, outcome->seconds * 1e3);
     EQ_TRY(eq_tuning_set(tuner->file, choice->key, values, choice->num_values, note));
     EQ_TRY(eq_tuning_set(tuner->decisions, choice->key, values, choice->num_values, note));
-    EQ_TRY(eq_tuning_save(tuner->file, tuner->summary->path, &identity));
+    EQ_TRY(eq_tuning_save(tuner->file, tuner->summary->path, &identity,
+                          "# Choices that 'equil tune' measured. Lines may be edited or removed; what is not here is\n"
+                          "# chosen by a model. What the values are stands behind them.\n"));
     tuner->summary->num_measured++;
     tuner->summary->num_changed += outcome->candidate != 0;
     tuner->summary->num_rejected += outcome->num_rejected;
@@ -109,11 +210,27 @@ static eq_status measure(struct tuner *tuner, const struct eq_call *call, const 
                          const struct eq_tunable *choice)
 {
     struct eq_tune_job job = { .device = tuner->device, .call = call, .tuning = tuner->decisions, .go_on = before_candidate,
-                               .user = tuner };
+                               .admit = admit, .user = tuner };
     struct eq_tune_outcome outcome;
     memcpy(job.is_result, is_result, sizeof job.is_result);
+    tuner->choice = choice;
     EQ_TRY(eq_tune_choice(&job, choice, &outcome));
     return keep(tuner, choice, &outcome);
+}
+
+// The candidates that the rehearsal names, where the choice is its own. What does not compile is for who measures to find.
+static eq_status rehearse(struct tuner *tuner, const struct eq_call *call, const struct eq_tunable *choice)
+{
+    const struct rehearsal *rehearsal = tuner->rehearsal;
+    const struct eq_tune_job job = { .device = tuner->device, .call = call, .tuning = tuner->decisions };
+    if (strcmp(choice->key, rehearsal->key) != 0)
+        return EQ_OK;
+    EQ_TRY(eq_device_note(tuner->device));
+    for (int candidate; (candidate = rehearsal->next(rehearsal->user)) >= 0;)
+        if (eq_tune_compile(&job, choice, candidate) != EQ_OK)
+            eq_log(EQ_LOG_INFO, "%s: candidate %d: %s", choice->key, candidate, eq_last_error());
+    tuner->is_over = true;
+    return EQ_OK;
 }
 
 // The first choice of the call that was not met before; -1: none.
@@ -129,12 +246,14 @@ static eq_status settle_choice(struct tuner *tuner, const struct eq_call *call, 
                                const struct eq_tunable *choice)
 {
     EQ_TRY(eq_tuning_set(tuner->seen, choice->key, (const int[]){ 1 }, 1, ""));
+    if (tuner->rehearsal)
+        return rehearse(tuner, call, choice);
     if (!tuner->params->again && eq_tuning_entry(tuner->file, choice->key)) {
         tuner->summary->num_known++;
         return EQ_OK;
     }
-    tuner->is_out_of_time = is_out_of_time(tuner);
-    if (tuner->is_out_of_time)
+    tuner->is_over = is_out_of_time(tuner);
+    if (tuner->is_over)
         return EQ_OK;
     tuner->at.key = choice->key;
     return measure(tuner, call, is_result, choice);
@@ -153,14 +272,14 @@ static eq_status tune_call(struct tuner *tuner, const struct eq_call *given, con
         prepared.is_prepared = true;
         call.attributes = &prepared;
     }
-    for (bool is_over = false; !is_over && !tuner->is_out_of_time;) {
+    for (bool has_all = false; !has_all && !tuner->is_over;) {
         struct eq_tunable choices[MAX_CHOICES] = { { .num_candidates = 0 } };
         int num = 0;
         target->tuning = tuner->decisions;
         eq_status status = call.op->tunables(&call, choices, MAX_CHOICES, &num);
         target->tuning = before;
         const int next = status == EQ_OK ? next_choice(tuner, choices, num) : -1;
-        is_over = next < 0;
+        has_all = next < 0;
         if (next >= 0)
             status = settle_choice(tuner, &call, is_result, &choices[next]);
         for (int i = 0; i < MAX_CHOICES; i++)
@@ -191,7 +310,7 @@ static eq_status tune_calls(struct tuner *tuner, const struct eq_ir *ir)
         tuner->at.num_calls += is_wanted(tuner, ir->calls[c].call.op);
     EQ_REQUIRE(tuner->at.num_calls > 0, EQ_ERR_NOT_FOUND, "%s: no call of %s has choices", tuner->params->model.arch,
                tuner->params->op ? tuner->params->op : "any op");
-    for (int c = 0; c < ir->num_calls && !tuner->is_out_of_time; c++) {
+    for (int c = 0; c < ir->num_calls && !tuner->is_over; c++) {
         const struct eq_ir_call *call = &ir->calls[c];
         bool is_result[EQ_MAX_OPERANDS] = { false };
         if (!is_wanted(tuner, call->call.op))
@@ -204,7 +323,7 @@ static eq_status tune_calls(struct tuner *tuner, const struct eq_ir *ir)
             return eq_fail(status, "%s: %s", call->label, eq_last_error());
         tuner->at.call++;
     }
-    tuner->summary->is_complete = !tuner->is_out_of_time;
+    tuner->summary->is_complete = !tuner->is_over;
     return EQ_OK;
 }
 
@@ -237,8 +356,20 @@ static eq_status tune(struct tuner *tuner)
     EQ_TRY(eq_tuning_create(&tuner->file));
     EQ_TRY(eq_tuning_create(&tuner->decisions));
     EQ_TRY(eq_tuning_create(&tuner->seen));
+    EQ_TRY(eq_tuning_create(&tuner->failed));
     EQ_TRY(open_file(tuner));
     return tune_graph(tuner);
+}
+
+static eq_status run(struct tuner *tuner)
+{
+    *tuner->summary = (struct eq_tune_summary){ .num_measured = 0 };
+    eq_status status = tune(tuner);
+    eq_tuning_destroy(&tuner->file);
+    eq_tuning_destroy(&tuner->decisions);
+    eq_tuning_destroy(&tuner->seen);
+    eq_tuning_destroy(&tuner->failed);
+    return status;
 }
 
 eq_status eq_tune_network(struct eq_device *device, const struct eq_tune_params *params, eq_tune_progress_fn progress,
@@ -246,10 +377,16 @@ eq_status eq_tune_network(struct eq_device *device, const struct eq_tune_params 
 {
     struct tuner tuner = { .device = device, .params = params, .progress = progress, .user = user, .summary = summary,
                            .start = eq_clock_ns() };
-    *summary = (struct eq_tune_summary){ .num_measured = 0 };
-    eq_status status = tune(&tuner);
-    eq_tuning_destroy(&tuner.file);
-    eq_tuning_destroy(&tuner.decisions);
-    eq_tuning_destroy(&tuner.seen);
-    return status;
+    return run(&tuner);
+}
+
+eq_status eq_tune_rehearse(struct eq_device *device, const struct eq_tune_params *params, const char *key,
+                           int (*next)(void *user), void *user)
+{
+    struct eq_tune_summary summary;
+    const struct rehearsal rehearsal = { .key = key, .next = next, .user = user };
+    struct tuner tuner = { .device = device, .params = params, .summary = &summary, .rehearsal = &rehearsal };
+    EQ_TRY(run(&tuner));
+    EQ_REQUIRE(tuner.is_over, EQ_ERR_NOT_FOUND, "%s: no choice %s", params->model.arch, key);
+    return EQ_OK;
 }

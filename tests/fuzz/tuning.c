@@ -17,7 +17,7 @@ static void read_tuning(const uint8_t *data, size_t bytes)
     CHECK_TEXT(status);
     CHECK(status == EQ_OK || eq_tuning_num(tuning) == 0);
     const char *path = fuzz_path("tuning.txt");
-    CHECK(eq_tuning_save(tuning, path, &device) == EQ_OK);
+    CHECK(eq_tuning_save(tuning, path, &device, "") == EQ_OK);
     CHECK(eq_file_read(path, EQ_TUNE_MAX_FILE_BYTES, &saved, &length) == EQ_OK);
     CHECK(eq_tuning_parse(again, "again", saved, &device, NULL) == EQ_OK);
     CHECK(eq_tuning_num(tuning) == eq_tuning_num(again));

@@ -143,7 +143,7 @@ START_TEST(test_file)
     }
     EQ_TEST_OK(eq_tuning_set(tuning, "kernel c=7", (const int[]){ 1 }, 1, "again"));
     ck_assert_int_eq(eq_tuning_num(tuning), 200);
-    EQ_TEST_OK(eq_tuning_save(tuning, path_of("file.txt"), &here));
+    EQ_TEST_OK(eq_tuning_save(tuning, path_of("file.txt"), &here, "# a test\n"));
     EQ_TEST_OK(eq_file_read(path_of("file.txt"), 1 << 20, &text, &bytes));
     EQ_TEST_OK(eq_tuning_parse(back, "file", text, &here, &header));
     free(text);
