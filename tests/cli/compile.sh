@@ -1,38 +1,10 @@
 #!/bin/sh
 # equil compile from outside: what it compiles is found again, by it and by others, and processes that die do no harm.
 # compile.sh PATH_OF_EQUIL
-equil=$1
-folder=$(mktemp -d) || exit 1
-trap 'rm -rf "$folder"' EXIT
-number=0
+. "$(dirname "$0")/tap.sh"
 EQUIL_CACHE_DIR=$folder/equil POCL_CACHE_DIR=$folder/pocl
 export EQUIL_CACHE_DIR POCL_CACHE_DIR
 
-# check NAME CONDITION...: a command that must succeed.
-check() {
-    name=$1
-    number=$((number + 1))
-    shift
-    if "$@"; then
-        echo "ok $number - $name"
-        return
-    fi
-    echo "not ok $number - $name"
-    sed 's/^/# /' "$folder/stdout" "$folder/stderr"
-}
-
-# run EXIT_CODE ARGUMENT...
-run() {
-    wanted=$1
-    shift
-    "$equil" "$@" >"$folder/stdout" 2>"$folder/stderr" </dev/null
-    code=$?
-    [ "$code" -eq "$wanted" ] && return
-    echo "# equil $*: exit code $code, expected $wanted"
-    return 1
-}
-stdout_has() { grep -qF -e "$1" "$folder/stdout"; }
-stderr_has() { grep -qF -e "$1" "$folder/stderr"; }
 # Kernels in machine code, in PoCL's cache.
 kernels() { find "$folder/pocl" -name '*.so' 2>/dev/null | wc -l; }
 stamps() { find "$folder/equil" -name '*.stamp' 2>/dev/null | wc -l; }
@@ -95,4 +67,4 @@ export EQUIL_CACHE
 check "without a cache" run 0 bench $network --seconds 0.01
 check "nothing is noted" [ "$(stamps)" -eq 0 ]
 
-echo "1..$number"
+finish

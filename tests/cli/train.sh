@@ -1,46 +1,9 @@
 #!/bin/sh
 # Training from outside: files, log, stopping and resuming to the bit, and what goes wrong. train.sh PATH_OF_EQUIL
-equil=$1
+. "$(dirname "$0")/tap.sh"
 source=${EQUIL_SOURCE_ROOT:-.}
-folder=$(mktemp -d) || exit 1
-trap 'kill -9 $child 2>/dev/null; rm -rf "$folder"' EXIT
 child=
-number=0
-
-# result NAME STATUS: a TAP line; what the last command printed follows a failure.
-result() {
-    number=$((number + 1))
-    if [ "$2" -eq 0 ]; then
-        echo "ok $number - $1"
-        return
-    fi
-    echo "not ok $number - $1"
-    sed 's/^/# /' "$folder/stdout" "$folder/stderr" 2>/dev/null | tail -n 20
-}
-
-# check NAME COMMAND...: the command succeeds.
-check() {
-    name=$1
-    shift
-    "$@" >"$folder/check" 2>&1
-    status=$?
-    [ $status -eq 0 ] || sed 's/^/# /' "$folder/check"
-    result "$name" $status
-}
-
-# expect NAME EXIT_CODE TEXT ARGUMENT...: equil's exit code, and TEXT on stderr.
-expect() {
-    name=$1 code=$2 text=$3
-    shift 3
-    "$equil" "$@" >"$folder/stdout" 2>"$folder/stderr" </dev/null
-    got=$?
-    if [ "$got" -ne "$code" ] || { [ -n "$text" ] && ! grep -qF -e "$text" "$folder/stderr"; }; then
-        echo "# equil $*: exit code $got, expected $code and \"$text\""
-        result "$name" 1
-        return
-    fi
-    result "$name" 0
-}
+trap 'kill -9 $child 2>/dev/null; rm -rf "$folder"' EXIT
 
 # The log without what differs between two runs of the same training: speeds and memory.
 plain_log() {
@@ -79,7 +42,7 @@ train="train --arch ce-resnet20 --data $folder/data --batch 4 --lr 0.005 --seed 
 
 # ---- an undisturbed run
 
-expect "training ends" 0 "done:" $train --epochs 3 --out "$folder/whole"
+expect "training ends" 0 stderr "done:" $train --epochs 3 --out "$folder/whole"
 check "held-out images are spoken of" grep -qF "92 training images of 3 classes, 10 validation images (a tenth" "$folder/stderr"
 check "the planned memory is printed" grep -q "planned memory on the device: [0-9]" "$folder/stderr"
 check "the log has a line for the start and one for each epoch" python3 - "$folder/whole/log.jsonl" <<'PYTHON'
@@ -90,10 +53,10 @@ epochs = [line for line in lines if line["event"] == "epoch"]
 assert [line["epoch"] for line in epochs] == [1, 2, 3] and all(line["step"] == 23 for line in epochs), epochs
 assert epochs[-1]["loss"] < epochs[0]["loss"] < 3, epochs
 PYTHON
-expect "a folder that holds a run is left alone" 1 "holds a run already" $train --epochs 3 --out "$folder/whole"
-expect "a second run" 0 "done:" $train --epochs 3 --out "$folder/again"
+expect "a folder that holds a run is left alone" 1 stderr "holds a run already" $train --epochs 3 --out "$folder/whole"
+expect "a second run" 0 stderr "done:" $train --epochs 3 --out "$folder/again"
 same_run "the same seed again" "$folder/again"
-expect "another seed" 0 "done:" $train --epochs 1 --seed 4 --out "$folder/other"
+expect "another seed" 0 stderr "done:" $train --epochs 1 --seed 4 --out "$folder/other"
 check "another seed gives other bits" sh -c "! cmp -s '$folder/whole/model.safetensors' '$folder/other/model.safetensors'"
 
 # ---- stopped by Ctrl-C, and resumed
@@ -104,13 +67,13 @@ kill -INT $child
 wait $child
 check "Ctrl-C: exit code 130" test $? -eq 130
 check "Ctrl-C: in the middle of an epoch" grep -Eq "stopped in epoch 1 of 3 after step ([1-9]|1[0-9]|2[0-2]) of 23" "$folder/stderr"
-expect "another batch size on resume" 1 "batch is 8, but the run to resume has 4" $train --epochs 3 --batch 8 --resume --out "$folder/stopped"
-expect "another number of epochs on resume" 1 "epochs is 4, but the run to resume has 3" $train --epochs 4 --resume --out "$folder/stopped"
-expect "another learning rate on resume" 1 "lr is 0, but the run to resume has 0.005" train --lr 0 --resume --out "$folder/stopped"
-expect "another seed on resume" 1 "seed is 0, but the run to resume has 3" train --seed 0 --resume --out "$folder/stopped"
-EQUIL_CONV=simt expect "another kernel family on resume" 1 'the run to resume had "vector" as kernel family, and here it is "simt"' \
+expect "another batch size on resume" 1 stderr "batch is 8, but the run to resume has 4" $train --epochs 3 --batch 8 --resume --out "$folder/stopped"
+expect "another number of epochs on resume" 1 stderr "epochs is 4, but the run to resume has 3" $train --epochs 4 --resume --out "$folder/stopped"
+expect "another learning rate on resume" 1 stderr "lr is 0, but the run to resume has 0.005" train --lr 0 --resume --out "$folder/stopped"
+expect "another seed on resume" 1 stderr "seed is 0, but the run to resume has 3" train --seed 0 --resume --out "$folder/stopped"
+EQUIL_CONV=simt expect "another kernel family on resume" 1 stderr 'the run to resume had "vector" as kernel family, and here it is "simt"' \
     train --resume --out "$folder/stopped"
-expect "resumed without naming the options again" 0 "resuming in epoch 1 after step" train --resume --out "$folder/stopped"
+expect "resumed without naming the options again" 0 stderr "resuming in epoch 1 after step" train --resume --out "$folder/stopped"
 same_run "Ctrl-C" "$folder/stopped"
 
 # ---- killed, and resumed from the last epoch
@@ -122,81 +85,81 @@ kill -9 $child
 wait $child 2>/dev/null
 check "killed before the end" sh -c "! grep -q '\"epoch\":3' '$folder/killed/log.jsonl'"
 printf '{"event":"half a li' >>"$folder/killed/log.jsonl"
-expect "resumed with the same options" 0 "resuming in epoch" $train --epochs 3 --resume --out "$folder/killed"
+expect "resumed with the same options" 0 stderr "resuming in epoch" $train --epochs 3 --resume --out "$folder/killed"
 same_run "kill -9" "$folder/killed"
-expect "resuming a run that is done" 0 "done:" train --resume --out "$folder/killed"
-expect "nothing to resume" 1 "no checkpoint to resume from" train --resume --out "$folder/nothing"
+expect "resuming a run that is done" 0 stderr "done:" train --resume --out "$folder/killed"
+expect "nothing to resume" 1 stderr "no checkpoint to resume from" train --resume --out "$folder/nothing"
 head -c 4000 "$folder/whole/checkpoint.safetensors" >"$folder/other/checkpoint.safetensors"
-expect "a damaged checkpoint" 1 "$folder/other/checkpoint.safetensors" train --resume --out "$folder/other"
+expect "a damaged checkpoint" 1 stderr "$folder/other/checkpoint.safetensors" train --resume --out "$folder/other"
 
 # ---- a loss that is not finite
 
-expect "an absurd learning rate ends in a message" 1 "the first tensor that is not finite is" $train --epochs 1 --lr 1e30 --out "$folder/nan"
+expect "an absurd learning rate ends in a message" 1 stderr "the first tensor that is not finite is" $train --epochs 1 --lr 1e30 --out "$folder/nan"
 check "it names epoch and step" grep -Eq "epoch 1, step [0-9]+: the loss is" "$folder/stderr"
 check "no weights that are not finite are kept" sh -c "! test -e '$folder/nan/model.safetensors'"
 
 # ---- gradient accumulation, other options
 
-expect "accumulation" 0 "1 epochs of 11 steps, batch 4 x 2" $train --epochs 1 --accumulate 2 --out "$folder/accumulate"
-expect "more images in a batch than there are" 0 "batch 92" $train --epochs 1 --batch 100 --out "$folder/large"
-expect "a recipe in full" 0 "done:" $train --epochs 1 --schedule step --warmup 1 --label-smoothing 0.1 --augment full --momentum 0 --weight-decay 0 \
+expect "accumulation" 0 stderr "1 epochs of 11 steps, batch 4 x 2" $train --epochs 1 --accumulate 2 --out "$folder/accumulate"
+expect "more images in a batch than there are" 0 stderr "batch 92" $train --epochs 1 --batch 100 --out "$folder/large"
+expect "a recipe in full" 0 stderr "done:" $train --epochs 1 --schedule step --warmup 1 --label-smoothing 0.1 --augment full --momentum 0 --weight-decay 0 \
     --out "$folder/recipe"
-expect "starting from weights" 0 "done:" $train --epochs 1 --weights "$folder/whole/model.safetensors" --out "$folder/from"
+expect "starting from weights" 0 stderr "done:" $train --epochs 1 --weights "$folder/whole/model.safetensors" --out "$folder/from"
 
 mkdir "$folder/two"
 cp -r "$folder/data/red" "$folder/data/blue" "$folder/two"
-expect "weights of other classes" 1 "fc.weight" train --arch ce-resnet20 --data "$folder/two" --weights "$folder/whole/model.safetensors" \
+expect "weights of other classes" 1 stderr "fc.weight" train --arch ce-resnet20 --data "$folder/two" --weights "$folder/whole/model.safetensors" \
     --out "$folder/x"
-expect "weights of other classes with a new head" 0 "of 2 classes" train --arch ce-resnet20 --data "$folder/two" --batch 4 --epochs 1 \
+expect "weights of other classes with a new head" 0 stderr "of 2 classes" train --arch ce-resnet20 --data "$folder/two" --batch 4 --epochs 1 \
     --weights "$folder/whole/model.safetensors" --new-head --out "$folder/head"
 
 # ---- mistakes
 
-expect "an unknown network" 1 'resnet50' train --arch resnet7 --data shapes --out "$folder/x"
-expect "no network" 2 "--arch is missing" train --data shapes --out "$folder/x"
-expect "no data" 2 "--data is missing" train --arch resnet20 --out "$folder/x"
-expect "no output folder" 2 "--out is missing" train --arch resnet20 --data shapes
-expect "data that is not there" 1 "no-such-folder" train --arch resnet20 --data "$folder/no-such-folder" --out "$folder/x"
+expect "an unknown network" 1 stderr 'resnet50' train --arch resnet7 --data shapes --out "$folder/x"
+expect "no network" 2 stderr "--arch is missing" train --data shapes --out "$folder/x"
+expect "no data" 2 stderr "--data is missing" train --arch resnet20 --out "$folder/x"
+expect "no output folder" 2 stderr "--out is missing" train --arch resnet20 --data shapes
+expect "data that is not there" 1 stderr "no-such-folder" train --arch resnet20 --data "$folder/no-such-folder" --out "$folder/x"
 mkdir -p "$folder/empty" "$folder/one/cat"
 cp "$folder/data/red/000.png" "$folder/one/cat"
-expect "an empty folder" 1 "$folder/empty" train --arch resnet20 --data "$folder/empty" --out "$folder/x"
-expect "one class" 1 "only one class" train --arch resnet20 --data "$folder/one" --out "$folder/x"
-expect "an output folder that cannot be made" 1 "/dev/null/out" train --arch resnet20 --data "$folder/data" --out /dev/null/out
-expect "an output folder that cannot be written" 1 "/proc" train --arch resnet20 --data "$folder/data" --out /proc
-expect "a new head without weights" 1 "new-head" train --arch resnet20 --data "$folder/data" --new-head --out "$folder/x"
-expect "images too small for a CE" 1 "the image is 1 x 1 here" train --arch ce-resnet18 --size 16 --data "$folder/data" --out "$folder/x"
-expect "a warm-up longer than the run" 1 "warm-up" $train --epochs 1 --warmup 2 --out "$folder/x"
+expect "an empty folder" 1 stderr "$folder/empty" train --arch resnet20 --data "$folder/empty" --out "$folder/x"
+expect "one class" 1 stderr "only one class" train --arch resnet20 --data "$folder/one" --out "$folder/x"
+expect "an output folder that cannot be made" 1 stderr "/dev/null/out" train --arch resnet20 --data "$folder/data" --out /dev/null/out
+expect "an output folder that cannot be written" 1 stderr "/proc" train --arch resnet20 --data "$folder/data" --out /proc
+expect "a new head without weights" 1 stderr "new-head" train --arch resnet20 --data "$folder/data" --new-head --out "$folder/x"
+expect "images too small for a CE" 1 stderr "the image is 1 x 1 here" train --arch ce-resnet18 --size 16 --data "$folder/data" --out "$folder/x"
+expect "a warm-up longer than the run" 1 stderr "warm-up" $train --epochs 1 --warmup 2 --out "$folder/x"
 check "failures before the start leave nothing behind" sh -c "! ls '$folder/x' 2>/dev/null | grep ."
 
 # ---- evaluation and classification
 
-expect "eval" 0 "" eval --weights "$folder/whole/best.safetensors" --data "$folder/data" --json
+expect "eval" 0 stderr "" eval --weights "$folder/whole/best.safetensors" --data "$folder/data" --json
 check "eval --json has the keys, and the network has learned" python3 - "$folder/stdout" <<'PYTHON'
 import json, sys
 result = json.load(open(sys.argv[1]))
 assert {"top1", "top5", "loss", "images_per_second", "images", "skipped"} <= set(result), result
 assert result["top1"] > 0.7 and result["top5"] == 1 and result["images"] == 102 and result["skipped"] == 0, result
 PYTHON
-expect "eval with other classes" 1 "shapes: class arrow is not among the 3 known ones" eval --weights "$folder/whole/best.safetensors" --data shapes
-expect "eval of a file that is not there" 1 "no-such-file" eval --weights "$folder/no-such-file" --data shapes
-expect "classify" 0 "" classify --weights "$folder/whole/best.safetensors" --format csv "$folder/data/red" "$folder/data/blue/000.png"
+expect "eval with other classes" 1 stderr "shapes: class arrow is not among the 3 known ones" eval --weights "$folder/whole/best.safetensors" --data shapes
+expect "eval of a file that is not there" 1 stderr "no-such-file" eval --weights "$folder/no-such-file" --data shapes
+expect "classify" 0 stderr "" classify --weights "$folder/whole/best.safetensors" --format csv "$folder/data/red" "$folder/data/blue/000.png"
 check "classify: three classes for each of 35 images, and a head line" test "$(wc -l <"$folder/stdout")" -eq 106
 cp "$folder/data/red/000.png" "$folder/one/000.png"
 head -c 300 "$folder/data/red/000.png" >"$folder/one/broken.png"
-expect "a broken image is an error that names it" 1 "broken.png" classify --weights "$folder/whole/best.safetensors" --json "$folder/one"
+expect "a broken image is an error that names it" 1 stderr "broken.png" classify --weights "$folder/whole/best.safetensors" --json "$folder/one"
 check "the others are done" python3 - "$folder/stdout" <<'PYTHON'
 import json, sys
 images = json.load(open(sys.argv[1]))["images"]
 assert len(images) == 1 and len(images[0]["top"]) == 3, images
 assert abs(sum(row["probability"] for row in images[0]["top"]) - 1) < 1e-5, images
 PYTHON
-expect "a folder without images" 1 "$folder/empty" classify --weights "$folder/whole/best.safetensors" "$folder/empty"
+expect "a folder without images" 1 stderr "$folder/empty" classify --weights "$folder/whole/best.safetensors" "$folder/empty"
 
 # ---- broken images while training
 
 cp "$folder/one/broken.png" "$folder/data/red/zzz.png"
-expect "a broken image is skipped" 0 "done:" $train --epochs 1 --val "$folder/data" --out "$folder/broken"
+expect "a broken image is skipped" 0 stderr "done:" $train --epochs 1 --val "$folder/data" --out "$folder/broken"
 check "it is named" grep -q "zzz.png" "$folder/stderr"
 check "it is counted" grep -q '"skipped":1,"val_skipped":1' "$folder/broken/log.jsonl"
 
-echo "1..$number"
+finish

@@ -1,37 +1,8 @@
 #!/bin/sh
 # equil tune from outside: it measures, keeps, goes on where it was stopped, and other commands read its file. tune.sh PATH_OF_EQUIL
-equil=$1
-folder=$(mktemp -d) || exit 1
-trap 'rm -rf "$folder"' EXIT
-number=0
+. "$(dirname "$0")/tap.sh"
 EQUIL_TUNING=
 export EQUIL_TUNING
-
-# check NAME CONDITION...: a command that must succeed.
-check() {
-    name=$1
-    number=$((number + 1))
-    shift
-    if "$@"; then
-        echo "ok $number - $name"
-        return
-    fi
-    echo "not ok $number - $name"
-    sed 's/^/# /' "$folder/stdout" "$folder/stderr"
-}
-
-# run EXIT_CODE ARGUMENT...
-run() {
-    wanted=$1
-    shift
-    "$equil" "$@" >"$folder/stdout" 2>"$folder/stderr" </dev/null
-    code=$?
-    [ "$code" -eq "$wanted" ] && return
-    echo "# equil $*: exit code $code, expected $wanted"
-    return 1
-}
-stdout_has() { grep -qF -e "$1" "$folder/stdout"; }
-stderr_has() { grep -qF -e "$1" "$folder/stderr"; }
 choices() { cat "$1" 2>/dev/null | grep -c ' = '; }
 
 tune="tune --arch resnet20 --batch 2 --size 8 --op conv2d"
@@ -121,4 +92,4 @@ sed -i 's/^driver: .*/driver: another/' "$folder/left.failed"
 check "with another driver" run 0 $one --again
 check "they are tried again" [ "$(attempts crash)" -gt "$crashes" ]
 
-echo "1..$number"
+finish

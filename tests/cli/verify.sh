@@ -1,45 +1,19 @@
 #!/bin/sh
 # equil verify from outside: it is right about PoCL, wrong where programs are compiled so that they compute something else, and says
 # where a driver crashed. verify.sh PATH_OF_EQUIL, with EQUIL_BUILD_ROOT set
-equil=$1
-folder=$(mktemp -d) || exit 1
-trap 'rm -rf "$folder"' EXIT
-number=0
+. "$(dirname "$0")/tap.sh"
 
-# check NAME CONDITION...: a command that must succeed.
-check() {
-    name=$1
-    number=$((number + 1))
-    shift
-    if "$@" >"$folder/check" 2>&1; then
-        echo "ok $number - $name"
-        return
-    fi
-    echo "not ok $number - $name"
-    sed 's/^/# /' "$folder/check" "$folder/stdout" "$folder/stderr"
-}
-
-# run EXIT_CODE ARGUMENT...
-run() {
-    wanted=$1
-    shift
-    "$equil" "$@" >"$folder/stdout" 2>"$folder/stderr" </dev/null
-    code=$?
-    [ "$code" -eq "$wanted" ] && return
-    echo "equil $*: exit code $code, expected $wanted"
-    return 1
-}
-stdout_has() { grep -qE -e "$1" "$folder/stdout"; }
-stderr_has() { grep -qF -e "$1" "$folder/stderr"; }
+# stdout_matches EXPRESSION: a regular one.
+stdout_matches() { grep -qE -e "$1" "$folder/stdout"; }
 
 # json FILE EXPRESSION: is it true of the document d?
 json() { python3 -c 'import json, math, sys; d = json.load(open(sys.argv[1])); assert eval(sys.argv[2]), d' "$1" "$2"; }
 
 check "PoCL computes what it should" run 0 verify --quick --json "$folder/right.json"
-check "in the table: the heading" stdout_has '^op  *kernels  *blocks  *cases  *worst error  *of allowed$'
-check "a row" stdout_has '^conv2d  *(vector|simt)  *[0-9]+  *[0-9]+  *[0-9.e-]+  *0\.[0-9]+  ok$'
-check "the network" stdout_has '^network_repeated .* ok$'
-check "the verdict" stdout_has '^right: [0-9]+ cases of [0-9]+ suites, in '
+check "in the table: the heading" stdout_matches '^op  *kernels  *blocks  *cases  *worst error  *of allowed$'
+check "a row" stdout_matches '^conv2d  *(vector|simt)  *[0-9]+  *[0-9]+  *[0-9.e-]+  *0\.[0-9]+  ok$'
+check "the network" stdout_matches '^network_repeated .* ok$'
+check "the verdict" stdout_matches '^right: [0-9]+ cases of [0-9]+ suites, in '
 check "nothing is wrong" sh -c "! grep -q WRONG '$folder/stdout'"
 check "the file says so" json "$folder/right.json" \
     'd["format"] == "equil-verify" and d["verdict"] == "right" and d["mode"] == "quick" and not d["failures"] and not d["crashes"]'
@@ -55,9 +29,9 @@ check "every op is in it" json "$folder/right.json" \
 EQUIL_BUILD_OPTIONS=-cl-fast-relaxed-math
 export EQUIL_BUILD_OPTIONS
 check "a device that computes wrongly" run 1 verify --op pool_max --json "$folder/wrong.json"
-check "its row" stdout_has '^pool_max .* [0-9]+ WRONG$'
-check "its failure" stdout_has '^pool_max, NaN \((vector|simt), block [0-9]+\): place of the maximum: \[0, 0, 0, [0-9]\] is [0-9]+, not [0-9]+'
-check "its verdict" stdout_has '^WRONG: [0-9]+ failures in [0-9]+ cases'
+check "its row" stdout_matches '^pool_max .* [0-9]+ WRONG$'
+check "its failure" stdout_matches '^pool_max, NaN \((vector|simt), block [0-9]+\): place of the maximum: \[0, 0, 0, [0-9]\] is [0-9]+, not [0-9]+'
+check "its verdict" stdout_matches '^WRONG: [0-9]+ failures in [0-9]+ cases'
 check "the file has the failure" json "$folder/wrong.json" \
     'd["verdict"] == "wrong" and any(f["op"] == "pool_max" and f["case"] == "NaN" and f["got"] != f["want"] and f["wrong"] > 0 and len(f["index"]) == 4 for f in d["failures"])'
 check "and why" json "$folder/wrong.json" 'd["environment"]["EQUIL_BUILD_OPTIONS"] == "-cl-fast-relaxed-math"'
@@ -87,7 +61,7 @@ check "are refused" stderr_has "something"
 check "a file that cannot be written" run 1 verify --op add --json "$folder/none/x.json"
 check "has its reason" stderr_has "x.json"
 check "--help has the default" run 0 verify --help
-check "which is quick" stdout_has "the default"
+check "which is quick" stdout_matches "the default"
 # Every suite is named in the help.
 "$equil" verify --help >"$folder/help"
 for op in $("$equil" verify --help | tr -s ' \n' ' ' | sed 's/.*only one of //; s/ --json.*//; s/,//g'); do
@@ -95,4 +69,4 @@ for op in $("$equil" verify --help | tr -s ' \n' ' ' | sed 's/.*only one of //; 
 done >"$folder/ops"
 check "the ops of --help" [ "$(wc -l <"$folder/ops")" -eq "$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["suites"])' "$folder/right.json")" ]
 
-echo "1..$number"
+finish
