@@ -34,7 +34,8 @@ struct eq_bench_time {
     double drift; // median of the second half of the samples over that of the first: above 1 the device slowed down
 };
 
-// One step: a kernel, a fill, a copy or a matrix product.
+// One step: a kernel, a fill, a copy or a matrix product. Where a batch is run a few images at a time, which evaluation does on
+// CPUs, the row has the sums over all of them.
 struct eq_bench_row {
     char label[64];      // the layer: "layer1.0.conv1"
     char kernel[48];     // the kernel's name

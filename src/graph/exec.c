@@ -125,25 +125,58 @@ static eq_status bind_store(struct eq_exec *exec, const struct eq_store *store)
     return EQ_OK;
 }
 
+// Where a value begins for the slice whose first image is `image`: a local one has memory for a slice only.
+static struct eq_ref sliced_ref(const struct eq_exec *exec, int value, int image)
+{
+    const struct eq_tensor *tensor = &exec->ir->values[value].tensor;
+    const bool is_whole = eq_ir_has_images(exec->ir, value) && !eq_ir_is_local(exec->ir, value);
+    return eq_ref_plus(exec->refs[value], is_whole ? eq_tensor_elems(tensor) / (size_t)tensor->n * (size_t)image : 0);
+}
+
+// The call for images from `image` on; `call` has their number.
+static eq_status emit_call(struct eq_exec *exec, int index, const struct eq_call *call, int image)
+{
+    const struct eq_ir_call *at = &exec->ir->calls[index];
+    struct eq_list *list = at->is_constant ? exec->prepare : exec->list;
+    struct eq_ref in[EQ_MAX_OPERANDS], out[EQ_MAX_OPERANDS];
+    for (int i = 0; i < call->num_inputs; i++)
+        in[i] = at->in[i] >= 0 ? sliced_ref(exec, at->in[i], image) : EQ_REF_NONE;
+    for (int o = 0; o < call->num_outputs; o++)
+        out[o] = sliced_ref(exec, at->out[o], image);
+    EQ_TRY(eq_list_label(list, at->label));
+    eq_list_repeat(list, image > 0);
+    const eq_status status = call->op->emit(list, call, in, out);
+    return status == EQ_OK ? EQ_OK : eq_fail(status, "%s: %s", at->label, eq_last_error());
+}
+
+static eq_status emit_stretch(struct eq_exec *exec, const struct eq_stretch *stretch)
+{
+    for (int s = 0; s < stretch->slices; s++) {
+        const int image = eq_stretch_image(stretch, s), images = eq_stretch_image(stretch, s + 1) - image;
+        for (int c = stretch->first; c < stretch->end; c++) {
+            struct eq_call sliced;
+            if (exec->ir->calls[c].stretch != stretch)
+                continue;
+            EQ_TRY(eq_ir_sliced_call(exec->ir, c, images, &sliced));
+            EQ_TRY(emit_call(exec, c, &sliced, image));
+        }
+    }
+    return EQ_OK;
+}
+
 static eq_status emit_calls(struct eq_exec *exec)
 {
     bool is_backward = false;
     for (int c = 0; c < exec->ir->num_calls; c++) {
         const struct eq_ir_call *call = &exec->ir->calls[c];
-        struct eq_ref in[EQ_MAX_OPERANDS], out[EQ_MAX_OPERANDS];
-        for (int i = 0; i < call->call.num_inputs; i++)
-            in[i] = call->in[i] >= 0 ? exec->refs[call->in[i]] : EQ_REF_NONE;
-        for (int o = 0; o < call->call.num_outputs; o++)
-            out[o] = exec->refs[call->out[o]];
-        struct eq_list *list = call->is_constant ? exec->prepare : exec->list;
         if (call->is_gradient && !is_backward) {
             exec->num_forward = eq_list_length(exec->list);
             is_backward = true;
         }
-        EQ_TRY(eq_list_label(list, call->label));
-        eq_status status = call->call.op->emit(list, &call->call, in, out);
-        if (status != EQ_OK)
-            return eq_fail(status, "%s: %s", call->label, eq_last_error());
+        if (!call->stretch)
+            EQ_TRY(emit_call(exec, c, &call->call, 0));
+        else if (call->stretch->first == c)
+            EQ_TRY(emit_stretch(exec, call->stretch));
     }
     exec->num_forward = is_backward ? exec->num_forward : eq_list_length(exec->list);
     return EQ_OK;

@@ -61,16 +61,21 @@ static bool is_bare(const struct pending *unit)
     return !has_norm(unit) && unit->inputs[EQ_UNIT_RESIDUAL] == EQ_NO_VALUE && unit->attributes.activation == EQ_ACT_NONE;
 }
 
-// A pending convolution as calls: prepared filter and fused step; a bare one may have nothing to prepare.
+// A pending convolution as calls: prepared filter and fused step; a bare one may have nothing to prepare. The algorithm is
+// settled here, for the whole batch: the filter is prepared for it, and it stays when the batch is run in slices.
 static eq_status call_conv(struct fusion *f, const struct pending *unit, int *value)
 {
-    const struct eq_conv2d_attributes *conv = unit->conv->attributes;
     const struct eq_tensor *x = &f->ir->values[unit->conv_inputs[0]].tensor, *w = &f->ir->values[unit->conv_inputs[1]].tensor;
     int prepared[EQ_MAX_OPERANDS], outputs[EQ_MAX_OPERANDS];
-    const struct eq_conv2d_prepare_attributes attributes = {
-        .fused = { *conv, w->n, w->h, w->w, unit->attributes.activation }, .x = *x, .eps = unit->attributes.bn_eps
+    struct eq_conv2d_prepare_attributes attributes = {
+        .fused = { .oc = w->n, .kh = w->h, .kw = w->w, .activation = unit->attributes.activation },
+        .x = *x,
+        .eps = unit->attributes.bn_eps,
     };
-    if (is_bare(unit) && !eq_conv2d_prepares(&f->ir->target, &attributes.fused, x)) {
+    struct eq_conv2d_attributes *conv = &attributes.fused.conv;
+    *conv = *(const struct eq_conv2d_attributes *)unit->conv->attributes;
+    conv->algorithm = eq_conv2d_fused_algorithm(&f->ir->target, &attributes.fused, x);
+    if (is_bare(unit) && conv->algorithm == EQ_CONV2D_DIRECT) {
         EQ_TRY(eq_ir_call(f->ir, &eq_op_conv2d, conv, unit->conv_inputs, 2, unit->conv->label, outputs));
         *value = outputs[0];
         return EQ_OK;

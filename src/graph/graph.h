@@ -2,7 +2,7 @@
 //
 //   struct eq_graph   what the user built: front nodes on plain shapes (build.c)
 //   struct eq_ir      calls of ops on device tensors, for one target: fuse.c lowers, autodiff.c appends gradients, recompute.c
-//                     trades time for memory
+//                     trades time for memory, slice.c says which calls run a few images at a time
 //   struct eq_plan    offsets in the arena, from sizes and lifetimes alone (plan.c)
 //   struct eq_store   parameters, running statistics, gradients and velocities on a device (store.c)
 //   struct eq_exec    a command list over a store and an arena (exec.c)
@@ -63,6 +63,14 @@ struct eq_ir_call {
     const char *label; // of the front node
     bool is_gradient;
     bool is_constant; // evaluation: computed from parameters and states alone, so once while they stay
+    const struct eq_stretch *stretch; // that it is part of; NULL: it runs for all images at once
+};
+
+// Calls that run in turn for a few images, then for the next few: see slice.c. Constant calls among them are not part of it.
+struct eq_stretch {
+    int first, end; // calls first .. end - 1
+    int images;     // all of them
+    int slices;     // 2 or more, of equal size or one image apart
 };
 
 struct eq_ir {
@@ -73,6 +81,8 @@ struct eq_ir {
     int num_values, value_capacity;
     struct eq_ir_call *calls;
     int num_calls, call_capacity;
+    struct eq_stretch *stretches;
+    int num_stretches;
     int *lowered; // [front values] -> ir value, or -1
 };
 
@@ -86,6 +96,10 @@ struct eq_compile_params {
     // Its arena is used for this one, too, where it is large enough; NULL: none. It must outlive this one, and the outputs of
     // either are good until the other's next run.
     struct eq_exec *lender;
+    // For tests: the stretches, instead of those that a model finds; `images` is filled in, and `first` is not a constant call.
+    // NULL: the model's.
+    const struct eq_stretch *stretches;
+    int num_stretches;
 };
 eq_status eq_ir_create(const struct eq_graph *graph, const struct eq_target *target, const struct eq_compile_params *params,
                        struct eq_ir **ir);
@@ -98,6 +112,22 @@ eq_status eq_ir_reserve_call(struct eq_ir *ir);           // room for one more i
 eq_status eq_ir_lower(struct eq_ir *ir);                  // fuse.c
 eq_status eq_ir_differentiate(struct eq_ir *ir, int loss, bool input_gradients); // autodiff.c
 eq_status eq_ir_recompute(struct eq_ir *ir);              // recompute.c, after eq_ir_differentiate()
+
+// ---- slices (slice.c): pure
+
+// Finds the stretches of an ir whose halos are settled; none where it is not an evaluation on a CPU with a cache.
+eq_status eq_ir_slice(struct eq_ir *ir, const struct eq_compile_params *params);
+// First image of a slice, 0 .. slices; of the one after the last it is the number of all images.
+int eq_stretch_image(const struct eq_stretch *stretch, int slice);
+// Images of the smallest and of the largest slice: one apart, or the same.
+int eq_stretch_least(const struct eq_stretch *stretch);
+int eq_stretch_most(const struct eq_stretch *stretch);
+// Whether the value has images: an input, or computed from one.
+bool eq_ir_has_images(const struct eq_ir *ir, int value);
+// Whether the value is made, and read if at all, in one stretch alone: then there is memory for a slice of it only.
+bool eq_ir_is_local(const struct eq_ir *ir, int value);
+// The call of a stretch for that many images.
+eq_status eq_ir_sliced_call(const struct eq_ir *ir, int call, int images, struct eq_call *sliced);
 
 // ---- plan (plan.c): pure
 

@@ -123,7 +123,7 @@ static eq_status build(struct eq_ir *ir, const struct eq_compile_params *params)
         EQ_TRY(eq_ir_recompute(ir));
     mark_constants(ir);
     settle_halos(ir);
-    return EQ_OK;
+    return eq_ir_slice(ir, params);
 }
 
 eq_status eq_ir_create(const struct eq_graph *graph, const struct eq_target *target, const struct eq_compile_params *params,
@@ -147,6 +147,7 @@ void eq_ir_destroy(struct eq_ir **ir)
         free((*ir)->calls[i].attributes);
     free((*ir)->calls);
     free((*ir)->values);
+    free((*ir)->stretches);
     free((*ir)->lowered);
     free(*ir);
     *ir = NULL;

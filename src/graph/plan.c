@@ -109,8 +109,8 @@ static bool is_constant(const struct eq_ir *ir, const struct eq_ir_value *value)
     return value->producer >= 0 && ir->calls[value->producer].is_constant;
 }
 
-// The input whose memory output `o` of the call takes over, or -1: the input must die here and have the same stored form. One
-// that is made only when weights change does not die.
+// The input whose memory output `o` of the call takes over, or -1: the input must die here and have the same stored form, and
+// memory for as many images. One that is made only when weights change does not die.
 static int taken_over(const struct eq_ir *ir, int index, int o)
 {
     const struct eq_ir_call *call = &ir->calls[index];
@@ -119,32 +119,67 @@ static int taken_over(const struct eq_ir *ir, int index, int o)
         return -1;
     const struct eq_ir_value *from = &ir->values[call->in[i]], *to = &ir->values[call->out[o]];
     bool fits = is_temporary(from) && is_temporary(to) && !from->is_output && !is_constant(ir, from) &&
-                from->last_reader == index && memcmp(&from->tensor, &to->tensor, sizeof from->tensor) == 0;
+                from->last_reader == index && memcmp(&from->tensor, &to->tensor, sizeof from->tensor) == 0 &&
+                eq_ir_is_local(ir, call->in[i]) == eq_ir_is_local(ir, call->out[o]);
     return fits ? call->in[i] : -1;
 }
 
-static void add_items(const struct eq_ir *ir, struct eq_plan_item *items, int *num, int *item_of_value)
+// Memory of a call's outputs: of those that live in one stretch alone, for the slice that needs most. That need not be the
+// largest: fewer images may be cut into more pieces each.
+static eq_status output_bytes(const struct eq_ir *ir, int index, size_t bytes[EQ_MAX_OPERANDS])
+{
+    const struct eq_ir_call *call = &ir->calls[index];
+    for (int o = 0; o < call->call.num_outputs; o++)
+        bytes[o] = eq_ir_is_local(ir, call->out[o]) ? 0 : eq_tensor_bytes(&call->call.output[o]);
+    if (!call->stretch)
+        return EQ_OK;
+    for (int images = eq_stretch_least(call->stretch); images <= eq_stretch_most(call->stretch); images++) {
+        struct eq_call sliced;
+        EQ_TRY(eq_ir_sliced_call(ir, index, images, &sliced));
+        for (int o = 0; o < sliced.num_outputs; o++) {
+            const size_t slice_bytes = eq_tensor_bytes(&sliced.output[o]);
+            bytes[o] = bytes[o] > slice_bytes ? bytes[o] : slice_bytes;
+        }
+    }
+    return EQ_OK;
+}
+
+// From the call that makes the value to the last one that reads it. One that is kept whole while slices pass is there for all
+// of them: what a later slice writes before that call, or after that reader, must not fall on the images of others.
+static void set_life(const struct eq_ir *ir, int index, int v, bool is_new, struct eq_plan_item *item)
+{
+    const struct eq_ir_value *value = &ir->values[v];
+    const bool is_read = value->last_reader >= index, is_local = eq_ir_is_local(ir, v);
+    const struct eq_stretch *made = is_local ? NULL : ir->calls[index].stretch;
+    const struct eq_stretch *read = is_local || !is_read ? NULL : ir->calls[value->last_reader].stretch;
+    if (is_new)
+        item->first = made ? made->first : index;
+    item->last = read ? read->end - 1 : is_read ? value->last_reader : index;
+    if (value->is_output)
+        item->last = ir->num_calls;
+    if (ir->calls[index].is_constant && value->last_reader >= 0) { // made before the first step of a run, kept from run to run
+        item->first = 0;
+        item->last = ir->num_calls;
+    }
+}
+
+static eq_status add_items(const struct eq_ir *ir, struct eq_plan_item *items, int *num, int *item_of_value)
 {
     for (int c = 0; c < ir->num_calls; c++) {
         const struct eq_ir_call *call = &ir->calls[c];
+        size_t bytes[EQ_MAX_OPERANDS];
+        EQ_TRY(output_bytes(ir, c, bytes));
         for (int o = 0; o < call->call.num_outputs; o++) {
-            const struct eq_ir_value *value = &ir->values[call->out[o]];
-            if (!is_temporary(value))
+            if (!is_temporary(&ir->values[call->out[o]]))
                 continue;
-            int from = taken_over(ir, c, o), last = value->is_output         ? ir->num_calls
-                                                    : value->last_reader < c ? c
-                                                                             : value->last_reader;
-            int item = from >= 0 ? item_of_value[from] : (*num)++;
+            const int from = taken_over(ir, c, o), item = from >= 0 ? item_of_value[from] : (*num)++;
             if (from < 0)
-                items[item] = (struct eq_plan_item){ .bytes = eq_tensor_bytes(&value->tensor), .first = c };
-            items[item].last = last;
-            if (call->is_constant && value->last_reader >= 0) { // made before the first step of a run, kept from run to run
-                items[item].first = 0;
-                items[item].last = ir->num_calls;
-            }
+                items[item] = (struct eq_plan_item){ .bytes = bytes[o] };
+            set_life(ir, c, call->out[o], from < 0, &items[item]);
             item_of_value[call->out[o]] = item;
         }
     }
+    return EQ_OK;
 }
 
 eq_status eq_plan_items(const struct eq_ir *ir, struct eq_plan_item **items, int *num, int **item_of_value)
@@ -159,6 +194,10 @@ eq_status eq_plan_items(const struct eq_ir *ir, struct eq_plan_item **items, int
     }
     for (int v = 0; v < ir->num_values; v++)
         (*item_of_value)[v] = -1;
-    add_items(ir, *items, num, *item_of_value);
-    return EQ_OK;
+    const eq_status status = add_items(ir, *items, num, *item_of_value);
+    if (status != EQ_OK) {
+        free(*items);
+        free(*item_of_value);
+    }
+    return status;
 }

@@ -82,6 +82,7 @@ static eq_status gradient(const struct eq_call *call, struct eq_tape *tape)
 const struct eq_op eq_op_add = {
     .name = "add",
     .shape = shape,
+    .is_per_image = true,
     .in_place = in_place,
     .emit = emit,
     .gradient = gradient,

@@ -261,6 +261,7 @@ const struct eq_op eq_op_conv2d = {
     .name = "conv2d",
     .attribute_bytes = sizeof(struct eq_conv2d_attributes),
     .shape = shape,
+    .is_per_image = true,
     .halo = halo,
     .emit = emit,
     .gradient = gradient,

@@ -45,13 +45,15 @@ static int bias_elems(const struct eq_tensor *z)
     return eq_tensor_blocks(z) * z->block;
 }
 
-bool eq_conv2d_prepares(const struct eq_target *target, const struct eq_conv2d_fused_attributes *attributes,
-                        const struct eq_tensor *x)
+enum eq_conv2d_algorithm eq_conv2d_fused_algorithm(const struct eq_target *target,
+                                                   const struct eq_conv2d_fused_attributes *attributes,
+                                                   const struct eq_tensor *x)
 {
     struct eq_tensor z;
     struct eq_conv2d_shape shape;
-    return check("conv2d", target, attributes, x, &z) == EQ_OK &&
-           algorithm_of(target, attributes, x, &z, &shape) != EQ_CONV2D_DIRECT;
+    if (check("conv2d", target, attributes, x, &z) != EQ_OK)
+        return EQ_CONV2D_DIRECT; // shape() will say why not
+    return algorithm_of(target, attributes, x, &z, &shape);
 }
 
 // ---- conv2d_prepare: outputs filter, bias, scale
@@ -242,6 +244,7 @@ const struct eq_op eq_op_conv2d_fused = {
     .name = "conv2d_fused",
     .attribute_bytes = sizeof(struct eq_conv2d_fused_attributes),
     .shape = fused_shape,
+    .is_per_image = true,
     .halo = fused_halo,
     .in_place = fused_in_place,
     .emit = fused_emit,

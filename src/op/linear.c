@@ -87,6 +87,7 @@ static eq_status gradient(const struct eq_call *call, struct eq_tape *tape)
 const struct eq_op eq_op_linear = {
     .name = "linear",
     .shape = shape,
+    .is_per_image = true,
     .emit = emit,
     .gradient = gradient,
     .cost = cost,

@@ -62,6 +62,10 @@ struct eq_op {
     // Checks inputs and fills num_outputs and output[]. Pure. Outputs that nobody reads are workspace: their memory is the op's
     // own only during its steps. Output halo is 0 here; the graph raises it before emit() to what readers need.
     eq_status (*shape)(struct eq_call *call);
+    // When evaluating, image i of every output depends on image i of the inputs alone, and on inputs without images (filters,
+    // statistics): a call may be made several times, each for a few images. Roundings may depend on how many (unit's do: the
+    // pivot of its moments is the first image's, and planes are cut into pieces by the number of images).
+    bool is_per_image;
     // Halo that input i must have (NULL: none for all).
     int (*halo)(const struct eq_call *call, int input);
     // Input whose memory output o may share, elementwise and same size (-1: none; NULL: none for all).
@@ -135,9 +139,11 @@ struct eq_conv2d_prepare_attributes {
 };
 extern const struct eq_op eq_op_conv2d_prepare;
 extern const struct eq_op eq_op_conv2d_fused;
-// Whether a prepared filter differs from the stored one even without a norm: where not, conv2d itself does as well.
-bool eq_conv2d_prepares(const struct eq_target *target, const struct eq_conv2d_fused_attributes *attributes,
-                        const struct eq_tensor *x);
+// What AUTO is for conv2d_fused with that input. DIRECT: the prepared filter is the stored one unless a norm is folded in, so
+// conv2d itself does as well.
+enum eq_conv2d_algorithm eq_conv2d_fused_algorithm(const struct eq_target *target,
+                                                   const struct eq_conv2d_fused_attributes *attributes,
+                                                   const struct eq_tensor *x);
 // The stored form of a convolution's filter for an input with that blocking. groups: 0 and 1 are one group.
 struct eq_tensor eq_conv2d_weight(const struct eq_target *target, const struct eq_tensor *x, int oc, int kh, int kw,
                                   int groups);

@@ -98,6 +98,7 @@ const struct eq_op eq_op_pool_max = {
     .name = "pool_max",
     .attribute_bytes = sizeof(struct eq_pool_max_attributes),
     .shape = shape,
+    .is_per_image = true,
     .emit = emit,
     .gradient = gradient,
     .cost = cost,

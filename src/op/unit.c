@@ -245,6 +245,7 @@ const struct eq_op eq_op_unit = {
     .name = "unit",
     .attribute_bytes = sizeof(struct eq_unit_attributes),
     .shape = shape,
+    .is_per_image = true,
     .in_place = in_place,
     .emit = emit,
     .gradient = gradient,

@@ -15,6 +15,7 @@ struct step {
     struct eq_arg *args;
     int num_args;
     bool is_preparation;
+    bool is_repeat;
     bool is_torn; // setting its arguments anew failed: they may name memory that is gone
     struct eq_range range;
     int cut_dim; // dimension of which an enqueue has at most `piece` work-items
@@ -30,6 +31,7 @@ struct eq_list {
     struct step *steps;
     int num, capacity;
     char label[96];
+    bool repeats;
     struct eq_buffer *workspace; // of CLBlast; shared by all products, since the queue is in order
 };
 
@@ -107,6 +109,11 @@ eq_status eq_list_label(struct eq_list *list, const char *label)
     return EQ_OK;
 }
 
+void eq_list_repeat(struct eq_list *list, bool repeats)
+{
+    list->repeats = repeats;
+}
+
 static eq_status append(struct eq_list *list, const struct step *step)
 {
     if (list->num == list->capacity) {
@@ -120,6 +127,7 @@ static eq_status append(struct eq_list *list, const struct step *step)
     if (!label)
         return EQ_ERR_HOST_MEMORY;
     list->steps[list->num] = *step;
+    list->steps[list->num].is_repeat = list->repeats;
     list->steps[list->num++].label = label;
     return EQ_OK;
 }
@@ -362,8 +370,8 @@ eq_status eq_list_profile(struct eq_list *list, struct eq_profile_row *rows)
         int64_t start = eq_clock_ns();
         EQ_TRY(run_step(list, step));
         EQ_TRY(eq_device_finish(list->device));
-        rows[i] = (struct eq_profile_row){ .label = step->label, .kernel = step->name, .time_ns = eq_clock_ns() - start,
-                                           .cost = step->cost };
+        rows[i] = (struct eq_profile_row){ .label = step->label, .kernel = step->name, .is_repeat = step->is_repeat,
+                                           .time_ns = eq_clock_ns() - start, .cost = step->cost };
     }
     return EQ_OK;
 }

@@ -54,6 +54,7 @@ struct eq_target {
     size_t max_group;          // largest work-group Equil uses: min(256, device)
     size_t max_alloc_bytes;    // largest buffer
     size_t memory_bytes;       // global memory
+    size_t cache_bytes;        // a CPU's last cache; 0: none, or unknown
     size_t stream_bytes;       // results of at least this size are stored past a CPU's caches; SIZE_MAX: none is
     bool has_fma;              // CL_FP_FMA: kernels get -DEQ_FMA=1
     bool has_real_local;       // local memory is not emulated in global memory
@@ -242,6 +243,9 @@ const struct eq_target *eq_list_target(const struct eq_list *list);
 // Text that stands before the kernel's name in profiles and errors of the steps appended from now on: the node, such as
 // "layer1.0.conv2".
 eq_status eq_list_label(struct eq_list *list, const char *label);
+// Whether the steps appended from now on do for other images what steps of the same label and kernels before them do: reports
+// add them up.
+void eq_list_repeat(struct eq_list *list, bool repeats);
 // Appends a kernel: builds it, checks the number of arguments, its work-group and its local memory against the kernel and the
 // device's limits (EQ_ERR_UNSUPPORTED, with the numbers), sets the arguments. Use as
 //     EQ_TRY(eq_list_kernel(list, &(struct eq_launch){ ... }, EQ_ARGS(EQ_REF(x), EQ_I32(n))));
@@ -272,6 +276,7 @@ int eq_list_num_preparing(const struct eq_list *list); // steps at its beginning
 // Runs the list step by step, waiting after each, and fills one row per step with the time. rows has eq_list_length() entries.
 struct eq_profile_row {
     const char *label, *kernel; // valid as long as the list
+    bool is_repeat; // see eq_list_repeat()
     int64_t time_ns;
     struct eq_cost cost;
 };

@@ -128,20 +128,44 @@ static eq_status verify(struct session *s, int64_t start, double *first_seconds)
     return status;
 }
 
+// The row that a step's time belongs to: itself, or what it repeats for other images, the last before it of its kernel.
+static int row_of(const struct eq_profile_row *rows, int step)
+{
+    for (int i = step - 1; i >= 0 && rows[step].is_repeat; i--)
+        if (!rows[i].is_repeat && strcmp(rows[i].kernel, rows[step].kernel) == 0 &&
+            strcmp(rows[i].label, rows[step].label) == 0)
+            return i;
+    return step;
+}
+
 // One run of a list, step by step, into column `run` of times[num][PROFILE_RUNS]; returns the sum in *total.
 static eq_status profile_run(struct eq_list *list, int run, struct eq_profile_row *rows, double *times, double *total)
 {
     EQ_TRY(eq_list_profile(list, rows));
     for (int i = 0; i < eq_list_length(list); i++) {
-        times[i * PROFILE_RUNS + run] = (double)rows[i].time_ns * 1e-9;
+        times[row_of(rows, i) * PROFILE_RUNS + run] += (double)rows[i].time_ns * 1e-9;
         *total += (double)rows[i].time_ns * 1e-9;
     }
     return EQ_OK;
 }
 
-static void keep_rows(int num, const struct eq_profile_row *rows, double *times, struct eq_bench_result *result)
+static void add_repeats(int num, struct eq_profile_row *rows)
 {
     for (int i = 0; i < num; i++) {
+        const int row = row_of(rows, i);
+        if (row == i)
+            continue;
+        rows[row].cost.flops += rows[i].cost.flops;
+        rows[row].cost.bytes += rows[i].cost.bytes;
+    }
+}
+
+static void keep_rows(int num, struct eq_profile_row *rows, double *times, struct eq_bench_result *result)
+{
+    add_repeats(num, rows);
+    for (int i = 0; i < num; i++) {
+        if (row_of(rows, i) != i)
+            continue;
         struct eq_bench_time time;
         eq_bench_summarise(times + i * PROFILE_RUNS, PROFILE_RUNS, &time);
         struct eq_bench_row *row = &result->rows[result->num_rows++];

@@ -16,12 +16,13 @@ static void test_prepares(int index)
                                 .has = { true }, .input = { w } };
         EQ_CHECK_OK(call.op->shape(&call));
         EQ_CHECK_INT(eq_tensor_elems(&call.output[0]), 64 * 64 * points[i]);
-        EQ_CHECK_INT(eq_conv2d_prepares(&target, &attributes.fused, &x), i > 0);
+        EQ_CHECK_INT(eq_conv2d_fused_algorithm(&target, &attributes.fused, &x) != EQ_CONV2D_DIRECT, i > 0);
     }
     const struct eq_conv2d_fused_attributes strided = { { 2, 2, 1, 1 }, 64, 3, 3 };
-    EQ_CHECK_TRUE(!eq_conv2d_prepares(&target, &strided, &x));
+    EQ_CHECK_INT(eq_conv2d_fused_algorithm(&target, &strided, &x), EQ_CONV2D_DIRECT);
     target.family = EQ_FAMILY_SIMT;
-    EQ_CHECK_TRUE(!eq_conv2d_prepares(&target, &(struct eq_conv2d_fused_attributes){ { 1, 1, 1, 1 }, 64, 3, 3 }, &x));
+    EQ_CHECK_INT(eq_conv2d_fused_algorithm(&target, &(struct eq_conv2d_fused_attributes){ { 1, 1, 1, 1 }, 64, 3, 3 }, &x),
+                 EQ_CONV2D_DIRECT);
 }
 
 static void test_refused(int index)
