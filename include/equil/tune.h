@@ -13,6 +13,12 @@ extern "C" {
 #endif
 
 enum { EQ_TUNE_WHY_BYTES = 160 };
+// Asked, with the progress function's `user`, before a candidate of the choice `key` is compiled, unless it is the default:
+// EQ_OK, to compile it; EQ_ERR_BUILD, to leave it out, with the reason in why ("was stopped by signal 11"); any other ends the
+// tuning. For programs that compile it in another process first (eq_tune_rehearse()), where a compiler that crashes or hangs
+// does no harm. What was left out is remembered in FILE.failed, and neither asked for nor compiled by later calls with this
+// driver and library.
+typedef eq_status (*eq_tune_rehearse_fn)(void *user, const char *key, int candidate, char why[EQ_TUNE_WHY_BYTES]);
 
 struct eq_tune_params {
     struct eq_model_params model;
@@ -22,12 +28,7 @@ struct eq_tune_params {
     double seconds;  // begin no choice after this time; 0: go on to the end
     bool again;      // measure also what the file has
     const char *out; // file to extend, or to make; NULL: the one that eq_device_open() reads
-    // Asked, with the progress function's `user`, before a candidate of the choice `key` is compiled, unless it is the default:
-    // EQ_OK, to compile it; EQ_ERR_BUILD, to leave it out, with the reason in why ("was stopped by signal 11"); any other ends
-    // the tuning. For programs that compile it in another process first (eq_tune_rehearse()), where a compiler that crashes or
-    // hangs does no harm. What was left out is remembered in FILE.failed, and neither asked for nor compiled by later calls
-    // with this driver and library. NULL: all are compiled.
-    eq_status (*rehearse)(void *user, const char *key, int candidate, char why[EQ_TUNE_WHY_BYTES]);
+    eq_tune_rehearse_fn rehearse; // for programs that compile candidates in another process first; NULL: all are compiled
 };
 
 // A choice of a call, before each candidate and at its end.

@@ -331,7 +331,7 @@ static eq_status make_queue(struct eq_device *device)
 
 static eq_status read_options(struct eq_device *device)
 {
-    EQ_TRY(eq_cache_limit(&device->cache_bytes));
+    EQ_TRY(eq_cache_limit(&device->max_kept_bytes));
     EQ_TRY(eq_device_open_tuning(device));
     return eq_device_open_precision(device);
 }

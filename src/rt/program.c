@@ -169,7 +169,7 @@ static void store_binary(const struct eq_device *device, const char *path, const
                      eq_writer_write(&writer, &bytes, 8) == EQ_OK && eq_writer_write(&writer, &hash, 8) == EQ_OK &&
                      eq_writer_write(&writer, binary, size) == EQ_OK && eq_writer_commit(&writer) == EQ_OK;
     if (is_stored)
-        eq_cache_trim(folder, path + strlen(folder) + 1, device->cache_bytes);
+        eq_cache_trim(folder, path + strlen(folder) + 1, device->max_kept_bytes);
     else
         eq_log(EQ_LOG_WARNING, "cache of compiled kernels: %s", eq_last_error());
     free(folder);

@@ -81,7 +81,7 @@ struct eq_device {
     size_t bytes_now, bytes_peak; // of all buffers, CLBlast's workspaces included
     bool has_products;    // CLBlast has programs in the context
     struct eq_programs *programs;
-    size_t cache_bytes;       // largest sum of the files that keep programs
+    size_t max_kept_bytes;    // largest sum of the files that keep programs: see EQUIL_CACHE_MIB
     struct eq_ahead *ahead;   // NULL: lists create their kernels
     struct eq_tuning *tuning; // what target.tuning is when the device was opened; may be empty
     char *tuning_path;        // the user's file in it, or NULL
