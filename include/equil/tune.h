@@ -13,11 +13,11 @@ extern "C" {
 #endif
 
 enum { EQ_TUNE_WHY_BYTES = 160 };
-// Asked, with the progress function's `user`, before a candidate of the choice `key` is compiled, unless it is the default:
-// EQ_OK, to compile it; EQ_ERR_BUILD, to leave it out, with the reason in why ("was stopped by signal 11"); any other ends the
-// tuning. For programs that compile it in another process first (eq_tune_rehearse()), where a compiler that crashes or hangs
-// does no harm. What was left out is remembered in FILE.failed, and neither asked for nor compiled by later calls with this
-// driver and library.
+// Asked, with the progress function's `user`, before a candidate of the choice `key` is compiled and run, unless it is the
+// default: EQ_OK, to go on with it; EQ_ERR_BUILD, to leave it out, with the reason in why ("was stopped by signal 11"); any
+// other ends the tuning. For programs that try it in another process first (eq_tune_rehearse()), where a compiler or a kernel
+// that crashes or hangs does no harm. What was left out is remembered in FILE.failed, and neither asked for nor compiled by
+// later calls with this driver and library.
 typedef eq_status (*eq_tune_rehearse_fn)(void *user, const char *key, int candidate, char why[EQ_TUNE_WHY_BYTES]);
 
 struct eq_tune_params {
@@ -28,7 +28,7 @@ struct eq_tune_params {
     double seconds;  // begin no choice after this time; 0: go on to the end
     bool again;      // measure also what the file has
     const char *out; // file to extend, or to make; NULL: the one that eq_device_open() reads
-    eq_tune_rehearse_fn rehearse; // for programs that compile candidates in another process first; NULL: all are compiled
+    eq_tune_rehearse_fn rehearse; // for programs that try candidates in another process first; NULL: all are measured
 };
 
 // A choice of a call, before each candidate and at its end.
@@ -63,10 +63,11 @@ struct eq_tune_summary {
 EQ_API eq_status eq_tune_network(struct eq_device *device, const struct eq_tune_params *params, eq_tune_progress_fn progress,
                                  void *user, struct eq_tune_summary *summary);
 
-// Compiles candidates of one choice into the caches, in the process that may not survive it: those that next() names, until it
-// names a negative one. params are those of the eq_tune_network() that asks, which waits meanwhile; the choices that were made
-// are read from its file. next() is called again when a candidate is compiled, or failed to be, which is not reported. The
-// device only notes kernels from then on: it can but be destroyed. Errors: EQ_ERR_NOT_FOUND (no such choice), and as above.
+// Compiles candidates of one choice, into the caches, and runs each once, in the process that may not survive it: those that
+// next() names, until it names a negative one. params are those of the eq_tune_network() that asks, which waits meanwhile; the
+// choices that were made are read from its file. next() is called again when a candidate has run, or does not compile, which
+// is not reported. Takes the memory of the call that is tuned, as eq_tune_network() does. Errors: EQ_ERR_NOT_FOUND (no such
+// choice), EQ_ERR_DEVICE (running failed, and what the driver does after that is not known: end the process), and as above.
 EQ_API eq_status eq_tune_rehearse(struct eq_device *device, const struct eq_tune_params *params, const char *key,
                                   int (*next)(void *user), void *user);
 

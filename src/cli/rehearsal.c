@@ -1,4 +1,4 @@
-// The two processes talk through a socket, which is the standard input of the one that compiles: a byte says that it is ready
+// The two processes talk through a socket, which is the standard input of the one that tries: a byte says that it is ready
 // for a candidate, the number of which follows. It ends when the other one does.
 #include "rehearsal.h"
 
@@ -124,7 +124,7 @@ static eq_status begin(struct rehearsal *rehearsal, const char *key)
     if (answer == ANSWER_STOPPED)
         return EQ_ERR_INTERRUPTED;
     rehearsal->is_off = true;
-    message("candidates are compiled in this process: no other one for it could be started");
+    message("candidates are tried in this process alone: no other one for it could be started");
     return EQ_OK;
 }
 
@@ -160,7 +160,7 @@ eq_status rehearsal_try(struct rehearsal *rehearsal, const char *key, int candid
     return EQ_ERR_BUILD;
 }
 
-// ---- the process that compiles
+// ---- the process that tries
 
 static int next_candidate(void *user)
 {
@@ -172,7 +172,7 @@ static int next_candidate(void *user)
     return number;
 }
 
-// Signals of the terminal are for the process that measures; when that has gone, a compiler that hangs goes, too. A crash is to
+// Signals of the terminal are for the process that measures; when that has gone, what hangs goes, too. A crash is to
 // be one, without a core file: PoCL has a handler that carries on after some.
 static void set_signals(void)
 {

@@ -113,9 +113,9 @@ static int run_tune(int argc, char **argv)
         { .name = "out", .kind = ARG_STRING, .value = &params.out, .metavar = "FILE",
           .help = "file to extend, for $EQUIL_TUNING (default: the file of the device,\nwhich every command reads)" },
         { .name = "limit", .kind = ARG_INT, .value = &tuning.rehearsal.seconds, .fallback = "120", .min = 1, .max = 86400,
-          .help = "seconds that compiling a candidate may take; after that it is left out" },
+          .help = "seconds that trying a candidate may take, compiling included; after that it is left out" },
         { .name = "worker", .kind = ARG_STRING, .value = &worker, .metavar = "KEY",
-          .help = "be the process that compiles candidates: which of this choice comes on stdin" },
+          .help = "be the process that tries candidates: which of this choice comes on stdin" },
         NETWORK_OPTION_CLASSES(&network),
         NETWORK_OPTION_SMALL(&network),
         NETWORK_OPTION_ACT(&network),
@@ -127,7 +127,7 @@ static int run_tune(int argc, char **argv)
         .command = "tune",
         .summary = "Measures the choices that a network's kernels leave open on this device, and keeps the fastest.",
         .options = options,
-        .notes = "Every candidate is compiled in another process first, where a compiler that crashes or hangs does no\n"
+        .notes = "Every candidate is compiled and run in another process first, where it may crash or hang and do no\n"
                  "harm, and verified before it is timed. What was measured is kept after every choice: Ctrl-C loses nothing,\n"
                  "and the same command goes on. Sums come out in another order with another tuning: a training run can be\n"
                  "resumed only with the tuning it was started with.",

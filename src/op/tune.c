@@ -439,32 +439,29 @@ eq_status eq_tune_choice(const struct eq_tune_job *job, const struct eq_tunable 
     return status;
 }
 
-// ---- compiling alone
+// ---- trying alone
 
-// Contents are undefined: all are floats, and no kernel takes its indices from them.
-static eq_status make_input_buffers(struct session *s)
+static eq_status try_once(const struct session *s, int candidate)
 {
-    const struct eq_call *call = s->job->call;
-    for (int i = 0; i < call->num_inputs; i++)
-        if (call->has[i])
-            EQ_TRY(eq_buffer_create(s->job->device, eq_tensor_bytes(&call->input[i]), &s->inputs[i]));
-    return EQ_OK;
+    struct trial trial;
+    double seconds;
+    EQ_REQUIRE(candidate < s->tunable->num_candidates, EQ_ERR_ARGUMENT, "%s: candidate %d of %d", s->tunable->key, candidate,
+               s->tunable->num_candidates);
+    if (open_trial(s, s->tunable->candidates[candidate], &trial) != EQ_OK) {
+        eq_log(EQ_LOG_INFO, "%s: candidate %d: %s", s->tunable->key, candidate, eq_last_error());
+        return EQ_OK;
+    }
+    const eq_status status = run_from(s, &trial, 0, 1, &seconds);
+    close_trial(&trial);
+    return status;
 }
 
-eq_status eq_tune_compile(const struct eq_tune_job *job, const struct eq_tunable *tunable, int candidate)
+eq_status eq_tune_try(const struct eq_tune_job *job, const struct eq_tunable *tunable, int (*next)(void *user), void *user)
 {
     struct session session = { .job = job, .tunable = tunable };
-    struct trial trial = { .list = NULL };
-    EQ_REQUIRE(candidate >= 0 && candidate < tunable->num_candidates, EQ_ERR_ARGUMENT, "%s: candidate %d of %d", tunable->key,
-               candidate, tunable->num_candidates);
-    const int first = eq_device_num_noted(job->device);
-    eq_status status = make_input_buffers(&session);
-    if (status == EQ_OK)
-        status = open_trial(&session, tunable->candidates[candidate], &trial);
-    // What earlier candidates noted is compiled, and its memory is gone.
-    for (int i = first; status == EQ_OK && i < eq_device_num_noted(job->device); i++)
-        status = eq_device_compile_noted(job->device, i);
-    close_trial(&trial);
+    eq_status status = make_inputs(&session);
+    for (int candidate; status == EQ_OK && (candidate = next(user)) >= 0;)
+        status = try_once(&session, candidate);
     close_session(&session);
     return status;
 }

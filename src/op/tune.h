@@ -29,7 +29,8 @@ struct eq_tune_outcome {
 // the default's emit(). Those of other candidates reject them.
 eq_status eq_tune_choice(const struct eq_tune_job *job, const struct eq_tunable *tunable, struct eq_tune_outcome *outcome);
 
-// Only compiles the candidate's kernels, on a device that notes: see eq_device_note(). Errors: those of its emit().
-eq_status eq_tune_compile(const struct eq_tune_job *job, const struct eq_tunable *tunable, int candidate);
+// Compiles the candidates that next(user) names and runs each once, until it names a negative one; nothing is compared. What
+// does not compile is passed over. Errors: EQ_ERR_ARGUMENT (no such candidate), those of running one.
+eq_status eq_tune_try(const struct eq_tune_job *job, const struct eq_tunable *tunable, int (*next)(void *user), void *user);
 
 #endif

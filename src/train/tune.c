@@ -1,6 +1,6 @@
 // Tuning a network: its calls for a batch, their choices one after the other, and the file that keeps them.
 //
-// Candidates that a compiler does not survive are kept beside it, in FILE.failed, in the form of a tuning: "KEY failed 1 =
+// Candidates that a driver does not survive are kept beside it, in FILE.failed, in the form of a tuning: "KEY failed 1 =
 // 7 1 4  # was stopped by signal 11". They are those of one driver and one version of the library; with others they are tried
 // again.
 #include "equil/tune.h"
@@ -30,7 +30,7 @@ struct tuner {
     bool is_over; // the time is, or the rehearsal
 };
 
-// What is compiled and not measured.
+// What is tried and not measured.
 struct rehearsal {
     const char *key;
     int (*next)(void *user);
@@ -115,7 +115,7 @@ static eq_status remember_failed(struct tuner *tuner, const int *values, const c
         return EQ_ERR_HOST_MEMORY;
     eq_status status =
         eq_tuning_save(tuner->failed, path, &identity,
-                       "# What 'equil tune' leaves out with this driver: compiling it crashed, or did not end. Without its\n"
+                       "# What 'equil tune' leaves out with this driver: trying it crashed, or did not end. Without its\n"
                        "# line a candidate is tried again.\n");
     free(path);
     return status;
@@ -128,16 +128,16 @@ static eq_status admit(void *user, int candidate)
     char key[EQ_TUNE_MAX_KEY], why[EQ_TUNE_WHY_BYTES] = "";
     const struct eq_tuning_entry *failed = find_failed(tuner, values, key);
     if (failed)
-        return eq_fail(EQ_ERR_BUILD, "left out, as before: compiling it %s", failed->note);
+        return eq_fail(EQ_ERR_BUILD, "left out, as before: trying it %s", failed->note);
     if (!tuner->params->rehearse)
         return EQ_OK;
     const eq_status status = tuner->params->rehearse(tuner->user, tuner->choice->key, candidate, why);
     if (status == EQ_ERR_INTERRUPTED)
-        return eq_fail(status, "stopped while a candidate of %s was compiled", tuner->choice->key);
+        return eq_fail(status, "stopped while a candidate of %s was tried", tuner->choice->key);
     if (status != EQ_ERR_BUILD)
         return status;
     EQ_TRY(remember_failed(tuner, values, key, why));
-    return eq_fail(EQ_ERR_BUILD, "left out: compiling it %s", why);
+    return eq_fail(EQ_ERR_BUILD, "left out: trying it %s", why);
 }
 
 // ---- the file
@@ -218,19 +218,15 @@ static eq_status measure(struct tuner *tuner, const struct eq_call *call, const 
     return keep(tuner, choice, &outcome);
 }
 
-// The candidates that the rehearsal names, where the choice is its own. What does not compile is for who measures to find.
+// The candidates that the rehearsal names, where the choice is its own.
 static eq_status rehearse(struct tuner *tuner, const struct eq_call *call, const struct eq_tunable *choice)
 {
     const struct rehearsal *rehearsal = tuner->rehearsal;
     const struct eq_tune_job job = { .device = tuner->device, .call = call, .tuning = tuner->decisions };
     if (strcmp(choice->key, rehearsal->key) != 0)
         return EQ_OK;
-    EQ_TRY(eq_device_note(tuner->device));
-    for (int candidate; (candidate = rehearsal->next(rehearsal->user)) >= 0;)
-        if (eq_tune_compile(&job, choice, candidate) != EQ_OK)
-            eq_log(EQ_LOG_INFO, "%s: candidate %d: %s", choice->key, candidate, eq_last_error());
     tuner->is_over = true;
-    return EQ_OK;
+    return eq_tune_try(&job, choice, rehearsal->next, rehearsal->user);
 }
 
 // The first choice of the call that was not met before; -1: none.

@@ -44,12 +44,12 @@ struct eq_check_event {
 enum eq_check_level {
     EQ_CHECK_TINY,  // small cases, on both families of kernels in blocks of 16: for simulators
     EQ_CHECK_QUICK, // small cases, on the device's own kernels
-    EQ_CHECK_FULL,  // every case on every family and block
+    EQ_CHECK_FULL,  // every case on every family
 };
 
 struct eq_check_params {
     enum eq_check_level level;
-    bool is_patient; // FULL: what most drivers take minutes to compile is checked in every variant, and not in a few
+    bool is_patient; // FULL: what most drivers take minutes to compile is checked in every variant and block, and not in a few
     void (*sink)(void *user, const struct eq_check_event *event);
     void *user;
 };

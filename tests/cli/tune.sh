@@ -67,26 +67,30 @@ check "a broken file is not overwritten" run 1 $tune --out "$file"
 check "an op without choices is named" run 1 tune --arch resnet20 --batch 2 --size 8 --op sgd --out "$folder/other"
 check "by its name" stderr_has "sgd"
 
-# Candidates that the compiler crashes on, and one that it hangs on: of the first layer, the only one whose input is not in blocks.
+# Candidates that the driver crashes on, when it compiles one and when it runs another, and one that it hangs on: of the first layer,
+# the only one whose input is not in blocks.
 mkdir "$folder/break"
 EQUIL_WINOGRAD=0 BREAK_FOLDER=$folder/break BREAK_PROGRAM="-DBI=1 "
 export EQUIL_WINOGRAD BREAK_FOLDER BREAK_PROGRAM
 tool=$equil
-broken() { env LD_PRELOAD="$EQUIL_BUILD_ROOT/tests/cli/doctor/libcompiler.so" "$tool" "$@"; }
+broken() { env LD_PRELOAD="$EQUIL_BUILD_ROOT/tests/cli/doctor/libdriver.so" "$tool" "$@"; }
 equil=broken
 attempts() { grep -c "$1" "$folder/break/attempts"; }
 one="$tune --out $folder/left --seconds 1 --limit 10"
-check "is not ended by a compiler that breaks" run 0 $one
-check "says that one crashed" stderr_has "is rejected: left out: compiling it was stopped by signal 6"
-check "says that one hung" stderr_has "is rejected: left out: compiling it did not end within 10 s"
+check "is not ended by a driver that breaks" run 0 $one
+check "says that one crashed" stderr_has "is rejected: left out: trying it was stopped by signal 6"
+check "says that one hung" stderr_has "is rejected: left out: trying it did not end within 10 s"
 check "measures the others" grep -q '^conv2d_vector block=1x' "$folder/left"
 check "keeps what it left out" grep -q '^conv2d_vector block=1x.* failed 1 = .*# was stopped by signal 6' "$folder/left.failed"
 check "and that which hung" grep -q '^conv2d_vector block=1x.* failed [0-9]* = .*# did not end within 10 s' "$folder/left.failed"
 crashes=$(attempts crash)
-check "a crash for each" [ "$crashes" -eq "$(grep -c 'block=1x.*signal 6' "$folder/left.failed")" ]
+runs=$(attempts run)
+check "one crashed when it ran" [ "$runs" -ge 1 ]
+check "a crash for each" [ "$((crashes + runs))" -eq "$(grep -c 'block=1x.*signal 6' "$folder/left.failed")" ]
 check "the next run" run 0 $one --again
-check "leaves them out" stderr_has "is rejected: left out, as before: compiling it was stopped by signal 6"
+check "leaves them out" stderr_has "is rejected: left out, as before: trying it was stopped by signal 6"
 check "and does not try them" [ "$(attempts crash)" -eq "$crashes" ]
+check "nor what crashed when it ran" [ "$(attempts run)" -eq "$runs" ]
 check "nor what hung" [ "$(attempts hang)" -eq 1 ]
 sed -i 's/^driver: .*/driver: another/' "$folder/left.failed"
 check "with another driver" run 0 $one --again

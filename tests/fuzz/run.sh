@@ -33,9 +33,9 @@ run() { # target
     mkdir -p "$folder/corpus/$1"
     local dictionary=()
     [ -f "$source/seeds/$1.dict" ] && dictionary=(-dict="$source/seeds/$1.dict")
-    (cd "$folder" && "tests/fuzz/fuzz_$1" -runs=0 -close_fd_mask=1 "$source/seeds/$1" &&
+    (cd "$folder" && "tests/fuzz/fuzz_$1" -runs=0 -close_fd_mask=3 "$source/seeds/$1" &&
         "tests/fuzz/fuzz_$1" -max_total_time="$seconds" -seed="$seed" -timeout=60 -malloc_limit_mb=512 -rss_limit_mb=2048 \
-            -max_len=65536 -close_fd_mask=1 -print_final_stats=1 "${dictionary[@]}" "corpus/$1" "$source/seeds/$1") \
+            -max_len=65536 -close_fd_mask=3 -print_final_stats=1 "${dictionary[@]}" "corpus/$1" "$source/seeds/$1") \
         >"$probe/$1" 2>&1
 }
 read -r -a targets <<<"${EQUIL_FUZZ_TARGETS:-arguments checkpoint dataset image json safetensors tuning}"

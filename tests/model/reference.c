@@ -20,6 +20,13 @@ static void check_file(void *user)
     eq_tensors_close(&file);
 }
 
+// The kernels for GPUs run slowly on processors, so they take the files that say most about them: not those with ReLU, which
+// are compared loosely, nor ResNet-101, which has ResNet-50's layers.
+static bool is_for_simt(const char *name)
+{
+    return strstr(name, "_elu") && !strstr(name, "resnet101");
+}
+
 // index: the family. With ReLU on the direct kernels, with ELU on Winograd's.
 static void shared(int index)
 {
@@ -36,7 +43,8 @@ static void shared(int index)
     if (eq_dir_list(folder, &names, &num) != EQ_OK)
         printf("# skipped: %s is not there\n", folder);
     for (size_t i = 0; i < num; i++)
-        if (eq_str_ends(names[i], ".safetensors") && (!only || strstr(names[i], only))) {
+        if (eq_str_ends(names[i], ".safetensors") && (!only || strstr(names[i], only)) &&
+            (index == 0 || is_for_simt(names[i]))) {
             struct run run = { .name = names[i], .in_full = index == 0 };
             snprintf(run.path, sizeof run.path, "%s/%s", folder, names[i]);
             eq_check_device->target = opened;
@@ -46,7 +54,7 @@ static void shared(int index)
             check_file(&run);
             num_checked++;
         }
-    EQ_CHECK(num == 0 || num_checked > 0, "%s has no file to check", folder);
+    EQ_CHECK(num == 0 || num_checked > 0 || index > 0, "%s has no file to check", folder);
     eq_names_free(names, num);
 }
 
