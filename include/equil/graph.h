@@ -20,8 +20,9 @@ typedef int eq_value;
 EQ_API eq_status eq_graph_create(struct eq_graph **graph);
 EQ_API void eq_graph_destroy(struct eq_graph **graph); // *graph becomes NULL; NULL is allowed
 
-// Shape of a value as the API sees it: [n, c, h, w] for activations, [n, c] for plain rows (h = w = 1).
-EQ_API eq_status eq_graph_shape(const struct eq_graph *graph, eq_value value, int shape[4]);
+// Shape of a value as the API sees it, filled up with ones: rank 4, [n, c, h, w], of activations; 2, [n, c], of rows; 1, [n],
+// of labels and losses. rank may be NULL.
+EQ_API eq_status eq_graph_shape(const struct eq_graph *graph, eq_value value, int shape[4], int *rank);
 
 // A float32 input [n, c, h, w] called `name`.
 EQ_API eq_status eq_graph_input(struct eq_graph *graph, const char *name, int n, int c, int h, int w, eq_value *x);
@@ -94,8 +95,19 @@ EQ_API eq_status eq_graph_linear(struct eq_graph *graph, eq_value x, const char 
 EQ_API eq_status eq_graph_cross_entropy(struct eq_graph *graph, eq_value logits, eq_value labels, float smoothing,
                                         eq_value *loss);
 
-// Names a value, so that it can be read after a run ("logits"), and keeps it from being optimised away. The gradients
-// of values are not the graph's: sessions that differentiate have them, as "grad.NAME" (see eq_session_params).
+// Calls the call that made the value `label`, in place of the name that it was given: for sums and activations, which are given
+// none, as those at the end of a block. EQ_ERR_ARGUMENT for inputs.
+EQ_API eq_status eq_graph_label(struct eq_graph *graph, eq_value value, const char *label);
+// The value that a call made, by the name of the call: "layer1.0.conv1" of a named network, "layer1.0" of what comes out of a
+// whole block; for pools and losses "maxpool", "avgpool" and "loss", the first of them. A name that is no call's stands for
+// what comes out of the last call whose name begins with it and a dot: "layer1" for the stage. EQ_ERR_NOT_FOUND where there is
+// none.
+EQ_API eq_status eq_graph_find(const struct eq_graph *graph, const char *name, eq_value *value);
+
+// Names a value, so that it can be read after a run ("logits"), and keeps it from being optimised away. A value has one name:
+// EQ_ERR_ARGUMENT for a second one, or for an input. EQ_ERR_UNSUPPORTED for a norm's result that a gate reads, which is never
+// made: nothing but its gate can have it. The gradients of values are not the graph's: sessions that differentiate have them,
+// as "grad.NAME" (see eq_session_params).
 EQ_API eq_status eq_graph_output(struct eq_graph *graph, eq_value value, const char *name);
 
 #ifdef __cplusplus

@@ -52,7 +52,7 @@ struct eq_opencl_view {
 // lies in the memory just as the network has it (f32, dense NCHW, without scale and shift: images of fewer than 4 channels that
 // only convolutions read, rows such as logits; int32 labels), the kernels of the network work on that memory itself; elsewhere
 // one pass converts. Another memory or offset of the same form costs next to nothing and waits for nothing, so it can be done
-// before every run; another form, or one with scale or shift, makes a kernel and waits for what is enqueued. Errors:
+// before every run; another form (type, strides, scale or shift) makes a kernel and waits for what is enqueued. Errors:
 // EQ_ERR_NOT_FOUND (the name), EQ_ERR_ARGUMENT (memory of another context, no buffer, too small, with the numbers; labels that
 // are not int32), EQ_ERR_UNSUPPORTED (strides). The binding before stays then. After EQ_ERR_DEVICE and EQ_ERR_HOST_MEMORY it
 // may be gone: runs either use what was bound last or are refused (EQ_ERR_ARGUMENT) until binding succeeds.

@@ -70,9 +70,9 @@ struct eq_session_tensor {
 // EQ_ERR_NOT_FOUND as above; *tensor is then as it was.
 EQ_API eq_status eq_session_describe(const struct eq_session *session, const char *name, struct eq_session_tensor *tensor);
 
-// Enqueues one run, forward and, where the session differentiates, backward; does not wait for it. Only an evaluation after
-// weights were loaded, written or initialised waits: it reads running_scale, which must be above 0 (EQ_ERR_NUMERIC: the network
-// was never trained).
+// Enqueues one run, forward and, where the session differentiates, backward; does not wait for it. EQ_ERR_NUMERIC: an
+// evaluation with a running_scale that was loaded or written as no number above 0, or that nothing has moved from 0: the
+// network was never trained.
 EQ_API eq_status eq_session_run(struct eq_session *session);
 // Its halves, for a gradient that depends on the outputs: forward; then, "grad.NAME" written, backward. EQ_ERR_ARGUMENT: the
 // session does not differentiate, or was not run forward before.

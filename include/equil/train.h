@@ -38,13 +38,13 @@ enum eq_train_augment {
 
 // "Small networks" are resnet20, resnet56 and those with `small`: see eq_model_is_small(). Zero is the default of each field;
 // numbers for which 0 has a meaning of its own are switched off by a negative value. With `resume` the default is what the
-// checkpoint has.
+// checkpoint has, but for `data` and `val`: folders that a file names are not read unless the caller names them, too.
 struct eq_train_params {
     const char *arch; // as in eq_model_params; required, but for a resumed run
     bool small;
     enum eq_act act;
     bool recompute;   // as in eq_model_params. No part of a checkpoint: a run may be resumed with another value
-    const char *data; // as in eq_dataset_params.spec; required, but for a resumed run
+    const char *data; // as in eq_dataset_params.spec; required, but for a resumed run on "shapes"
     const char *val;  // set to validate on: its test part, or all of it. NULL: the test part of `data`; when it has none, a
                       // tenth of `data`, drawn by the seed, which is then not learned from
     int epochs;       // 0 means 30 for small networks and 100 for the others
@@ -106,9 +106,9 @@ struct eq_trainer;
 // Checks everything that can be checked before the first step: options, data, that `out` can be written and holds no run, and,
 // to resume, that its run had the same options on the same device. Writes nothing but an empty folder. The device must outlive
 // the trainer. One thread at a time, but for eq_trainer_stop(). Errors: EQ_ERR_ARGUMENT (an option outside its range; out holds
-// a run; another value than that of the run to resume, with both in the text), EQ_ERR_NOT_FOUND (no such network; nothing to
-// resume), EQ_ERR_UNSUPPORTED (another device, driver or kernel family than that of the run to resume), those of
-// eq_dataset_open(), eq_network_create() and eq_weights_load(), EQ_ERR_IO.
+// a run; another value than that of the run to resume, with both in the text, or no data to go on with), EQ_ERR_NOT_FOUND (no
+// such network; nothing to resume), EQ_ERR_UNSUPPORTED (another device, driver or kernel family than that of the run to
+// resume), those of eq_dataset_open(), eq_network_create() and eq_weights_load(), EQ_ERR_IO.
 EQ_API eq_status eq_trainer_create(struct eq_device *device, const struct eq_train_params *params, struct eq_trainer **trainer);
 EQ_API void eq_trainer_destroy(struct eq_trainer **trainer); // *trainer becomes NULL; NULL is allowed
 

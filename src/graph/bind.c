@@ -5,12 +5,17 @@
 
 #include "graph/exec.h"
 
+static bool has_map(const struct eq_exec_memory *memory)
+{
+    return memory->scale || memory->shift;
+}
+
 // Whether the memory holds the value just as its slot does.
 static bool is_same_layout(const struct eq_exec_memory *memory, const struct eq_tensor *t)
 {
     const bool is_plain = t->form == EQ_FORM_PLAIN || (t->form == EQ_FORM_BLOCKED && t->block == 1 && t->halo == 0);
     const size_t extent[] = { (size_t)t->n, (size_t)t->c, (size_t)t->h, (size_t)t->w };
-    if (!is_plain || memory->type != EQ_VIEW_WORD || memory->scale || memory->shift)
+    if (!is_plain || memory->type != EQ_VIEW_WORD || has_map(memory))
         return false;
     size_t dense = 1;
     for (int d = 3; d >= 0; d--) {
@@ -23,17 +28,22 @@ static bool is_same_layout(const struct eq_exec_memory *memory, const struct eq_
 
 static eq_status check_extent(const struct eq_exec_place *place, const struct eq_exec_memory *memory, size_t bytes)
 {
-    size_t last = memory->offset;
+    const size_t elem_bytes = eq_view_bytes(memory->type), elems = bytes / elem_bytes;
+    bool fits = memory->offset < elems;
+    size_t left = fits ? elems - 1 - memory->offset : 0; // sums of what callers give would wrap
+    double last = (double)memory->offset;
     for (int d = 0; d < 4; d++) {
         EQ_REQUIRE(memory->stride[d] <= INT_MAX, EQ_ERR_UNSUPPORTED, "a stride of %zu elements: at most %d are possible",
                    memory->stride[d], INT_MAX);
-        last += (size_t)(place->shape[d] - 1) * memory->stride[d];
+        const size_t reach = (size_t)(place->shape[d] - 1) * memory->stride[d];
+        fits = fits && reach <= left;
+        left -= fits ? reach : 0;
+        last += (double)reach;
     }
-    const size_t elem_bytes = eq_view_bytes(memory->type);
-    EQ_REQUIRE(last < bytes / elem_bytes, EQ_ERR_ARGUMENT,
-               "[%d, %d, %d, %d] with strides %zu, %zu, %zu, %zu from element %zu on ends at byte %zu of a memory of %zu",
+    EQ_REQUIRE(fits, EQ_ERR_ARGUMENT,
+               "[%d, %d, %d, %d] with strides %zu, %zu, %zu, %zu from element %zu on ends at byte %.0f of a memory of %zu",
                place->shape[0], place->shape[1], place->shape[2], place->shape[3], memory->stride[0], memory->stride[1],
-               memory->stride[2], memory->stride[3], memory->offset, (last + 1) * elem_bytes, bytes);
+               memory->stride[2], memory->stride[3], memory->offset, (last + 1) * (double)elem_bytes, bytes);
     return EQ_OK;
 }
 
@@ -56,43 +66,62 @@ static eq_status swap(struct eq_exec *exec, struct eq_buffer *slot, cl_mem mem, 
     return rebind(exec, slot);
 }
 
+static void release(struct eq_exec_binding *binding)
+{
+    eq_list_destroy(&binding->list);
+    eq_buffer_destroy(&binding->memory);
+    eq_buffer_destroy(&binding->map);
+    free(binding->map_values);
+    *binding = (struct eq_exec_binding){ .is_direct = false };
+}
+
 static eq_status drop(struct eq_exec *exec, int at)
 {
     struct eq_exec_binding *binding = &exec->bindings[at];
     if (binding->is_direct)
         EQ_TRY(swap(exec, exec->slots[at], NULL, 0));
-    eq_list_destroy(&binding->list);
-    eq_buffer_destroy(&binding->memory);
-    eq_buffer_destroy(&binding->map);
-    *binding = (struct eq_exec_binding){ .is_direct = false };
+    release(binding);
     return EQ_OK;
 }
 
 void eq_exec_drop_bindings(struct eq_exec *exec)
 {
-    for (int v = 0; exec->bindings && v < exec->ir->num_values; v++) {
-        eq_list_destroy(&exec->bindings[v].list);
-        eq_buffer_destroy(&exec->bindings[v].memory);
-        eq_buffer_destroy(&exec->bindings[v].map);
-    }
+    for (int v = 0; exec->bindings && v < exec->ir->num_values; v++)
+        release(&exec->bindings[v]);
     free(exec->bindings);
+}
+
+static float scale_at(const struct eq_exec_memory *memory, size_t channel)
+{
+    return memory->scale ? memory->scale[channel] : 1.0f;
+}
+
+static float shift_at(const struct eq_exec_memory *memory, size_t channel)
+{
+    return memory->shift ? memory->shift[channel] : 0.0f;
 }
 
 // [2, c]: scale, shift.
 static eq_status make_map(struct eq_exec *exec, const struct eq_exec_place *place, const struct eq_exec_memory *memory,
-                          struct eq_buffer **map)
+                          struct eq_exec_binding *binding)
 {
     const size_t c = (size_t)place->shape[1];
-    float *values = eq_malloc(2 * c, sizeof *values);
-    if (!values)
+    binding->map_values = eq_malloc(2 * c, sizeof *binding->map_values);
+    if (!binding->map_values)
         return EQ_ERR_HOST_MEMORY;
     for (size_t i = 0; i < c; i++) {
-        values[i] = memory->scale ? memory->scale[i] : 1.0f;
-        values[c + i] = memory->shift ? memory->shift[i] : 0.0f;
+        binding->map_values[i] = scale_at(memory, i);
+        binding->map_values[c + i] = shift_at(memory, i);
     }
-    eq_status status = eq_buffer_create_from(exec->device, values, 2 * c * sizeof *values, map);
-    free(values);
-    return status;
+    return eq_buffer_create_from(exec->device, binding->map_values, 2 * c * sizeof *binding->map_values, &binding->map);
+}
+
+static bool is_same_map(const struct eq_exec_binding *binding, const struct eq_exec_memory *memory, size_t c)
+{
+    bool is_same = has_map(memory) == (binding->map_values != NULL);
+    for (size_t i = 0; is_same && has_map(memory) && i < c; i++)
+        is_same = binding->map_values[i] == scale_at(memory, i) && binding->map_values[c + i] == shift_at(memory, i);
+    return is_same;
 }
 
 static eq_status make_list(struct eq_exec *exec, const struct eq_exec_place *place, const struct eq_exec_memory *memory,
@@ -107,8 +136,8 @@ static eq_status make_list(struct eq_exec *exec, const struct eq_exec_place *pla
     EQ_TRY(eq_buffer_adopt(exec->device, memory->mem, &binding->memory));
     binding->memory->base = memory->offset;
     view.ref = eq_ref_at(binding->memory, 0);
-    if (memory->scale || memory->shift) {
-        EQ_TRY(make_map(exec, place, memory, &binding->map));
+    if (has_map(memory)) {
+        EQ_TRY(make_map(exec, place, memory, binding));
         view.map = eq_ref_at(binding->map, 0);
     }
     EQ_TRY(eq_list_create(exec->device, &binding->list));
@@ -118,16 +147,18 @@ static eq_status make_list(struct eq_exec *exec, const struct eq_exec_place *pla
                            : eq_layout_unpack_emit(binding->list, &tensor, ref, &view);
 }
 
-static bool is_same_form(const struct eq_exec_binding *binding, const struct eq_exec_memory *memory)
+static bool is_same_form(const struct eq_exec_binding *binding, const struct eq_exec_place *place,
+                         const struct eq_exec_memory *memory)
 {
-    return binding->list && !binding->map && !memory->scale && !memory->shift && binding->type == memory->type &&
-           memcmp(binding->stride, memory->stride, sizeof binding->stride) == 0;
+    return binding->list && binding->type == memory->type &&
+           memcmp(binding->stride, memory->stride, sizeof binding->stride) == 0 &&
+           is_same_map(binding, memory, (size_t)place->shape[1]);
 }
 
 static eq_status bind_other(struct eq_exec *exec, const struct eq_exec_place *place, const struct eq_exec_memory *memory)
 {
     struct eq_exec_binding *binding = &exec->bindings[place->at], made = { .type = memory->type };
-    if (is_same_form(binding, memory)) {
+    if (is_same_form(binding, place, memory)) {
         EQ_TRY(eq_buffer_swap(binding->memory, memory->mem, memory->offset));
         return eq_list_rebind(binding->list, binding->memory);
     }
@@ -139,9 +170,7 @@ static eq_status bind_other(struct eq_exec *exec, const struct eq_exec_place *pl
         *binding = made;
         return EQ_OK;
     }
-    eq_list_destroy(&made.list);
-    eq_buffer_destroy(&made.memory);
-    eq_buffer_destroy(&made.map);
+    release(&made);
     return status;
 }
 
@@ -164,7 +193,7 @@ eq_status eq_exec_bind(struct eq_exec *exec, const struct eq_exec_place *place, 
         return drop(exec, place->at);
     EQ_TRY(eq_memory_size(exec->device, memory->mem, &bytes));
     EQ_TRY(check_extent(place, memory, bytes));
-    EQ_REQUIRE(place->dtype == EQ_F32 || (memory->type == EQ_VIEW_WORD && !memory->scale && !memory->shift), EQ_ERR_ARGUMENT,
+    EQ_REQUIRE(place->dtype == EQ_F32 || (memory->type == EQ_VIEW_WORD && !has_map(memory)), EQ_ERR_ARGUMENT,
                "labels are 4-byte integers, without scale and shift");
     const bool is_same = is_same_layout(memory, &exec->ir->values[place->at].tensor);
     EQ_REQUIRE(is_same || !exec->slots[place->at] || !exec->slots[place->at]->is_empty, EQ_ERR_ARGUMENT,

@@ -46,9 +46,19 @@ static eq_status check_value(const struct eq_graph *graph, eq_value value)
     return EQ_OK;
 }
 
+// A gate works on what its norm normalises: the value between them is never made.
+static eq_status check_made(const struct eq_graph *graph, eq_value value, const char *what)
+{
+    for (int i = 0; i < graph->num_nodes; i++)
+        EQ_REQUIRE(graph->nodes[i].kind != EQ_FRONT_GATE || graph->nodes[i].inputs[EQ_UNIT_Z] != value, EQ_ERR_UNSUPPORTED,
+                   "%s: value %d is normalised inside %s, and nobody else can have it", what, value, graph->nodes[i].label);
+    return EQ_OK;
+}
+
 static eq_status check_activation(const struct eq_graph *graph, eq_value x, const char *what)
 {
     EQ_TRY(check_value(graph, x));
+    EQ_TRY(check_made(graph, x, what));
     const struct eq_front_value *value = &graph->values[x];
     EQ_REQUIRE(value->rank == 4 && value->dtype == EQ_F32 && value->kind != EQ_VALUE_PARAMETER && value->kind != EQ_VALUE_STATE,
                EQ_ERR_SHAPE, "%s: value %d is not an activation [n, c, h, w]", what, x);
@@ -132,10 +142,12 @@ static eq_status undo(struct eq_graph *graph, int num_values, eq_status status)
     return status;
 }
 
-eq_status eq_graph_shape(const struct eq_graph *graph, eq_value value, int shape[4])
+eq_status eq_graph_shape(const struct eq_graph *graph, eq_value value, int shape[4], int *rank)
 {
     EQ_TRY(check_value(graph, value));
     memcpy(shape, graph->values[value].shape, sizeof graph->values[value].shape);
+    if (rank)
+        *rank = graph->values[value].rank;
     return EQ_OK;
 }
 
@@ -155,7 +167,7 @@ static eq_status conv2d(struct eq_graph *graph, eq_value x, const char *name, co
 {
     EQ_TRY(check_activation(graph, x, name));
     int shape[4], sh = p->stride_h ? p->stride_h : 1, sw = p->stride_w ? p->stride_w : 1, weight;
-    EQ_TRY(eq_graph_shape(graph, x, shape));
+    EQ_TRY(eq_graph_shape(graph, x, shape, NULL));
     EQ_REQUIRE(p->out_channels > 0 && p->kernel_h > 0 && p->kernel_w > 0 && sh > 0 && sw > 0 && p->pad_h >= 0 && p->pad_w >= 0,
                EQ_ERR_ARGUMENT, "%s: %d output channels, kernel %d x %d, stride %d x %d, padding %d x %d", name,
                p->out_channels, p->kernel_h, p->kernel_w, sh, sw, p->pad_h, p->pad_w);
@@ -196,7 +208,7 @@ static eq_status batch_norm(struct eq_graph *graph, eq_value x, const char *name
 {
     EQ_TRY(check_activation(graph, x, name));
     int shape[4];
-    EQ_TRY(eq_graph_shape(graph, x, shape));
+    EQ_TRY(eq_graph_shape(graph, x, shape, NULL));
     struct eq_unit_attributes attributes = { .method = EQ_UNIT_BN, .bn_eps = params && params->eps ? params->eps : DEFAULT_EPS,
                                              .momentum = params && params->momentum ? params->momentum : DEFAULT_MOMENTUM };
     EQ_REQUIRE(attributes.bn_eps > 0 && attributes.momentum > 0 && attributes.momentum <= 1, EQ_ERR_ARGUMENT,
@@ -267,7 +279,7 @@ static eq_status equilibrium(struct eq_graph *graph, eq_value x, const char *nam
     p = p ? p : &defaults;
     EQ_TRY(check_gated(graph, x, name));
     int shape[4];
-    EQ_TRY(eq_graph_shape(graph, x, shape));
+    EQ_TRY(eq_graph_shape(graph, x, shape, NULL));
     EQ_REQUIRE(p->group >= 0 && p->iterations >= 0 && p->iterations <= 32 && p->eps >= 0 && p->momentum >= 0 &&
                    p->momentum <= 1 && p->branch >= EQ_BRANCH_BOTH && p->branch <= EQ_BRANCH_REWEIGHT,
                EQ_ERR_ARGUMENT, "%s: group %d, %d iterations (0 to 32), eps %g, momentum %g, branch %d", name, p->group,
@@ -299,7 +311,7 @@ static eq_status squeeze_excite(struct eq_graph *graph, eq_value x, const char *
 {
     EQ_TRY(check_gated(graph, x, name));
     int shape[4], reduction = p && p->reduction ? p->reduction : 16;
-    EQ_TRY(eq_graph_shape(graph, x, shape));
+    EQ_TRY(eq_graph_shape(graph, x, shape, NULL));
     int c = shape[1], h = reduction > 0 ? c / reduction : 0;
     EQ_REQUIRE(h >= 1, EQ_ERR_SHAPE, "%s: %d channels with a reduction of %d leave no hidden unit", name, c, reduction);
     struct eq_unit_attributes attributes = { .method = EQ_UNIT_SE, .hidden = h };
@@ -319,6 +331,8 @@ eq_status eq_graph_squeeze_excite(struct eq_graph *graph, eq_value x, const char
     int before = graph->num_values;
     return undo(graph, before, squeeze_excite(graph, x, name, params, y));
 }
+
+static const char add_label[] = "add", activation_label[] = "activation";
 
 static eq_status elementwise(struct eq_graph *graph, const struct eq_front_node *node,
                              const struct eq_unit_attributes *attributes, const char *label, eq_value *y)
@@ -340,7 +354,7 @@ eq_status eq_graph_add(struct eq_graph *graph, eq_value a, eq_value b, eq_value 
                sa[2], sa[3], sb[0], sb[1], sb[2], sb[3]);
     struct eq_front_node node = unit_node(EQ_FRONT_ADD, a);
     node.inputs[EQ_UNIT_RESIDUAL] = b;
-    return elementwise(graph, &node, &(struct eq_unit_attributes){ .method = EQ_UNIT_NONE }, "add", y);
+    return elementwise(graph, &node, &(struct eq_unit_attributes){ .method = EQ_UNIT_NONE }, add_label, y);
 }
 
 eq_status eq_graph_activation(struct eq_graph *graph, eq_value x, enum eq_act act, eq_value *y)
@@ -349,7 +363,7 @@ eq_status eq_graph_activation(struct eq_graph *graph, eq_value x, enum eq_act ac
     EQ_REQUIRE(act == EQ_RELU || act == EQ_ELU, EQ_ERR_ARGUMENT, "activation %d: it is 1 (relu) or 2 (elu)", (int)act);
     struct eq_front_node node = unit_node(EQ_FRONT_ACT, x);
     struct eq_unit_attributes attributes = { .method = EQ_UNIT_NONE, .activation = act == EQ_RELU ? EQ_ACT_RELU : EQ_ACT_ELU };
-    return elementwise(graph, &node, &attributes, "activation", y);
+    return elementwise(graph, &node, &attributes, activation_label, y);
 }
 
 static eq_status add_op(struct eq_graph *graph, const struct eq_op *op, const void *attributes, const int *inputs,
@@ -365,7 +379,7 @@ eq_status eq_graph_max_pool(struct eq_graph *graph, eq_value x, const struct eq_
 {
     EQ_TRY(check_activation(graph, x, "max pool"));
     int shape[4], stride = p->stride ? p->stride : p->kernel, before = graph->num_values;
-    EQ_TRY(eq_graph_shape(graph, x, shape));
+    EQ_TRY(eq_graph_shape(graph, x, shape, NULL));
     EQ_REQUIRE(p->kernel > 0 && stride > 0 && p->pad >= 0 && 2 * p->pad <= p->kernel, EQ_ERR_ARGUMENT,
                "max pool: kernel %d, stride %d, padding %d; padding is at most half the kernel", p->kernel, stride, p->pad);
     EQ_REQUIRE(shape[2] + 2 * p->pad >= p->kernel && shape[3] + 2 * p->pad >= p->kernel, EQ_ERR_SHAPE,
@@ -417,16 +431,63 @@ eq_status eq_graph_cross_entropy(struct eq_graph *graph, eq_value logits, eq_val
     return undo(graph, before, add_op(graph, &eq_op_softmax_xent, &attributes, inputs, 2, 1, out, "loss", loss));
 }
 
+// Sums and activations have no name of the caller's.
+static bool is_called(const struct eq_front_node *node, const char *name)
+{
+    const bool is_nameless = (node->kind == EQ_FRONT_ADD && strcmp(node->label, add_label) == 0) ||
+                             (node->kind == EQ_FRONT_ACT && strcmp(node->label, activation_label) == 0);
+    return !is_nameless && strcmp(node->label, name) == 0;
+}
+
+static bool is_inside(const struct eq_front_node *node, const char *name)
+{
+    const size_t length = strlen(name);
+    return strncmp(node->label, name, length) == 0 && node->label[length] == '.';
+}
+
+eq_status eq_graph_find(const struct eq_graph *graph, const char *name, eq_value *value)
+{
+    int found = -1;
+    for (int i = 0; i < graph->num_nodes; i++) {
+        if (is_called(&graph->nodes[i], name)) {
+            *value = graph->nodes[i].output;
+            return EQ_OK;
+        }
+        found = is_inside(&graph->nodes[i], name) ? i : found;
+    }
+    EQ_REQUIRE(found >= 0, EQ_ERR_NOT_FOUND, "none of the graph's %d calls is called '%s'", graph->num_nodes, name);
+    *value = graph->nodes[found].output;
+    return EQ_OK;
+}
+
+eq_status eq_graph_label(struct eq_graph *graph, eq_value value, const char *label)
+{
+    EQ_TRY(check_value(graph, value));
+    for (int i = 0; i < graph->num_nodes; i++) {
+        if (graph->nodes[i].output != value)
+            continue;
+        char *copy = eq_strdup(label);
+        if (!copy)
+            return EQ_ERR_HOST_MEMORY;
+        free(graph->nodes[i].label);
+        graph->nodes[i].label = copy;
+        return EQ_OK;
+    }
+    return eq_fail(EQ_ERR_ARGUMENT, "value %d is no call's, which could be called '%s'", value, label);
+}
+
 eq_status eq_graph_output(struct eq_graph *graph, eq_value value, const char *name)
 {
     EQ_TRY(check_value(graph, value));
+    EQ_TRY(check_made(graph, value, name));
+    EQ_REQUIRE(!graph->values[value].name, EQ_ERR_ARGUMENT, "value %d cannot be called '%s', it is '%s'", value, name,
+               graph->values[value].name);
     for (int i = 0; i < graph->num_values; i++)
         EQ_REQUIRE(!graph->values[i].name || strcmp(graph->values[i].name, name) != 0, EQ_ERR_ARGUMENT,
                    "two values are called '%s'", name);
     char *copy = eq_strdup(name);
     if (!copy)
         return EQ_ERR_HOST_MEMORY;
-    free(graph->values[value].name);
     graph->values[value].name = copy;
     graph->values[value].is_output = true;
     graph->values[value].num_readers++;

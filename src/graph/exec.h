@@ -11,6 +11,7 @@ struct eq_exec_binding {
     bool is_direct;       // it stands in for the slot's own
     struct eq_list *list; // else: the kernel that reads or writes it
     struct eq_buffer *memory, *map;
+    float *map_values;      // what map holds: [2, channels]
     enum eq_view_type type; // what the list was made for
     size_t stride[4];
 };
@@ -35,8 +36,6 @@ struct eq_exec {
 
 // Runs the kernels of bound inputs, or of bound outputs, of one half.
 eq_status eq_exec_run_bindings(struct eq_exec *exec, bool inputs, enum eq_exec_part part);
-// Without a store: whether everything has memory.
-eq_status eq_exec_check_bound(const struct eq_exec *exec, enum eq_exec_part part);
 void eq_exec_drop_bindings(struct eq_exec *exec);
 
 #endif

@@ -240,6 +240,8 @@ eq_status eq_exec_run(struct eq_exec *exec);
 // Its two halves, where something is differentiated: up to the outputs, and from the gradient that the caller gives.
 enum eq_exec_part { EQ_EXEC_FORWARD, EQ_EXEC_BACKWARD };
 eq_status eq_exec_run_part(struct eq_exec *exec, enum eq_exec_part part);
+// Without a store: whether everything that half takes has memory. Call it before a run.
+eq_status eq_exec_check_bound(const struct eq_exec *exec, enum eq_exec_part part);
 
 // Arena bytes an ir would need, and those of its inputs and plain outputs: for `info`, without a device.
 eq_status eq_plan_bytes(const struct eq_ir *ir, size_t *arena_bytes, size_t *slot_bytes);

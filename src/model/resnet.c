@@ -114,7 +114,7 @@ static eq_status residual_block(const struct builder *b, const char *prefix, boo
 {
     eq_value shortcut = *x, y = *x;
     int shape[4], out = is_bottleneck ? 4 * planes : planes;
-    EQ_TRY(eq_graph_shape(b->graph, *x, shape));
+    EQ_TRY(eq_graph_shape(b->graph, *x, shape, NULL));
     EQ_TRY(conv_norm(b, prefix, "conv1", "bn1", &y, planes, is_bottleneck ? 1 : 3, is_bottleneck ? 1 : stride));
     EQ_TRY(eq_graph_activation(b->graph, y, b->act, &y));
     EQ_TRY(conv_norm(b, prefix, "conv2", "bn2", &y, planes, 3, is_bottleneck ? stride : 1));
@@ -126,7 +126,8 @@ static eq_status residual_block(const struct builder *b, const char *prefix, boo
     if (stride != 1 || shape[1] != out)
         EQ_TRY(conv_norm(b, prefix, "downsample.0", "downsample.1", &shortcut, out, 1, stride));
     EQ_TRY(eq_graph_add(b->graph, y, shortcut, &y));
-    return eq_graph_activation(b->graph, y, b->act, x);
+    EQ_TRY(eq_graph_activation(b->graph, y, b->act, x));
+    return eq_graph_label(b->graph, *x, prefix); // as in PyTorch, where a module's output goes by the module's name
 }
 
 static eq_status stem(struct builder *b, enum block block, bool is_small, bool is_cifar, eq_value *x)

@@ -133,8 +133,8 @@ eq_status eq_buffer_swap(struct eq_buffer *buffer, cl_mem mem, size_t base)
     size_t bytes = 0;
     if (mem) {
         EQ_TRY(eq_memory_size(buffer->device, mem, &bytes));
-        EQ_REQUIRE(buffer->is_adopted || 4 * base + buffer->bytes <= bytes, EQ_ERR_ARGUMENT,
-                   "%zu bytes from byte %zu on are wanted of a memory of %zu", buffer->bytes, 4 * base, bytes);
+        EQ_REQUIRE(buffer->is_adopted || (base <= bytes / 4 && buffer->bytes <= bytes - 4 * base), EQ_ERR_ARGUMENT,
+                   "%zu bytes from byte %.0f on are wanted of a memory of %zu", buffer->bytes, 4.0 * (double)base, bytes);
         EQ_CL(clRetainMemObject(mem), "keeping the caller's memory");
     }
     if (buffer->mem != buffer->own)

@@ -441,6 +441,8 @@ static eq_status adopt(const struct eq_opencl_params *params, struct eq_device *
 
 eq_status eq_device_adopt(const struct eq_opencl_params *params, struct eq_device **device)
 {
+    *device = NULL;
+    EQ_REQUIRE(params, EQ_ERR_ARGUMENT, "no parameters: a context and its queue are wanted");
     EQ_ALLOC(*device, 1);
     eq_status status = adopt(params, *device);
     if (status != EQ_OK)

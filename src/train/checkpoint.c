@@ -184,7 +184,8 @@ static eq_status read_entry(const struct eq_tensors *file, struct eq_weights *we
         return EQ_ERR_HOST_MEMORY;
     eq_status status = eq_tensors_read_f32(file, name, values, elems);
     if (status == EQ_OK)
-        status = eq_store_write(weights->store, entry, part, values);
+        status = part == EQ_STORE_VALUE ? eq_weights_store(weights, entry, values)
+                                        : eq_store_write(weights->store, entry, part, values);
     free(values);
     return status;
 }
@@ -207,6 +208,5 @@ eq_status eq_checkpoint_read_tensors(const struct eq_tensors *file, struct eq_we
         if (entry->kind == EQ_VALUE_PARAMETER)
             EQ_TRY(read_entry(file, weights, entry, EQ_STORE_VELOCITY, "velocity."));
     }
-    weights->is_checked = false;
     return read_batches(file, weights);
 }

@@ -152,6 +152,7 @@ eq_status eq_network_gradients(struct eq_network *network, int n, int h, int w, 
     EQ_TRY(eq_exec_write(compiled->exec, compiled->model.images, images));
     EQ_TRY(eq_exec_run(compiled->exec));
     eq_weights_touched(network->weights, 1);
+    network->weights->has_gradients = true;
     EQ_TRY(read_mean_loss(compiled, loss));
     return logits ? eq_exec_read(compiled->exec, compiled->model.logits, logits) : EQ_OK;
 }

@@ -15,6 +15,7 @@ struct row {
     size_t offset;
     const char *const *choices; // names by value; [0] is that of the default
     double min, max;            // of ints and numbers, once resolved
+    bool is_path;               // that a run reads from: a checkpoint of a stranger may name any, so it has to be given again
 };
 #define ROW(label, k, field, ...)                                                                   \
     {                                                                                               \
@@ -29,8 +30,8 @@ static const struct row rows[] = {
     ROW("option.arch", KIND_STRING, arch, .choices = NULL),
     ROW("option.small", KIND_BOOL, small, .choices = NULL),
     ROW("option.act", KIND_CHOICE, act, .choices = act_names),
-    ROW("option.data", KIND_STRING, data, .choices = NULL),
-    ROW("option.val", KIND_STRING, val, .choices = NULL),
+    ROW("option.data", KIND_STRING, data, .is_path = true),
+    ROW("option.val", KIND_STRING, val, .is_path = true),
     ROW("option.epochs", KIND_INT, epochs, .min = 1, .max = 100000),
     ROW("option.batch", KIND_INT, batch, .min = 1, .max = 65536),
     ROW("option.accumulate", KIND_INT, accumulate, .min = 1, .max = 65536),
@@ -153,6 +154,25 @@ static eq_status take_saved(struct eq_train_options *options, int index, const c
     return status;
 }
 
+// Data that is drawn has no path.
+static bool is_path(const char *text)
+{
+    return text && strcmp(text, "shapes") != 0 && !eq_str_starts(text, "shapes:");
+}
+
+static eq_status check_paths(const struct eq_train_params *given, const struct eq_train_params *taken)
+{
+    for (int i = 0; i < NUM_ROWS; i++) {
+        if (!rows[i].is_path || is_given(given, &rows[i]))
+            continue;
+        const char *text = *(const char *const *)field(taken, &rows[i]);
+        EQ_REQUIRE(!is_path(text), EQ_ERR_ARGUMENT,
+                   "the run to resume has %s \"%s\", which is read only if it is given again: paths in files are not followed",
+                   rows[i].key + PREFIX, text);
+    }
+    return EQ_OK;
+}
+
 // Strings first become the struct's own.
 static eq_status own_strings(struct eq_train_options *options)
 {
@@ -249,6 +269,7 @@ eq_status eq_train_options_resolve(const struct eq_train_params *params, eq_save
     EQ_TRY(status);
     for (int i = 0; saved && i < NUM_ROWS; i++)
         EQ_TRY(take_saved(options, i, saved(user, rows[i].key)));
+    EQ_TRY(check_paths(params, &options->params));
     struct eq_train_params *p = &options->params;
     EQ_REQUIRE(p->arch && *p->arch, EQ_ERR_ARGUMENT, "no network is given");
     EQ_REQUIRE(p->data && *p->data, EQ_ERR_ARGUMENT, "no data is given");

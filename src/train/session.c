@@ -218,6 +218,10 @@ eq_status eq_session_enqueue(struct eq_session *session, enum eq_session_part pa
         *event = NULL;
     EQ_REQUIRE(num_wait_for >= 0 && (num_wait_for == 0 || wait_for), EQ_ERR_ARGUMENT, "a list of %d events", num_wait_for);
     EQ_TRY(check_part(session, part));
+    if (part != EQ_SESSION_BACKWARD)
+        EQ_TRY(eq_exec_check_bound(session->exec, EQ_EXEC_FORWARD));
+    if (part == EQ_SESSION_BACKWARD || (part == EQ_SESSION_ALL && session->has_gradients))
+        EQ_TRY(eq_exec_check_bound(session->exec, EQ_EXEC_BACKWARD));
     if (!session->training && session->weights)
         EQ_TRY(eq_weights_check_scales(session->weights));
     EQ_TRY(eq_device_wait_for(session->device, wait_for, (cl_uint)num_wait_for));
@@ -228,7 +232,11 @@ eq_status eq_session_enqueue(struct eq_session *session, enum eq_session_part pa
         eq_store_touch(session->weights->store); // running statistics may have moved
     EQ_TRY(status);
     session->has_run = true;
-    session->has_run_backward = session->has_run_backward || (session->has_gradients && part != EQ_SESSION_FORWARD);
+    if (session->has_gradients && part != EQ_SESSION_FORWARD) {
+        session->has_run_backward = true;
+        if (session->weights)
+            session->weights->has_gradients = true;
+    }
     if (session->training && session->weights && part != EQ_SESSION_BACKWARD)
         eq_weights_touched(session->weights, 1);
     return event ? eq_device_signal(session->device, event) : EQ_OK;

@@ -113,6 +113,7 @@ eq_status eq_step_launch(struct eq_step *step)
     EQ_TRY(eq_exec_run(step->network->gradients.exec));
     EQ_TRY(eq_list_run(step->guard));
     eq_weights_touched(step->network->weights, 1);
+    step->network->weights->has_gradients = true;
     EQ_TRY(eq_ref_read_start(step->losses, slot->losses, batch, sizeof(float), &slot->losses_ticket));
     EQ_TRY(eq_ref_read_start(step->logits, slot->logits, batch * classes, sizeof(float), &slot->logits_ticket));
     step->num_launched++;

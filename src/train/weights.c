@@ -20,13 +20,25 @@ static bool is_filter(const struct eq_store_entry *entry)
     return entry->rank == 4;
 }
 
+static bool is_scale(const struct eq_store_entry *entry)
+{
+    return eq_str_ends(entry->name, "running_scale");
+}
+
+eq_status eq_weights_store(struct eq_weights *weights, const struct eq_store_entry *entry, const float *values)
+{
+    EQ_TRY(eq_store_write(weights->store, entry, EQ_STORE_VALUE, values));
+    weights->scales[entry - eq_store_entry(weights->store, 0)] = is_scale(entry) ? values[0] : 1;
+    return EQ_OK;
+}
+
 static eq_status write_initial(struct eq_weights *weights, const struct eq_store_entry *entry, uint64_t seed)
 {
     float *values = eq_malloc(entry_elems(entry), sizeof *values);
     if (!values)
         return EQ_ERR_HOST_MEMORY;
     eq_model_initial(weights->store, entry, seed, values);
-    eq_status status = eq_store_write(weights->store, entry, EQ_STORE_VALUE, values);
+    eq_status status = eq_weights_store(weights, entry, values);
     free(values);
     return status;
 }
@@ -49,6 +61,9 @@ static eq_status fill_weights(struct eq_weights *weights, const struct eq_graph 
     eq_status status = eq_store_create(weights->device, ir, &weights->store);
     eq_ir_destroy(&ir);
     EQ_TRY(status);
+    EQ_ALLOC(weights->scales, eq_store_num_entries(weights->store));
+    for (int i = 0; i < eq_store_num_entries(weights->store); i++)
+        weights->scales[i] = 1;
     return write_cheap(weights, 0);
 }
 
@@ -67,6 +82,7 @@ void eq_weights_destroy(struct eq_weights **weights)
     if (!*weights)
         return;
     eq_store_destroy(&(*weights)->store);
+    free((*weights)->scales);
     free(*weights);
     *weights = NULL;
 }
@@ -79,24 +95,21 @@ eq_status eq_weights_add_training(struct eq_weights *weights)
     return EQ_OK;
 }
 
-eq_status eq_weights_check_scales(struct eq_weights *weights)
+eq_status eq_weights_check_scales(const struct eq_weights *weights)
 {
-    for (int i = 0; !weights->is_checked && i < eq_store_num_entries(weights->store); i++) {
-        const struct eq_store_entry *entry = eq_store_entry(weights->store, i);
-        float scale = 0;
-        if (!eq_str_ends(entry->name, "running_scale"))
-            continue;
-        EQ_TRY(eq_store_read(weights->store, entry, EQ_STORE_VALUE, &scale));
-        EQ_REQUIRE(isfinite(scale) && scale > 0, EQ_ERR_NUMERIC,
-                   "%s is %g: evaluation needs the statistics of a trained network", entry->name, (double)scale);
-    }
-    weights->is_checked = true;
+    for (int i = 0; i < eq_store_num_entries(weights->store); i++)
+        EQ_REQUIRE(isfinite(weights->scales[i]) && weights->scales[i] > 0, EQ_ERR_NUMERIC,
+                   "%s is %g: evaluation needs the statistics of a trained network", eq_store_entry(weights->store, i)->name,
+                   (double)weights->scales[i]);
     return EQ_OK;
 }
 
 void eq_weights_touched(struct eq_weights *weights, int64_t num_batches)
 {
     weights->batches += num_batches;
+    for (int i = 0; i < eq_store_num_entries(weights->store); i++)
+        if (weights->scales[i] == 0)
+            weights->scales[i] = 1; // a first batch moves it above 0
     eq_store_touch(weights->store);
 }
 
@@ -105,7 +118,6 @@ eq_status eq_weights_initialise(struct eq_weights *weights, uint64_t seed)
     for (int i = 0; i < eq_store_num_entries(weights->store); i++)
         EQ_TRY(write_initial(weights, eq_store_entry(weights->store, i), seed));
     weights->batches = 0;
-    weights->is_checked = false;
     return EQ_OK;
 }
 
@@ -148,7 +160,6 @@ eq_status eq_weights_draw_start(struct eq_weights *weights, uint64_t seed, struc
     EQ_ALLOC(*draw, 1);
     **draw = (struct eq_weights_draw){ .weights = weights, .seed = seed };
     weights->batches = 0;
-    weights->is_checked = false;
     const eq_status status = make_values(*draw);
     if (status != EQ_OK) {
         eq_weights_draw_cancel(draw);
@@ -166,14 +177,14 @@ eq_status eq_weights_draw_start(struct eq_weights *weights, uint64_t seed, struc
 
 eq_status eq_weights_draw_finish(struct eq_weights_draw **draw)
 {
-    struct eq_store *store = (*draw)->weights->store;
+    const struct eq_store *store = (*draw)->weights->store;
     eq_status status = EQ_OK;
     if ((*draw)->has_thread)
         pthread_join((*draw)->thread, NULL);
     (*draw)->has_thread = false;
     for (int i = 0; i < eq_store_num_entries(store) && status == EQ_OK; i++)
         if ((*draw)->values[i])
-            status = eq_store_write(store, eq_store_entry(store, i), EQ_STORE_VALUE, (*draw)->values[i]);
+            status = eq_weights_store((*draw)->weights, eq_store_entry(store, i), (*draw)->values[i]);
     eq_weights_draw_cancel(draw);
     return status;
 }
@@ -244,9 +255,8 @@ static eq_status load_entries(struct eq_weights *weights, const struct eq_tensor
             return EQ_ERR_HOST_MEMORY;
         EQ_TRY(load_entry(weights, file, entry, new_head, seed, values[i]));
     }
-    weights->is_checked = false;
     for (int i = 0; i < num; i++) // nothing was changed before all was read
-        EQ_TRY(eq_store_write(weights->store, eq_store_entry(weights->store, i), EQ_STORE_VALUE, values[i]));
+        EQ_TRY(eq_weights_store(weights, eq_store_entry(weights->store, i), values[i]));
     return EQ_OK;
 }
 
@@ -342,16 +352,15 @@ eq_status eq_weights_write(struct eq_weights *weights, const char *name, const f
 {
     const struct eq_store_entry *entry;
     EQ_TRY(find_entry(weights, name, &entry));
-    weights->is_checked = false;
-    return eq_store_write(weights->store, entry, EQ_STORE_VALUE, values);
+    return eq_weights_store(weights, entry, values);
 }
 
 eq_status eq_weights_read_gradient(const struct eq_weights *weights, const char *name, float *values)
 {
     const struct eq_store_entry *entry;
     EQ_TRY(find_entry(weights, name, &entry));
-    EQ_REQUIRE(entry->kind == EQ_VALUE_PARAMETER && weights->has_training, EQ_ERR_ARGUMENT, "%s has no gradient: it is %s",
-               name, weights->has_training ? "a running statistic" : "not computed yet");
+    EQ_REQUIRE(entry->kind == EQ_VALUE_PARAMETER && weights->has_gradients, EQ_ERR_ARGUMENT, "%s has no gradient: it is %s",
+               name, entry->kind == EQ_VALUE_PARAMETER ? "not computed yet" : "a running statistic");
     return eq_store_read(weights->store, entry, EQ_STORE_GRADIENT, values);
 }
 

@@ -8,9 +8,10 @@
 struct eq_weights {
     struct eq_device *device;
     struct eq_store *store;
-    bool has_training; // gradients and velocities are there
-    bool is_checked;   // running_scale is known to be above 0
-    int64_t batches;   // num_batches_tracked
+    bool has_training;  // gradients and velocities have memory
+    bool has_gradients; // something was run backward
+    float *scales;      // [entries] what is known of a running_scale; 1 of other tensors
+    int64_t batches;    // num_batches_tracked
 };
 
 // eq_weights_initialise() in two parts, for callers that compile in between: programs need no filters. start() writes all but
@@ -23,8 +24,10 @@ void eq_weights_draw_cancel(struct eq_weights_draw **draw);
 
 // Makes gradients and velocities, once.
 eq_status eq_weights_add_training(struct eq_weights *weights);
-// Refuses evaluation with a running_scale that is not above 0.
-eq_status eq_weights_check_scales(struct eq_weights *weights);
+// Writes the values of a tensor, in the plain order.
+eq_status eq_weights_store(struct eq_weights *weights, const struct eq_store_entry *entry, const float *values);
+// Refuses evaluation with a running_scale that is not above 0. Asks nothing of the device.
+eq_status eq_weights_check_scales(const struct eq_weights *weights);
 // Call after training steps changed parameters and statistics.
 void eq_weights_touched(struct eq_weights *weights, int64_t num_batches);
 

@@ -215,17 +215,17 @@ static size_t check_weight_grad(const struct data *d)
     return workspace;
 }
 
-// Winograd's unrolled kernels take other compilers than PoCL's minutes: there the tiny cases in blocks of 16 have to do. F(4x4)
-// for GPUs, 36 small products, takes Oclgrind minutes: there F(2x2) has to do, the same kernels.
+// Winograd's unrolled kernels take other compilers than PoCL's minutes: there the tiny cases in blocks of 16 have to do, of the
+// kernels for GPUs. F(4x4) of those, 36 small products, takes Oclgrind minutes: there F(2x2) has to do, the same kernels.
 static bool is_tested(const struct data *d)
 {
     const struct conv2d_case *c = &d->c;
+    const bool is_simt = eq_check_device->target.family == EQ_FAMILY_SIMT;
     if (d->attributes.algorithm == EQ_CONV2D_DIRECT)
         return true;
-    if (eq_check_is_tiny() && eq_check_device->target.family == EQ_FAMILY_SIMT &&
-        d->attributes.algorithm == EQ_CONV2D_WINOGRAD_4)
+    if (eq_check_is_tiny() && is_simt && d->attributes.algorithm == EQ_CONV2D_WINOGRAD_4)
         return false;
-    return (eq_check_is_patient() || (c->is_tiny && d->zt.block == 16)) &&
+    return (eq_check_is_patient() || (c->is_tiny && d->zt.block == 16 && (is_simt || eq_check_is_small()))) &&
            eq_conv2d_winograd_fits(&eq_check_device->target, &d->attributes, c->kh, c->kw, d->xt.block);
 }
 

@@ -294,8 +294,8 @@ static void test_conv(int index)
     const struct conv2d_case *c = &conv2d_cases[index];
     if ((eq_check_is_small() && !c->is_tiny) || c->groups > 1) // several groups stay in float32
         return;
-    // Cases take turns: one precision each. The tiny ones, which have every kernel, get all of them in a full run, the emulation
-    // of the third with smaller blocks.
+    // Cases take turns: one precision each. The tiny ones, which have every kernel, get all of them in a full run, the
+    // emulation of the third with smaller blocks.
     const bool is_all = c->is_tiny && !eq_check_is_small();
     for (int turn = 0; turn < (is_all ? NUM_PRECISIONS : 1); turn++) {
         const enum eq_precision precision = precisions[(index + turn) % NUM_PRECISIONS];

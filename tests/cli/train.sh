@@ -69,11 +69,14 @@ check "Ctrl-C: exit code 130" test $? -eq 130
 check "Ctrl-C: in the middle of an epoch" grep -Eq "stopped in epoch 1 of 3 after step ([1-9]|1[0-9]|2[0-2]) of 23" "$folder/stderr"
 expect "another batch size on resume" 1 stderr "batch is 8, but the run to resume has 4" $train --epochs 3 --batch 8 --resume --out "$folder/stopped"
 expect "another number of epochs on resume" 1 stderr "epochs is 4, but the run to resume has 3" $train --epochs 4 --resume --out "$folder/stopped"
-expect "another learning rate on resume" 1 stderr "lr is 0, but the run to resume has 0.005" train --lr 0 --resume --out "$folder/stopped"
-expect "another seed on resume" 1 stderr "seed is 0, but the run to resume has 3" train --seed 0 --resume --out "$folder/stopped"
-EQUIL_CONV=simt expect "another kernel family on resume" 1 stderr 'the run to resume had "vector" as kernel family, and here it is "simt"' \
+again="train --data $folder/data --resume"
+expect "another learning rate on resume" 1 stderr "lr is 0, but the run to resume has 0.005" $again --lr 0 --out "$folder/stopped"
+expect "another seed on resume" 1 stderr "seed is 0, but the run to resume has 3" $again --seed 0 --out "$folder/stopped"
+expect "data that only the checkpoint names" 1 stderr "has data \"$folder/data\", which is read only if it is given again" \
     train --resume --out "$folder/stopped"
-expect "resumed without naming the options again" 0 stderr "resuming in epoch 1 after step" train --resume --out "$folder/stopped"
+EQUIL_CONV=simt expect "another kernel family on resume" 1 stderr 'the run to resume had "vector" as kernel family, and here it is "simt"' \
+    $again --out "$folder/stopped"
+expect "resumed without naming the options again" 0 stderr "resuming in epoch 1 after step" $again --out "$folder/stopped"
 same_run "Ctrl-C" "$folder/stopped"
 
 # ---- killed, and resumed from the last epoch
@@ -87,7 +90,7 @@ check "killed before the end" sh -c "! grep -q '\"epoch\":3' '$folder/killed/log
 printf '{"event":"half a li' >>"$folder/killed/log.jsonl"
 expect "resumed with the same options" 0 stderr "resuming in epoch" $train --epochs 3 --resume --out "$folder/killed"
 same_run "kill -9" "$folder/killed"
-expect "resuming a run that is done" 0 stderr "done:" train --resume --out "$folder/killed"
+expect "resuming a run that is done" 0 stderr "done:" $again --out "$folder/killed"
 expect "nothing to resume" 1 stderr "no checkpoint to resume from" train --resume --out "$folder/nothing"
 head -c 4000 "$folder/whole/checkpoint.safetensors" >"$folder/other/checkpoint.safetensors"
 expect "a damaged checkpoint" 1 stderr "$folder/other/checkpoint.safetensors" train --resume --out "$folder/other"

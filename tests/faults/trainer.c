@@ -46,7 +46,7 @@ static bool train(bool resume)
     const struct eq_train_params fresh = {
         .arch = "resnet20", .data = data, .val = val, .out = out, .epochs = 1, .batch = 2, .size = SIDE, .seed = 4
     };
-    const struct eq_train_params again = { .out = out, .resume = true };
+    const struct eq_train_params again = { .data = data, .val = val, .out = out, .resume = true };
     struct eq_trainer *trainer = NULL;
     const bool ok = fault_ok(eq_trainer_create(eq_test_device, resume ? &again : &fresh, &trainer)) &&
                     fault_ok(eq_trainer_run(trainer, NULL));

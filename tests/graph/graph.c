@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "equil/model.h"
 #include "graph/graph.h"
 #include "support.h"
 
@@ -323,6 +324,81 @@ START_TEST(prepared)
 }
 END_TEST
 
+// Values by the names of their calls, and what may be named as an output.
+START_TEST(names)
+{
+    struct eq_graph *g;
+    eq_value x, conv, norm, block, y, found;
+    int shape[4], rank;
+    EQ_TEST_OK(eq_graph_create(&g));
+    EQ_TEST_OK(eq_graph_input(g, "x", 2, 8, 4, 4, &x));
+    EQ_TEST_OK(eq_graph_conv2d(g, x, "stage.0.conv", CONV(8, 3, 1), &conv));
+    EQ_TEST_OK(eq_graph_batch_norm(g, conv, "stage.0.norm", NULL, &norm));
+    EQ_TEST_OK(eq_graph_channel_equilibrium(g, norm, "stage.0.ce", NULL, &y));
+    EQ_TEST_OK(eq_graph_add(g, y, conv, &y));
+    EQ_TEST_OK(eq_graph_activation(g, y, EQ_RELU, &block));
+    const struct {
+        const char *name;
+        eq_value value; // -1: there is none
+    } rows[] = { { "stage.0.conv", conv }, { "stage.0.ce", y - 1 }, { "stage", y - 1 }, { "stage.0", y - 1 }, { "x", -1 },
+                 { "add", -1 },            { "activation", -1 },    { "stage.", -1 },   { "stag", -1 } };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const eq_status status = eq_graph_find(g, rows[i].name, &found);
+        ck_assert_msg(status == (rows[i].value < 0 ? EQ_ERR_NOT_FOUND : EQ_OK), "%s: %s", rows[i].name, eq_last_error());
+        ck_assert_msg(status != EQ_OK || found == rows[i].value, "%s is value %d, not %d", rows[i].name, found, rows[i].value);
+    }
+    EQ_TEST_OK(eq_graph_label(g, block, "stage.0"));
+    EQ_TEST_OK(eq_graph_find(g, "stage.0", &found));
+    ck_assert_int_eq(found, block);
+    EQ_TEST_OK(eq_graph_find(g, "stage", &found));
+    ck_assert_int_eq(found, block);
+    ck_assert_int_eq(eq_graph_label(g, x, "input"), EQ_ERR_ARGUMENT);
+    // the norm's result exists inside the gate alone
+    ck_assert_int_eq(eq_graph_output(g, norm, "norm"), EQ_ERR_UNSUPPORTED);
+    ck_assert_ptr_nonnull(strstr(eq_last_error(), "stage.0.ce"));
+    ck_assert_int_eq(eq_graph_add(g, block, norm, &y), EQ_ERR_UNSUPPORTED);
+    // one name a value
+    ck_assert_int_eq(eq_graph_output(g, x, "image"), EQ_ERR_ARGUMENT);
+    EQ_TEST_OK(eq_graph_output(g, block, "first"));
+    ck_assert_int_eq(eq_graph_output(g, block, "second"), EQ_ERR_ARGUMENT);
+    ck_assert_ptr_nonnull(strstr(eq_last_error(), "'first'"));
+    EQ_TEST_OK(eq_graph_mean_pool(g, block, &y));
+    EQ_TEST_OK(eq_graph_shape(g, y, shape, &rank));
+    ck_assert(rank == 2 && shape[0] == 2 && shape[1] == 8 && shape[2] == 1 && shape[3] == 1);
+    eq_graph_destroy(&g);
+}
+END_TEST
+
+// Every layer of a network can be an output, in evaluation and in training, but for what is normalised inside a gate.
+START_TEST(layers)
+{
+    struct eq_graph *g;
+    eq_value x, logits;
+    int num = 0;
+    EQ_TEST_OK(eq_graph_create(&g));
+    EQ_TEST_OK(eq_graph_input(g, "x", 1, 3, 16, 16, &x));
+    EQ_TEST_OK(eq_model_build(g, &(struct eq_model_params){ .arch = _i & 2 ? "se-resnet20" : "ce-resnet20", .classes = 3 }, x,
+                              &logits));
+    for (int i = 0; i < g->num_nodes; i++) {
+        char name[80];
+        snprintf(name, sizeof name, "%s %d", g->nodes[i].label, i);
+        const eq_status status = eq_graph_output(g, g->nodes[i].output, name);
+        ck_assert_msg(status == EQ_OK || (status == EQ_ERR_UNSUPPORTED && strstr(name, "bn")), "%s: %s", name, eq_last_error());
+        num += status == EQ_OK;
+    }
+    ck_assert_int_gt(num, 60);
+    const struct eq_compile_params params = { .training = _i & 1, .loss = _i & 1 ? logits : EQ_NO_VALUE };
+    struct eq_ir *ir;
+    int outputs = 0;
+    EQ_TEST_OK(eq_ir_create(g, &eq_test_device->target, &params, &ir));
+    for (int v = 0; v < ir->num_values; v++)
+        outputs += ir->values[v].is_output && ir->values[v].front >= 0;
+    ck_assert_int_eq(outputs, num);
+    eq_ir_destroy(&ir);
+    eq_graph_destroy(&g);
+}
+END_TEST
+
 START_TEST(refused)
 {
     struct eq_graph *g;
@@ -353,4 +429,5 @@ START_TEST(refused)
 }
 END_TEST
 
-EQ_TEST_MAIN("graph", { gradients, 2 }, { fusion, 1 }, { folding, 1 }, { prepared, 2 }, { refused, 1 })
+EQ_TEST_MAIN("graph", { gradients, 2 }, { fusion, 1 }, { folding, 1 }, { prepared, 2 }, { names, 1 },
+             { layers, 4 }, { refused, 1 })

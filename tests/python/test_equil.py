@@ -415,6 +415,11 @@ class PyOpenCL(unittest.TestCase):
     def test_bytes_of_images_and_events(self):
         graph = equil.Graph()
         logits = graph.model(graph.input("images", 2, 3, 16, 16), "ce-resnet20", classes=4)
+        self.assertEqual(graph.find("fc"), logits)
+        self.assertEqual(graph.shape(graph.find("layer2")), (2, 32, 8, 8))
+        self.assertEqual(graph.shape(graph.find("avgpool")), (2, 64))
+        graph.label(logits, "head")
+        self.assertEqual(graph.find("head"), logits)
         graph.output(logits, "logits")
         weights = equil.Weights(self.device, graph)
         weights.initialise(1)

@@ -191,6 +191,21 @@ START_TEST(test_resume_given)
 }
 END_TEST
 
+// Data that only the checkpoint names is not read; what is drawn is.
+START_TEST(test_resume_paths)
+{
+    struct eq_train_options run, resumed;
+    const struct eq_train_params params = { .arch = "resnet20", .data = "shapes:24", .val = "photos", .out = "out" };
+    EQ_TEST_OK(eq_train_options_resolve(&params, NULL, NULL, &run));
+    check_refused(&(struct eq_train_params){ .out = "out", .resume = true }, saved_option, &run.params, "val \"photos\"");
+    EQ_TEST_OK(eq_train_options_resolve(&(struct eq_train_params){ .val = "photos", .out = "out", .resume = true },
+                                        saved_option, &run.params, &resumed));
+    ck_assert_str_eq(resumed.params.data, "shapes:24");
+    eq_train_options_free(&resumed);
+    eq_train_options_free(&run);
+}
+END_TEST
+
 START_TEST(test_number_text)
 {
     const double numbers[] = { 0, 0.1, 1.0 / 3, 1e-4, 5e-324, 1e30, 12345678.9 };
@@ -204,4 +219,5 @@ END_TEST
 
 EQ_TEST_MAIN("options", { test_small_defaults, 0 }, { test_large_defaults, 0 }, { test_switched_off, 0 },
              { test_refused, sizeof refused / sizeof *refused }, { test_resume_takes_over, 0 },
-             { test_resume_given, sizeof given / sizeof *given }, { test_number_text, 0 })
+             { test_resume_given, sizeof given / sizeof *given }, { test_resume_paths, 0 },
+             { test_number_text, 0 })

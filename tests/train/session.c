@@ -10,6 +10,8 @@ START_TEST(test_refused)
     struct eq_device *device = NULL;
     ck_assert_int_eq(eq_device_adopt(&(struct eq_opencl_params){ .queue = queue }, &device), EQ_ERR_ARGUMENT);
     ck_assert_ptr_null(device);
+    ck_assert_int_eq(eq_device_adopt(NULL, &device), EQ_ERR_ARGUMENT);
+    ck_assert_ptr_null(device);
     ck_assert_int_eq(eq_device_adopt(&(struct eq_opencl_params){ .context = context, .queue = queue }, &device),
                      EQ_ERR_ARGUMENT);
     ck_assert_msg(strstr(eq_last_error(), "another context"), "%s", eq_last_error());
@@ -43,6 +45,7 @@ static const struct form {
     { "bytes, padded", EQ_OPENCL_U8, EQ_NCHW, 2, true, true, 1e-6f },
     { "f32 with a map", EQ_OPENCL_F32, EQ_NCHW, 0, false, true, 1e-6f },
 };
+enum { BYTES = 6 }; // in NHWC, with a map
 enum { NUM_FORMS = sizeof forms / sizeof *forms, MAX_BYTES = 4 * (N * 3 * SIZE * (SIZE + 3) + 64) };
 static const float scale[3] = { 0.0078125f, 0.015625f, 0.0078125f }, shift[3] = { -1, -2, -0.5f };
 
@@ -134,7 +137,7 @@ START_TEST(test_input_forms)
 }
 END_TEST
 
-// Outputs at an offset, in f32 and f16, and a map of features in NHWC bytes; nothing around them is touched.
+// Outputs at an offset, in f32 and f16; nothing around them is touched.
 START_TEST(test_output_forms)
 {
     enum { AT = 3, PAD = 5, TOTAL = AT + LOGITS + PAD };
@@ -171,8 +174,67 @@ START_TEST(test_output_forms)
 }
 END_TEST
 
+// What comes out of a named layer: it makes the logits, and goes to the caller in f32, NCHW, and in bytes, NHWC, rounded and
+// cut.
+START_TEST(test_features)
+{
+    enum { C = 64, SIDE = 4, PLANE = SIDE * SIDE, FEATURES = N * C * PLANE };
+    float *images = eq_check_uniform("images", ELEMS, 1), *features = malloc(FEATURES * sizeof *features), want[LOGITS],
+          got[LOGITS], weight[CLASSES * C], bias[CLASSES], by[C], plus[C];
+    unsigned char *bytes = malloc(FEATURES);
+    int num_cut = 0, num_between = 0;
+    struct caller c;
+    eq_value value, same;
+    expect_logits(images, want);
+    open_caller(&c, false);
+    build_network(&c, "ce-resnet20", false);
+    EQ_TEST_OK(eq_graph_find(c.graph, "layer3", &value));
+    EQ_TEST_OK(eq_graph_find(c.graph, "layer3.2", &same));
+    ck_assert_int_eq(value, same);
+    EQ_TEST_OK(eq_graph_output(c.graph, value, "features"));
+    make_session(&c, NULL);
+    cl_mem whole = make_memory(&c, FEATURES * 4, NULL), cut = make_memory(&c, FEATURES, NULL);
+    EQ_TEST_OK(eq_session_write(c.session, "images", images));
+    EQ_TEST_OK(eq_session_bind(c.session, "features", &(struct eq_opencl_view){ .memory = whole }));
+    EQ_TEST_OK(eq_session_run(c.session));
+    read_memory(&c, whole, FEATURES * 4, features);
+    EQ_TEST_OK(eq_weights_read(c.weights, "fc.weight", weight));
+    EQ_TEST_OK(eq_weights_read(c.weights, "fc.bias", bias));
+    for (int i = 0; i < LOGITS; i++) {
+        double sum = 0;
+        for (int k = 0; k < C * PLANE; k++)
+            sum += (double)features[i / CLASSES * C * PLANE + k] * weight[i % CLASSES * C + k / PLANE];
+        got[i] = (float)(sum / PLANE + bias[i % CLASSES]);
+    }
+    compare_logits(got, want, 1e-5f, "made of the features");
+    for (int k = 0; k < C; k++) {
+        by[k] = 90;
+        plus[k] = 0.25f * (float)k;
+    }
+    const struct eq_opencl_view view = { .memory = cut, .type = EQ_OPENCL_U8, .layout = EQ_NHWC, .scale = by, .shift = plus };
+    EQ_TEST_OK(eq_session_bind(c.session, "features", &view));
+    EQ_TEST_OK(eq_session_run(c.session));
+    read_memory(&c, cut, FEATURES, bytes);
+    for (int i = 0; i < FEATURES; i++) {
+        const int k = i / PLANE % C, byte = bytes[(i / PLANE / C * PLANE + i % PLANE) * C + k];
+        const float exact = features[i] * by[k] + plus[k];
+        num_cut += exact < 0 || exact > 255;
+        num_between += exact > 1 && exact < 254;
+        ck_assert_msg(fabsf((float)byte - fminf(fmaxf(exact, 0), 255)) <= 0.501f, "%.6g became %d", (double)exact, byte);
+    }
+    ck_assert_msg(num_cut > 20 && num_between > 20, "%d values were cut, %d were not", num_cut, num_between);
+    clReleaseMemObject(whole);
+    clReleaseMemObject(cut);
+    close_caller(&c);
+    free(images);
+    free(features);
+    free(bytes);
+}
+END_TEST
+
 START_TEST(test_bind_refused)
 {
+    enum { MOST = 0x7fffffff };
     struct caller c;
     float *images = eq_check_uniform("images", ELEMS, 1), want[LOGITS], got[LOGITS];
     expect_logits(images, want);
@@ -194,6 +256,10 @@ START_TEST(test_bind_refused)
         { { .memory = good, .stride = { 3 * PIXELS, PIXELS, SIZE, 2 } }, "images", "memory of 6144", EQ_ERR_ARGUMENT },
         { { .memory = good, .type = EQ_OPENCL_I32 }, "images", "floats", EQ_ERR_ARGUMENT },
         { { .memory = foreign }, "images", "another context", EQ_ERR_ARGUMENT },
+        // what would be in it again after 2^64 bytes
+        { { .memory = good, .type = EQ_OPENCL_U8, .offset_bytes = SIZE_MAX - 9 }, "images", "memory of 6144", EQ_ERR_ARGUMENT },
+        { { .memory = good, .offset_bytes = SIZE_MAX - 3 }, "images", "memory of 6144", EQ_ERR_ARGUMENT },
+        { { .memory = good, .stride = { MOST, MOST, MOST, MOST } }, "images", "memory of 6144", EQ_ERR_ARGUMENT },
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         ck_assert_int_eq(eq_session_bind(c.session, bad[i].name, &bad[i].view), bad[i].status);
@@ -220,28 +286,43 @@ static cl_int state_of(cl_event event)
     return state;
 }
 
-// A user event is held back: enqueuing returns nevertheless, and nothing happens until it is set. Both kinds of queue.
+// A user event is held back: enqueuing returns nevertheless, and nothing happens until it is set. From the first run on, over
+// the network's own form and over bytes that are converted, on both kinds of queue.
 START_TEST(test_events)
 {
-    float *images = eq_check_uniform("images", ELEMS, 1), *second = eq_check_uniform("images", ELEMS, 2), want[2][LOGITS],
-          got[2][LOGITS];
+    const struct form *form = &forms[_i & 2 ? BYTES : 0];
+    const bool is_out_of_order = _i & 1;
+    unsigned char *values = malloc(MAX_BYTES);
+    float *images = malloc(ELEMS * sizeof *images), want[2][LOGITS], got[2][LOGITS];
+    struct eq_opencl_view view;
     struct caller c;
+    cl_mem in[2];
     cl_int code;
-    if (_i == 1 && !has_out_of_order())
+    if (is_out_of_order && !has_out_of_order()) {
+        free(values);
+        free(images);
         return;
-    expect_logits(images, want[0]);
-    expect_logits(second, want[1]);
-    open_caller(&c, _i == 1);
+    }
+    open_caller(&c, is_out_of_order);
     build_network(&c, "ce-resnet20", false);
     make_session(&c, NULL);
-    cl_mem in[] = { make_memory(&c, ELEMS * 4, images), make_memory(&c, ELEMS * 4, second) };
+    for (int i = 0; i < 2; i++) {
+        fill_form(form, values, images, &view);
+        for (int k = 0; i == 1 && k < ELEMS; k += 97) { // the other images
+            const size_t pixel = (size_t)k % PIXELS, channel = (size_t)k / PIXELS % 3, n = (size_t)k / PIXELS / 3;
+            const size_t at = form->layout == EQ_NHWC ? (n * PIXELS + pixel) * 3 + channel : (size_t)k;
+            images[k] = form->is_mapped ? shift[channel] : -1;
+            put(form, values, form->offset + at, form->is_mapped ? 0 : -1);
+        }
+        expect_logits(images, want[i]);
+        in[i] = make_memory(&c, MAX_BYTES, values);
+    }
+    ck_assert(memcmp(want[0], want[1], sizeof want[0]) != 0);
     cl_mem out[] = { make_memory(&c, LOGITS * 4, NULL), make_memory(&c, LOGITS * 4, NULL) };
-    EQ_TEST_OK(eq_session_bind(c.session, "images", &(struct eq_opencl_view){ .memory = in[0] }));
-    EQ_TEST_OK(eq_session_run(c.session)); // reads running_scale, once
-    EQ_TEST_OK(eq_session_wait(c.session));
     cl_event gate = clCreateUserEvent(c.context, &code), done[2];
     for (int i = 0; i < 2; i++) {
-        EQ_TEST_OK(eq_session_bind(c.session, "images", &(struct eq_opencl_view){ .memory = in[i] }));
+        view.memory = in[i];
+        EQ_TEST_OK(eq_session_bind(c.session, "images", &view));
         EQ_TEST_OK(eq_session_bind(c.session, "logits", &(struct eq_opencl_view){ .memory = out[i] }));
         EQ_TEST_OK(eq_session_enqueue(c.session, EQ_SESSION_ALL, &gate, i == 0, &done[i]));
     }
@@ -253,7 +334,7 @@ START_TEST(test_events)
     ck_assert_int_eq(clWaitForEvents(2, done), CL_SUCCESS);
     for (int i = 0; i < 2; i++) {
         read_memory(&c, out[i], sizeof got[i], got[i]);
-        compare_logits(got[i], want[i], 0, i ? "second run" : "first run");
+        compare_logits(got[i], want[i], form->tolerance, i ? "second run" : "first run");
         clReleaseEvent(done[i]);
         clReleaseMemObject(in[i]);
         clReleaseMemObject(out[i]);
@@ -261,9 +342,10 @@ START_TEST(test_events)
     clReleaseEvent(gate);
     close_caller(&c);
     free(images);
-    free(second);
+    free(values);
 }
 END_TEST
 
 EQ_TEST_MAIN("session", { test_refused, 0 }, { test_input_forms, NUM_FORMS }, { test_output_forms, 0 },
-             { test_bind_refused, 0 }, { test_events, 2 })
+             { test_features, 0 },
+             { test_bind_refused, 0 }, { test_events, 4 })

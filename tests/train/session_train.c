@@ -199,6 +199,56 @@ START_TEST(test_training)
 }
 END_TEST
 
+// Two steps, in halves and whole, with their updates, while the first one's event is held back: enqueuing them returns, nothing
+// happens until it is set, and then they give the bits of steps that were waited for.
+START_TEST(test_held_back)
+{
+    static const int32_t labels[N] = { 1, 2 };
+    static const struct eq_sgd_params sgd = { 0.02f, 0.9f, 1e-4f };
+    float *images = eq_check_uniform("images", ELEMS, 3), weight[2][CLASSES * 64], loss[2][N];
+    if (_i == 1 && !has_out_of_order())
+        return;
+    for (int round = 0; round < 2; round++) {
+        const bool is_held = round == 1;
+        struct caller c;
+        cl_event gate, done;
+        cl_int state = CL_COMPLETE;
+        open_caller(&c, _i == 1);
+        build_network(&c, "ce-resnet20", true);
+        make_session(&c, &(struct eq_session_params){ .training = true, .differentiate = c.loss });
+        ck_assert_int_eq(eq_weights_read_gradient(c.weights, "fc.weight", weight[round]), EQ_ERR_ARGUMENT);
+        ck_assert_msg(strstr(eq_last_error(), "not computed yet"), "%s", eq_last_error());
+        cl_mem memory = make_memory(&c, ELEMS * 4, images), targets = make_memory(&c, sizeof labels, labels);
+        EQ_TEST_OK(eq_session_bind(c.session, "images", &(struct eq_opencl_view){ .memory = memory }));
+        EQ_TEST_OK(eq_session_bind(c.session, "labels", &(struct eq_opencl_view){ .memory = targets, .type = EQ_OPENCL_I32 }));
+        gate = clCreateUserEvent(c.context, &state);
+        EQ_TEST_OK(eq_session_enqueue(c.session, EQ_SESSION_FORWARD, &gate, is_held, NULL));
+        EQ_TEST_OK(eq_session_enqueue(c.session, EQ_SESSION_BACKWARD, NULL, 0, NULL));
+        EQ_TEST_OK(eq_session_update(c.session, &sgd));
+        if (!is_held)
+            EQ_TEST_OK(eq_session_wait(c.session));
+        EQ_TEST_OK(eq_session_enqueue(c.session, EQ_SESSION_ALL, NULL, 0, &done));
+        EQ_TEST_OK(eq_session_update(c.session, &sgd));
+        for (int i = 0; is_held && i < 20; i++) {
+            nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
+            clGetEventInfo(done, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof state, &state, NULL);
+            ck_assert_msg(state > CL_COMPLETE, "a step did not wait for the event");
+        }
+        ck_assert_int_eq(clSetUserEventStatus(gate, CL_COMPLETE), CL_SUCCESS);
+        EQ_TEST_OK(eq_session_read(c.session, "loss", loss[round]));
+        EQ_TEST_OK(eq_weights_read(c.weights, "fc.weight", weight[round]));
+        clReleaseEvent(gate);
+        clReleaseEvent(done);
+        clReleaseMemObject(memory);
+        clReleaseMemObject(targets);
+        close_caller(&c);
+    }
+    ck_assert_msg(memcmp(loss[0], loss[1], sizeof loss[0]) == 0, "other losses behind an event");
+    ck_assert_msg(memcmp(weight[0], weight[1], sizeof weight[0]) == 0, "other weights behind an event");
+    free(images);
+}
+END_TEST
+
 START_TEST(test_session_refused)
 {
     struct caller c;
@@ -333,6 +383,7 @@ START_TEST(test_block)
     struct caller a, b;
     struct tensor tensors[MAX_TENSORS];
     int num = 0;
+    cl_event gate;
     eq_value in, y;
     open_caller(&a, false);
     EQ_TEST_OK(eq_graph_create(&a.graph));
@@ -368,7 +419,11 @@ START_TEST(test_block)
     bind_tensor(&b, &tensors[num++], "workspace", workspace / 4, NULL, EQ_NCHW); // moves under what is bound by now
     EQ_TEST_OK(eq_session_write(a.session, "x", x));
     EQ_TEST_OK(eq_session_forward(a.session));
-    EQ_TEST_OK(eq_session_forward(b.session));
+    // enqueuing does not wait for an event that is held back
+    gate = clCreateUserEvent(b.context, NULL);
+    EQ_TEST_OK(eq_session_enqueue(b.session, EQ_SESSION_FORWARD, &gate, 1, NULL));
+    ck_assert_int_eq(clSetUserEventStatus(gate, CL_COMPLETE), CL_SUCCESS);
+    clReleaseEvent(gate);
     EQ_TEST_OK(eq_session_read(a.session, "y", want));
     to_layout(want, layout, laid);
     check_tensor(&b, result, laid, false);
@@ -481,5 +536,5 @@ START_TEST(test_threads)
 END_TEST
 
 EQ_TEST_MAIN("session_train", { test_outer_gradient, 4 }, { test_input_gradient, 0 }, { test_training, 2 },
-             { test_session_refused, 0 }, { test_untrained, 0 }, { test_load_memory, 0 }, { test_block, 4 },
-             { test_threads, 2 })
+             { test_held_back, 2 }, { test_session_refused, 0 }, { test_untrained, 0 }, { test_load_memory, 0 },
+             { test_block, 4 }, { test_threads, 2 })

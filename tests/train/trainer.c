@@ -62,7 +62,7 @@ static void make_data(void)
 static struct eq_train_params params_for(const char *out, bool resume)
 {
     if (resume)
-        return (struct eq_train_params){ .out = path_of(out), .resume = true };
+        return (struct eq_train_params){ .data = path_of("data"), .out = path_of(out), .resume = true };
     return (struct eq_train_params){ .arch = "ce-resnet20",
                                      .data = path_of("data"),
                                      .out = path_of(out),

@@ -290,7 +290,6 @@ class Graph(_Object):
         handle = c_void_p()
         lib.eq_graph_create(byref(handle))
         super().__init__(handle)
-        self._num_dims: Dict[Value, int] = {}
 
     @property
     def _open(self) -> c_void_p:
@@ -299,75 +298,83 @@ class Graph(_Object):
             raise ValueError("a session uses this graph: it cannot be changed any more")
         return self.handle
 
-    def _op(self, name: str, num_dims: int, *arguments: Any) -> Value:
+    def _op(self, name: str, *arguments: Any) -> Value:
         value = c_int()
         getattr(lib, "eq_graph_" + name)(self._open, *arguments, byref(value))
-        self._num_dims[Value(value.value)] = num_dims
         return Value(value.value)
 
     def shape(self, value: Value) -> Tuple[int, ...]:
         """[n, c, h, w] of activations, [n, c] of rows, [n] of labels and losses."""
-        shape = (c_int * _NUM_DIMS)()
-        lib.eq_graph_shape(self.handle, _int(value, "value"), shape)
-        return tuple(shape)[:self._num_dims[value]]
+        shape, rank = (c_int * _NUM_DIMS)(), c_int()
+        lib.eq_graph_shape(self.handle, _int(value, "value"), shape, byref(rank))
+        return tuple(shape)[:rank.value]
 
     def input(self, name: str, n: int, c: int, h: int, w: int) -> Value:
         """float32 [n, c, h, w]"""
-        return self._op("input", 4, _text(name), *_ints(n=n, c=c, h=h, w=w))
+        return self._op("input", _text(name), *_ints(n=n, c=c, h=h, w=w))
 
     def labels(self, name: str, n: int) -> Value:
         """int32 [n]"""
-        return self._op("labels", 1, _text(name), *_ints(n=n))
+        return self._op("labels", _text(name), *_ints(n=n))
 
     def conv2d(self, x: Value, name: str, out_channels: int, kernel: int, stride: int = 1, pad: int = 0, groups: int = 1) -> Value:
         """Makes NAME.weight [out_channels, c / groups, kernel, kernel]; no bias."""
         k, s, p = _ints(kernel=kernel, stride=stride, pad=pad)
         params = native.Conv2dParams(_int(out_channels, "out_channels"), k, k, s, s, p, p, _int(groups, "groups"))
-        return self._op("conv2d", 4, _int(x, "x"), _text(name), byref(params))
+        return self._op("conv2d", _int(x, "x"), _text(name), byref(params))
 
     def batch_norm(self, x: Value, name: str, eps: float = 1e-5, momentum: float = 0.1) -> Value:
-        return self._op("batch_norm", 4, _int(x, "x"), _text(name), byref(native.BatchNormParams(eps, momentum)))
+        return self._op("batch_norm", _int(x, "x"), _text(name), byref(native.BatchNormParams(eps, momentum)))
 
     def channel_equilibrium(self, x: Value, name: str, group: int = 16, iterations: int = 3, eps: float = 1e-5, momentum: float = 0.1,
                             branch: Optional[str] = None) -> Value:
         """Shao et al., ICML 2020; x: the result of batch_norm(). branch: "decorrelate" or "reweight" alone."""
         params = _equilibrium_params(group, iterations, eps, momentum, branch)
-        return self._op("channel_equilibrium", 4, _int(x, "x"), _text(name), byref(params))
+        return self._op("channel_equilibrium", _int(x, "x"), _text(name), byref(params))
 
     def squeeze_excite(self, x: Value, name: str, reduction: int = 16) -> Value:
         params = native.SqueezeExciteParams(*_ints(reduction=reduction))
-        return self._op("squeeze_excite", 4, _int(x, "x"), _text(name), byref(params))
+        return self._op("squeeze_excite", _int(x, "x"), _text(name), byref(params))
 
     def add(self, a: Value, b: Value) -> Value:
-        return self._op("add", 4, *_ints(a=a, b=b))
+        return self._op("add", *_ints(a=a, b=b))
 
     def activation(self, x: Value, name: str = "relu") -> Value:
         """"relu" or "elu\""""
         if name is None:
             raise ValueError("activation is None, not one of 'relu', 'elu'")
-        return self._op("activation", self._num_dims.get(x, 4), _int(x, "x"), _chosen(_ACTIVATIONS, name, "activation"))
+        return self._op("activation", _int(x, "x"), _chosen(_ACTIVATIONS, name, "activation"))
 
     def max_pool(self, x: Value, kernel: int, stride: int = 0, pad: int = 0) -> Value:
         """Square windows; stride 0 means kernel."""
-        return self._op("max_pool", 4, _int(x, "x"), byref(native.PoolParams(*_ints(kernel=kernel, stride=stride, pad=pad))))
+        return self._op("max_pool", _int(x, "x"), byref(native.PoolParams(*_ints(kernel=kernel, stride=stride, pad=pad))))
 
     def mean_pool(self, x: Value) -> Value:
         """[n, c, h, w] -> [n, c]"""
-        return self._op("mean_pool", 2, _int(x, "x"))
+        return self._op("mean_pool", _int(x, "x"))
 
     def linear(self, x: Value, name: str, features: int) -> Value:
         """[n, c] -> [n, features]"""
-        return self._op("linear", 2, _int(x, "x"), _text(name), _int(features, "features"))
+        return self._op("linear", _int(x, "x"), _text(name), _int(features, "features"))
 
     def cross_entropy(self, logits: Value, labels: Value, smoothing: float = 0) -> Value:
         """[n, k], [n] -> [n]"""
-        return self._op("cross_entropy", 1, *_ints(logits=logits, labels=labels), smoothing)
+        return self._op("cross_entropy", *_ints(logits=logits, labels=labels), smoothing)
 
     def model(self, x: Value, arch: str, classes: int, small: bool = False, act: Optional[str] = None, recompute: bool = False) -> Value:
         """Appends a named network, "ce-resnet50": [n, 3, h, w] -> logits [n, classes]."""
         params, value = _model_params(arch, classes, small, act, recompute), c_int()
         lib.eq_model_build(self._open, byref(params), _int(x, "x"), byref(value))
-        self._num_dims[Value(value.value)] = 2
+        return Value(value.value)
+
+    def label(self, value: Value, name: str) -> None:
+        """Names the call that made the value, for find()."""
+        lib.eq_graph_label(self._open, _int(value, "value"), _text(name))
+
+    def find(self, name: str) -> Value:
+        """The value that a call made: "layer1.0.conv1"; "layer1.0" and "layer1" stand for what comes out at their ends."""
+        value = c_int()
+        lib.eq_graph_find(self.handle, _text(name), byref(value))
         return Value(value.value)
 
     def output(self, value: Value, name: str) -> None:
