@@ -1,5 +1,4 @@
 // Sessions that differentiate and train, Channel Equilibrium alone over a caller's memory, and several devices at once.
-#include <pthread.h>
 
 #include "session_test.h"
 
@@ -462,79 +461,6 @@ START_TEST(test_block)
 }
 END_TEST
 
-// ---- several devices at once
-
-struct job {
-    cl_context context; // NULL: one of its own
-    const float *images, *want;
-    float worst;
-    char error[200];
-};
-
-// No ck_assert: it must not be used in a second thread.
-static void *run_job(void *user)
-{
-    struct job *job = user;
-    struct caller c = { .context = NULL };
-    eq_value images;
-    const float one = 1;
-    float got[LOGITS] = { 0 };
-    const struct eq_model_params model = { .arch = "ce-resnet20", .classes = CLASSES, .act = EQ_ELU };
-    c.context = job->context ? job->context : clCreateContext(NULL, 1, &eq_test_device->id, NULL, NULL, NULL);
-    c.queue = clCreateCommandQueue(c.context, eq_test_device->id, 0, NULL);
-    eq_status status = eq_device_adopt(&(struct eq_opencl_params){ .context = c.context, .queue = c.queue }, &c.device);
-    status = status ? status : eq_graph_create(&c.graph);
-    status = status ? status : eq_graph_input(c.graph, "images", N, 3, SIZE, SIZE, &images);
-    status = status ? status : eq_model_build(c.graph, &model, images, &c.logits);
-    status = status ? status : eq_graph_output(c.graph, c.logits, "logits");
-    status = status ? status : eq_weights_create(c.device, c.graph, &c.weights);
-    status = status ? status : eq_weights_initialise(c.weights, 5);
-    for (int i = 0; !status && i < eq_weights_num(c.weights); i++)
-        if (strstr(eq_weights_at(c.weights, i).name, "running_scale"))
-            status = eq_weights_write(c.weights, eq_weights_at(c.weights, i).name, &one);
-    status = status ? status : eq_session_create(c.weights, c.graph, NULL, &c.session);
-    for (int round = 0; !status && round < 5; round++) {
-        status = eq_session_write(c.session, "images", job->images);
-        status = status ? status : eq_session_run(c.session);
-        status = status ? status : eq_session_read(c.session, "logits", got);
-        for (int i = 0; i < LOGITS; i++)
-            job->worst = fmaxf(job->worst, fabsf(got[i] - job->want[i]));
-    }
-    if (status)
-        snprintf(job->error, sizeof job->error, "%s", eq_last_error());
-    eq_session_destroy(&c.session);
-    eq_weights_destroy(&c.weights);
-    eq_graph_destroy(&c.graph);
-    eq_device_destroy(&c.device);
-    clReleaseCommandQueue(c.queue);
-    if (!job->context)
-        clReleaseContext(c.context);
-    return NULL;
-}
-
-START_TEST(test_threads)
-{
-    float *images = eq_check_uniform("images", ELEMS, 1), want[LOGITS];
-    struct job jobs[2];
-    pthread_t threads[2];
-    cl_context shared = _i == 1 ? make_context() : NULL; // or a context each
-    expect_logits(images, want);
-    for (int i = 0; i < 2; i++) {
-        jobs[i] = (struct job){ .context = shared, .images = images, .want = want };
-        ck_assert_int_eq(pthread_create(&threads[i], NULL, run_job, &jobs[i]), 0);
-    }
-    for (int i = 0; i < 2; i++)
-        pthread_join(threads[i], NULL);
-    for (int i = 0; i < 2; i++) {
-        ck_assert_msg(!*jobs[i].error, "thread %d: %s", i, jobs[i].error);
-        ck_assert_msg(jobs[i].worst == 0, "thread %d: logits off by %g", i, (double)jobs[i].worst);
-    }
-    if (shared)
-        clReleaseContext(shared);
-    free(images);
-}
-END_TEST
-
 EQ_TEST_MAIN("session_train", { test_outer_gradient, 4 }, { test_input_gradient, 0 }, { test_training, 2 },
              { test_held_back, 2 }, { test_session_refused, 0 }, { test_untrained, 0 }, { test_load_memory, 0 },
-             { test_block, 4 }, { test_threads, 2 })
+             { test_block, 4 })
