@@ -1,16 +1,19 @@
 // Programs: embedded text + options -> cl_program, kept per device and, as a binary, in a folder.
 //
 // Cache file: "EQKC" | u32 format | u64 key bytes | key | u64 binary bytes | u64 FNV-1a of the binary | binary. The key is text
-// with all that the binary depends on: format, hash of the source, options, platform, device and driver. It is stored whole and
-// compared, so a collision of file names is only a miss; so is anything wrong with the file. Two processes may write one entry:
-// each writes its own temporary file and renames it, the last one wins. cache.c keeps the folder from growing without end.
+// with all that the binary depends on: format, hash of the source, options, platform, device and driver, and the variables by
+// which compilers are told things. It is stored whole and compared, so a collision of file names is only a miss; so is anything
+// wrong with the file. Two processes may write one entry: each writes its own temporary file and renames it, the last one wins.
+// cache.c keeps the folder from growing without end.
 #include <stdlib.h>
 #include <string.h>
 
 #include "embedded.h"
 #include "rt/internal.h"
 
-enum { CACHE_FORMAT = 1, MAX_CACHE_BYTES = 64 << 20, NUM_TEXTS = 3, MAX_DEVICES = 64, MAX_LOG = 3000 };
+enum { CACHE_FORMAT = 2, MAX_CACHE_BYTES = 64 << 20, NUM_TEXTS = 3, MAX_DEVICES = 64, MAX_LOG = 3000 };
+
+extern char **environ;
 
 struct program {
     const char *source;
@@ -45,6 +48,18 @@ static const char *embedded_text(const char *name)
     return NULL;
 }
 
+// Variables that drivers' compilers look at: their order says nothing, so neither does that of the sum.
+static uint64_t hash_environment(void)
+{
+    static const char *const prefixes[] = { "AMD_", "CL_CONFIG_", "GALLIVM_", "IGC_", "LP_", "NEO", "POCL_", "RUSTICL_" };
+    uint64_t sum = 0;
+    for (char **at = environ; at && *at; at++)
+        for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
+            if (eq_str_starts(*at, prefixes[i]))
+                sum += eq_fnv1a(*at, strlen(*at), EQ_FNV_START);
+    return sum;
+}
+
 static void make_key(const struct eq_device *device, const char *const texts[NUM_TEXTS], const char *options,
                      struct eq_str *key)
 {
@@ -54,9 +69,11 @@ static void make_key(const struct eq_device *device, const char *const texts[NUM
             hash[i] = eq_fnv1a(texts[t], strlen(texts[t]), hash[i]);
     eq_str_append(key, "format %d\nequil %s\nsource %016llx%016llx %zu\noptions %s\n", CACHE_FORMAT, EQ_VERSION,
                   (unsigned long long)hash[0], (unsigned long long)hash[1], strlen(texts[NUM_TEXTS - 1]), options);
-    eq_str_append(key, "platform %s | %s\ndevice %s | %s | %s\ndriver %s\nbits %d\n", device->platform_name,
-                  device->platform_version, device->name, device->vendor, device->version, device->driver,
-                  (int)(8 * sizeof(void *)));
+    // Boards of one name may differ in their units.
+    eq_str_append(key, "platform %s | %s\ndevice %s | %s | %s | %d units\ndriver %s\nenvironment %016llx\nbits %d\n",
+                  device->platform_name, device->platform_version, device->name, device->vendor, device->version,
+                  (int)EQ_DEVICE_VALUE(cl_uint, device->id, CL_DEVICE_MAX_COMPUTE_UNITS), device->driver,
+                  (unsigned long long)hash_environment(), (int)(8 * sizeof(void *)));
 }
 
 // NULL when there is no folder, or no cache wanted.

@@ -187,7 +187,7 @@ static void make_kernel(const char *options, const char *known, char found[32])
 START_TEST(kernels)
 {
     struct eq_device *device;
-    char used[32] = "", unused[32] = "";
+    char used[32] = "", unused[32] = "", told[32] = "";
     open_folder();
     setenv("EQUIL_CACHE_DIR", folder, 1);
     setenv("EQUIL_CACHE_MIB", "1", 1);
@@ -195,6 +195,12 @@ START_TEST(kernels)
     if (eq_driver_compiles_late(eq_test_device)) {
         ck_assert_str_eq(used, ""); // its driver has a cache of its own
     } else {
+        // an entry of its own, where the driver's compiler is told things
+        setenv("IGC_EquilTest", "1", 1);
+        make_kernel("-DBLOCK=4", used, told);
+        ck_assert_str_ne(told, "");
+        unsetenv("IGC_EquilTest");
+        remove(path_of(told));
         make_kernel("-DBLOCK=8", used, unused);
         set_use(used, 1);
         set_use(unused, 2);
