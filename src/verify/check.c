@@ -186,6 +186,11 @@ bool eq_check_is_patient(void)
 
 static const int blocks[NUM_BLOCKS] = { 16, 8, 4 };
 
+bool eq_check_is_own_family(void)
+{
+    return eq_check_device->target.family == opened_target.family;
+}
+
 int eq_check_turn(void)
 {
     int turn = eq_check_device->target.family == EQ_FAMILY_SIMT;

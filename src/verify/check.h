@@ -55,6 +55,8 @@ void eq_check_each_variant(bool is_small, void (*body)(void *user), void *user);
 void eq_check_apart(void (*body)(void *user), void *user);
 // Variant by number, without the guard: 2 * (0 to 2 for blocks of 16, 8 and 4) + (1 for SIMT).
 void eq_check_variant(int variant);
+// Whether the variant has the kernels that the device's users run.
+bool eq_check_is_own_family(void);
 // The number of the variant: for what takes turns.
 int eq_check_turn(void);
 // What in the family computes, "Winograd F(2x2)", from here on; NULL: nothing in particular. A variant begins with nothing.
