@@ -24,6 +24,24 @@ static eq_status check(const char *name, const struct eq_tensor *blocked)
     return EQ_OK;
 }
 
+// Each stride, from the smallest on, has to go beyond what those before it reach: then no two elements have one place.
+static bool is_apart(const struct eq_tensor *t, const int stride[4])
+{
+    const int extent[] = { t->n, t->c, t->h, t->w };
+    bool is_done[] = { t->n == 1, t->c == 1, t->h == 1, t->w == 1 };
+    int64_t reach = 0;
+    for (;;) {
+        int least = -1;
+        for (int d = 0; d < 4; d++)
+            if (!is_done[d] && (least < 0 || stride[d] < stride[least]))
+                least = d;
+        if (least < 0 || stride[least] <= reach)
+            return least < 0;
+        reach += (int64_t)(extent[least] - 1) * stride[least];
+        is_done[least] = true;
+    }
+}
+
 static eq_status append(struct eq_list *list, const char *kernel, const struct eq_tensor *blocked, const struct eq_view *view,
                         const size_t global[3], const struct eq_arg *args, int num_args)
 {
@@ -60,6 +78,9 @@ eq_status eq_layout_unpack_emit(struct eq_list *list, const struct eq_tensor *bl
     EQ_TRY(check("layout_unpack", blocked));
     const struct eq_planes p = eq_planes(blocked, stored);
     const int *s = view->stride;
+    EQ_REQUIRE(is_apart(blocked, s), EQ_ERR_UNSUPPORTED,
+               "[%d, %d, %d, %d] with strides %d, %d, %d, %d: elements to write would have one place", blocked->n, blocked->c,
+               blocked->h, blocked->w, s[0], s[1], s[2], s[3]);
     const size_t global[] = { (size_t)p.w, (size_t)p.h, (size_t)blocked->n * (size_t)blocked->c };
     return append(list, "layout_unpack", blocked, view, global,
                   EQ_ARGS(EQ_REF(p.origin), EQ_REF(view->map), EQ_REF(view->ref), EQ_I32(blocked->n * blocked->c),

@@ -260,6 +260,7 @@ START_TEST(test_bind_refused)
         { { .memory = good, .type = EQ_OPENCL_U8, .offset_bytes = SIZE_MAX - 9 }, "images", "memory of 6144", EQ_ERR_ARGUMENT },
         { { .memory = good, .offset_bytes = SIZE_MAX - 3 }, "images", "memory of 6144", EQ_ERR_ARGUMENT },
         { { .memory = good, .stride = { MOST, MOST, MOST, MOST } }, "images", "memory of 6144", EQ_ERR_ARGUMENT },
+        { { .memory = good, .stride = { 1, 1, 1, 1 } }, "logits", "one place", EQ_ERR_UNSUPPORTED },
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         ck_assert_int_eq(eq_session_bind(c.session, bad[i].name, &bad[i].view), bad[i].status);
