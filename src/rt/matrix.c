@@ -195,6 +195,8 @@ static void write_text(struct eq_device *device)
 eq_status eq_device_set_precision(struct eq_device *device, enum eq_precision precision)
 {
     struct eq_target *target = &device->target;
+    EQ_REQUIRE((unsigned)precision < NUM_PRECISIONS, EQ_ERR_ARGUMENT, "precision %d: there are %d", (int)precision,
+               NUM_PRECISIONS);
     if (precision == target->precision) {
         write_text(device);
         return EQ_OK;

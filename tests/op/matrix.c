@@ -23,6 +23,8 @@ static void test_device(int index)
     EQ_CHECK_TRUE(eq_matrix_probe(device, EQ_MATRIX_EMULATED, EQ_TF32));
     EQ_CHECK_OK(eq_device_set_precision(device, EQ_BF16));
     EQ_CHECK_INT(eq_device_set_precision(device, EQ_TF32), EQ_ERR_ARGUMENT);
+    EQ_CHECK_INT(eq_device_set_precision(device, EQ_FP32), EQ_ERR_ARGUMENT);
+    EQ_CHECK_INT(eq_device_set_precision(device, (enum eq_precision)9), EQ_ERR_ARGUMENT);
     EQ_CHECK_INT(eq_precision_parse("fp8", &precision), EQ_ERR_ARGUMENT);
     EQ_CHECK_TRUE(strstr(eq_last_error(), "fp8"));
     eq_device_destroy(&device);
