@@ -148,7 +148,6 @@ struct eq_dataset_params {
         *class_names; // NULL: the set's own classes. Else [num_classes]: labels are positions in this list; a class of the
     int num_classes;  // set that is not in it is an error, one that the set lacks is not
 };
-#define eq_dataset_params(...) (&(const struct eq_dataset_params){ __VA_ARGS__ })
 
 // An open set. It does not change once open: all functions but the destructor are thread-safe.
 struct eq_dataset;

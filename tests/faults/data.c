@@ -99,7 +99,7 @@ static void read_set(void)
 {
     struct eq_dataset *set = NULL;
     struct eq_loader *loader = NULL;
-    if (fault_ok(eq_dataset_open(eq_dataset_params(.spec = fault_path("set")), &set)) &&
+    if (fault_ok(eq_dataset_open(&(struct eq_dataset_params){ .spec = fault_path("set") }, &set)) &&
         fault_ok(eq_loader_create(
             &(struct eq_loader_params){ .dataset = set, .is_shuffled = true, .seed = 3, .num_threads = 2 }, &loader)) &&
         fault_ok(eq_loader_start(loader, 0, 0)) && load_all(loader) && load_one("set/0/0.jpg") && load_one("set/1/1.png"))

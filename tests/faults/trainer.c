@@ -12,7 +12,7 @@ static void make_images(void)
 {
     struct eq_dataset *shapes;
     int counts[CLASSES] = { 0 };
-    EQ_TEST_OK(eq_dataset_open(eq_dataset_params(.spec = "shapes", .size = SIDE), &shapes));
+    EQ_TEST_OK(eq_dataset_open(&(struct eq_dataset_params){ .spec = "shapes", .size = SIDE }, &shapes));
     for (size_t item = 0; item < 200; item++) {
         const int label = eq_dataset_label(shapes, item);
         struct eq_image image;

@@ -36,7 +36,7 @@ static void open_and_read(const char *kind)
     char spec[600];
     snprintf(spec, sizeof spec, "%s%s", kind, fuzz_path("set"));
     struct eq_dataset *set = NULL;
-    const eq_status status = eq_dataset_open(eq_dataset_params(.spec = spec), &set);
+    const eq_status status = eq_dataset_open(&(struct eq_dataset_params){ .spec = spec }, &set);
     CHECK_TEXT(status);
     CHECK((status == EQ_OK) == (set != NULL));
     if (!set)

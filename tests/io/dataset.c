@@ -18,7 +18,7 @@ static eq_status open_set(const char *kind, const char *path, enum eq_split spli
 {
     char spec[600];
     snprintf(spec, sizeof spec, "%s%s", kind, io_path(path));
-    return eq_dataset_open(eq_dataset_params(.spec = spec, .split = split), set);
+    return eq_dataset_open(&(struct eq_dataset_params){ .spec = spec, .split = split }, set);
 }
 
 // PATH/CLASS/N.png for each class; the pixel value says class and number.
@@ -128,9 +128,10 @@ START_TEST(wrong_folders)
     ck_assert_int_eq(chmod(io_path("closed/locked"), 0), 0);
     if (geteuid() != 0) // root may read everything
         IO_FAILS(open_set("", "closed", EQ_SPLIT_TRAIN, &set), EQ_ERR_IO, "closed/locked: Permission denied");
-    IO_FAILS(eq_dataset_open(eq_dataset_params(.spec = ""), &set), EQ_ERR_ARGUMENT, "no data set");
-    IO_FAILS(eq_dataset_open(eq_dataset_params(.spec = NULL), &set), EQ_ERR_ARGUMENT, "no data set");
-    IO_FAILS(eq_dataset_open(eq_dataset_params(.spec = "shapes", .split = (enum eq_split)9), &set), EQ_ERR_ARGUMENT, "split 9");
+    IO_FAILS(eq_dataset_open(&(struct eq_dataset_params){ .spec = "" }, &set), EQ_ERR_ARGUMENT, "no data set");
+    IO_FAILS(eq_dataset_open(&(struct eq_dataset_params){ .spec = NULL }, &set), EQ_ERR_ARGUMENT, "no data set");
+    IO_FAILS(eq_dataset_open(&(struct eq_dataset_params){ .spec = "shapes", .split = (enum eq_split)9 }, &set), EQ_ERR_ARGUMENT,
+             "split 9");
 }
 END_TEST
 
@@ -141,16 +142,16 @@ START_TEST(class_lists)
     make_folder("mapped", classes, 2, 1);
     char spec[600];
     snprintf(spec, sizeof spec, "%s", io_path("mapped"));
-    IO_OK(eq_dataset_open(eq_dataset_params(.spec = spec, .class_names = known, .num_classes = 3), &set));
+    IO_OK(eq_dataset_open(&(struct eq_dataset_params){ .spec = spec, .class_names = known, .num_classes = 3 }, &set));
     ck_assert_int_eq(eq_dataset_num_classes(set), 3);
     ck_assert_int_eq(eq_dataset_label(set, 0), 2);
     ck_assert_int_eq(eq_dataset_label(set, 1), 0);
     ck_assert_str_eq(eq_dataset_class_name(set, 1), "x");
     eq_dataset_destroy(&set);
-    IO_FAILS(eq_dataset_open(eq_dataset_params(.spec = spec, .class_names = others, .num_classes = 2), &set), EQ_ERR_ARGUMENT,
-             "class b is not among the 2 known ones");
-    IO_FAILS(eq_dataset_open(eq_dataset_params(.spec = spec, .class_names = others, .num_classes = 1), &set), EQ_ERR_ARGUMENT,
-             "1 classes");
+    IO_FAILS(eq_dataset_open(&(struct eq_dataset_params){ .spec = spec, .class_names = others, .num_classes = 2 }, &set),
+             EQ_ERR_ARGUMENT, "class b is not among the 2 known ones");
+    IO_FAILS(eq_dataset_open(&(struct eq_dataset_params){ .spec = spec, .class_names = others, .num_classes = 1 }, &set),
+             EQ_ERR_ARGUMENT, "1 classes");
 }
 END_TEST
 
@@ -161,10 +162,10 @@ START_TEST(held_out)
     size_t num_same = 0, num_seen = 0;
     char text[128], text_other[128];
     static bool is_seen[EQ_SHAPES_NUM_TRAIN];
-    IO_OK(eq_dataset_open(eq_dataset_params(.spec = "shapes", .split = EQ_SPLIT_FIT, .seed = 5), &fit));
-    IO_OK(eq_dataset_open(eq_dataset_params(.spec = "shapes", .split = EQ_SPLIT_HELD_OUT, .seed = 5), &held));
-    IO_OK(eq_dataset_open(eq_dataset_params(.spec = "shapes", .split = EQ_SPLIT_HELD_OUT, .seed = 5), &again));
-    IO_OK(eq_dataset_open(eq_dataset_params(.spec = "shapes", .split = EQ_SPLIT_HELD_OUT, .seed = 6), &other));
+    IO_OK(eq_dataset_open(&(struct eq_dataset_params){ .spec = "shapes", .split = EQ_SPLIT_FIT, .seed = 5 }, &fit));
+    IO_OK(eq_dataset_open(&(struct eq_dataset_params){ .spec = "shapes", .split = EQ_SPLIT_HELD_OUT, .seed = 5 }, &held));
+    IO_OK(eq_dataset_open(&(struct eq_dataset_params){ .spec = "shapes", .split = EQ_SPLIT_HELD_OUT, .seed = 5 }, &again));
+    IO_OK(eq_dataset_open(&(struct eq_dataset_params){ .spec = "shapes", .split = EQ_SPLIT_HELD_OUT, .seed = 6 }, &other));
     ck_assert_uint_eq(eq_dataset_num_items(held), 1000);
     ck_assert_uint_eq(eq_dataset_num_items(fit), 9000);
     const struct eq_dataset *both[] = { fit, held };
@@ -303,19 +304,20 @@ START_TEST(shapes_specs)
 {
     struct eq_dataset *set, *other;
     struct eq_image a, b;
-    IO_FAILS(eq_dataset_open(eq_dataset_params(.spec = "shapes:x"), &set), EQ_ERR_ARGUMENT, "not a number");
-    IO_FAILS(eq_dataset_open(eq_dataset_params(.spec = "shapes", .size = 8), &set), EQ_ERR_ARGUMENT, "shapes of 8 pixels");
-    IO_OK(eq_dataset_open(eq_dataset_params(.spec = "shapes", .split = EQ_SPLIT_TEST), &set));
+    IO_FAILS(eq_dataset_open(&(struct eq_dataset_params){ .spec = "shapes:x" }, &set), EQ_ERR_ARGUMENT, "not a number");
+    IO_FAILS(eq_dataset_open(&(struct eq_dataset_params){ .spec = "shapes", .size = 8 }, &set), EQ_ERR_ARGUMENT,
+             "shapes of 8 pixels");
+    IO_OK(eq_dataset_open(&(struct eq_dataset_params){ .spec = "shapes", .split = EQ_SPLIT_TEST }, &set));
     ck_assert_uint_eq(eq_dataset_num_items(set), EQ_SHAPES_NUM_TEST);
     ck_assert_int_eq(eq_dataset_num_classes(set), EQ_SHAPES_NUM_CLASSES);
-    IO_OK(eq_dataset_open(eq_dataset_params(.spec = "shapes:0", .split = EQ_SPLIT_TEST, .seed = 9), &other));
+    IO_OK(eq_dataset_open(&(struct eq_dataset_params){ .spec = "shapes:0", .split = EQ_SPLIT_TEST, .seed = 9 }, &other));
     IO_OK(eq_dataset_get(set, 3, &a));
     IO_OK(eq_dataset_get(other, 3, &b)); // the same drawing seed; the seed of the split does not change a picture
     ck_assert_int_eq(a.width, 32);
     ck_assert_mem_eq(a.pixels, b.pixels, 32 * 32 * 3);
     eq_image_free(&b);
     eq_dataset_destroy(&other);
-    IO_OK(eq_dataset_open(eq_dataset_params(.spec = "shapes:1", .split = EQ_SPLIT_TEST), &other));
+    IO_OK(eq_dataset_open(&(struct eq_dataset_params){ .spec = "shapes:1", .split = EQ_SPLIT_TEST }, &other));
     IO_OK(eq_dataset_get(other, 3, &b));
     ck_assert_mem_ne(a.pixels, b.pixels, 32 * 32 * 3);
     eq_image_free(&a);
@@ -340,8 +342,8 @@ START_TEST(shapes_images)
     enum { NUM = 64 };
     struct eq_image images[NUM], large;
     struct eq_dataset *set, *large_set;
-    IO_OK(eq_dataset_open(eq_dataset_params(.spec = "shapes"), &set));
-    IO_OK(eq_dataset_open(eq_dataset_params(.spec = "shapes", .size = 128), &large_set));
+    IO_OK(eq_dataset_open(&(struct eq_dataset_params){ .spec = "shapes" }, &set));
+    IO_OK(eq_dataset_open(&(struct eq_dataset_params){ .spec = "shapes", .size = 128 }, &large_set));
     for (size_t i = 0; i < NUM; i++) {
         bool is_used[256] = { false };
         int num_values = 0;

@@ -15,7 +15,7 @@ static struct eq_dataset *open_folder(bool is_damaged)
         struct eq_image image;
         snprintf(name, sizeof name, "%s/%d", root, i / 10);
         IO_OK(eq_dir_make(io_path(name)));
-        IO_OK(eq_dataset_open(eq_dataset_params(.spec = "shapes", .size = 16 + i % 5), &shapes));
+        IO_OK(eq_dataset_open(&(struct eq_dataset_params){ .spec = "shapes", .size = 16 + i % 5 }, &shapes));
         IO_OK(eq_dataset_get(shapes, (size_t)i, &image));
         snprintf(name, sizeof name, "%s/%d/%02d.png", root, i / 10, i);
         IO_OK(eq_image_save_png(io_path(name), &image));
@@ -27,7 +27,7 @@ static struct eq_dataset *open_folder(bool is_damaged)
     is_made[is_damaged] = true;
     char spec[600];
     snprintf(spec, sizeof spec, "%s", io_path(root));
-    IO_OK(eq_dataset_open(eq_dataset_params(.spec = spec), &set));
+    IO_OK(eq_dataset_open(&(struct eq_dataset_params){ .spec = spec }, &set));
     return set;
 }
 
@@ -227,7 +227,7 @@ START_TEST(all_broken)
         io_write(io_path(name), "no image", 8);
     }
     snprintf(spec, sizeof spec, "%s", io_path("junk"));
-    IO_OK(eq_dataset_open(eq_dataset_params(.spec = spec), &set));
+    IO_OK(eq_dataset_open(&(struct eq_dataset_params){ .spec = spec }, &set));
     struct eq_loader *loader = make_loader(set, false, 2, 0, 0);
     IO_OK(eq_loader_start(loader, 0, 0));
     IO_FAILS(eq_loader_next(loader, &loaded), EQ_ERR_FORMAT, "none of the 6 images can be read; the first: ");

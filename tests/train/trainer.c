@@ -42,7 +42,7 @@ static void make_data(void)
     snprintf(folder, sizeof folder, "/tmp/equil-trainer-XXXXXX");
     ck_assert(mkdtemp(folder) != NULL);
     atexit(remove_folder);
-    EQ_TEST_OK(eq_dataset_open(eq_dataset_params(.spec = "shapes", .size = 16), &shapes));
+    EQ_TEST_OK(eq_dataset_open(&(struct eq_dataset_params){ .spec = "shapes", .size = 16 }, &shapes));
     for (size_t item = 0; item < 1000; item++) {
         int label = eq_dataset_label(shapes, item);
         struct eq_image image;
