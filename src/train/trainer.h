@@ -2,7 +2,7 @@
 #ifndef EQ_TRAIN_TRAINER_H
 #define EQ_TRAIN_TRAINER_H
 
-#include <signal.h>
+#include <stdatomic.h>
 
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
@@ -20,7 +20,7 @@ struct eq_trainer {
     struct eq_network *network;
     struct eq_schedule schedule;
     struct eq_train_state state;
-    volatile sig_atomic_t is_stopped;
+    atomic_bool is_stopped; // set in a signal handler, or in another thread
     char *model_path, *best_path, *checkpoint_path, *log_path;
     // Made by eq_trainer_run().
     struct eq_step *step;
