@@ -2,9 +2,14 @@
 //
 // A graph is built for one batch size and image size. Values are small integers that belong to their graph. Parameters and
 // running statistics are made by the op that needs them, under the names that PyTorch gives them: eq_graph_batch_norm(g, x,
-// "bn1", ...) makes bn1.weight, bn1.bias, bn1.running_mean and bn1.running_var. Errors: EQ_ERR_SHAPE with the numbers when
-// shapes do not fit, EQ_ERR_ARGUMENT for parameters out of range, EQ_ERR_HOST_MEMORY. A failed call leaves the graph as it was,
-// and it can be gone on with. Thread-safety: one thread at a time per graph.
+// "bn1", ...) makes bn1.weight, bn1.bias, bn1.running_mean and bn1.running_var. Names are copied, and so are params. Names of
+// inputs, outputs, parameters and statistics are all different, those of parameters and statistics of at most 255 bytes.
+//
+// Errors: EQ_ERR_SHAPE with the numbers when shapes do not fit, an extent is below 1, or a tensor is larger than any device;
+// EQ_ERR_ARGUMENT for parameters out of range, values that are none, and names that are taken or too long; EQ_ERR_HOST_MEMORY.
+// A failed call leaves the graph as it was, and it can be gone on with; the value it was to give is undefined. Threads: one at
+// a time per graph, but several may read one that nobody changes, and so make weights and sessions from it, each on a device of
+// its own.
 #ifndef EQUIL_GRAPH_H
 #define EQUIL_GRAPH_H
 
@@ -18,7 +23,7 @@ struct eq_graph;
 typedef int eq_value;
 
 EQ_API eq_status eq_graph_create(struct eq_graph **graph);
-EQ_API void eq_graph_destroy(struct eq_graph **graph); // *graph becomes NULL; NULL is allowed
+EQ_API void eq_graph_destroy(struct eq_graph **graph); // after its sessions. *graph becomes NULL; NULL is allowed
 
 // Shape of a value as the API sees it, filled up with ones: rank 4, [n, c, h, w], of activations; 2, [n, c], of rows; 1, [n],
 // of labels and losses. rank may be NULL.
@@ -36,62 +41,70 @@ struct eq_conv2d_params {
     int pad_h, pad_w;       // zero pixels added on each side, >= 0
     int groups;             // 0 means 1; divides both numbers of channels; as many as input channels: depthwise
 };
-// Convolution without bias: x [n, ic, h, w] -> y [n, oc, (h + 2 pad_h - kernel_h) / stride_h + 1, ...]. Makes name.weight [oc,
-// ic / groups, kh, kw].
+// Convolution (cross-correlation, as in PyTorch) without bias: x [n, ic, h, w] -> y [n, oc, (h + 2 pad_h - kernel_h) / stride_h
+// + 1, ...]. Makes name.weight [oc, ic / groups, kh, kw]. EQ_ERR_SHAPE: the padded image is smaller than the kernel.
 EQ_API eq_status eq_graph_conv2d(struct eq_graph *graph, eq_value x, const char *name, const struct eq_conv2d_params *params,
                                  eq_value *y);
 
 struct eq_batch_norm_params {
-    float eps;      // 0 means 1e-5
-    float momentum; // weight of the new value in the running statistics; 0 means 0.1
+    float eps;      // above 0; 0 means 1e-5
+    float momentum; // weight of the new value in the running statistics, up to 1; 0 means 0.1
 };
-// Batch normalisation over n, h, w (Ioffe and Szegedy 2015). Makes name.weight, .bias, .running_mean, .running_var, all [c].
+// Batch normalisation over n, h, w (Ioffe and Szegedy 2015), of the shape of x. Makes name.weight, .bias, .running_mean,
+// .running_var, all [c]. params NULL: all defaults. One value per channel, n * h * w = 1, cannot be trained on (EQ_ERR_SHAPE
+// when a session is made).
 EQ_API eq_status eq_graph_batch_norm(struct eq_graph *graph, eq_value x, const char *name,
                                      const struct eq_batch_norm_params *params, eq_value *y);
 
 enum eq_branch { EQ_BRANCH_BOTH = 0, EQ_BRANCH_DECORRELATE, EQ_BRANCH_REWEIGHT };
 struct eq_equilibrium_params {
     int group;             // channels per group, 0 means 16; halved until it divides c
-    int iterations;        // Newton-Schulz steps, 0 means 3
+    int iterations;        // Newton-Schulz steps, up to 32; 0 means 3
     float eps;             // added to the covariance's diagonal, 0 means 1e-5
     float momentum;        // 0 means 0.1
     enum eq_branch branch; // 0: the whole block; or batch decorrelation, or instance reweighting, alone
 };
-// Channel Equilibrium (Shao et al., ICML 2020): lambda BD(x) + (1 - lambda) IR(x). x must be the result of eq_graph_batch_norm
-// and have no other reader. Makes name.x_weight [1], name.running_mean [c/g, g, 1], name.running_wm [c/g, g, g],
-// name.AR.running_scale [1], name.AR.fc.0.weight [c/4, c], name.AR.fc.1.weight and .bias [c/4], name.AR.fc.3.weight [c, c/4];
-// one branch alone makes its part. h * w = 1 has no instance variance and is refused.
+// Channel Equilibrium (Shao et al., ICML 2020): lambda BD(x) + (1 - lambda) IR(x), of the shape of x, with lambda =
+// sigmoid(x_weight). x must be the result of eq_graph_batch_norm and have no other reader (EQ_ERR_UNSUPPORTED). Makes
+// name.x_weight [1], name.running_mean [c/g, g, 1], name.running_wm [c/g, g, g], name.AR.running_scale [1], name.AR.fc.0.weight
+// [c/4, c], name.AR.fc.1.weight and .bias [c/4], name.AR.fc.3.weight [c, c/4]; one branch alone makes its part. params NULL:
+// all defaults. EQ_ERR_SHAPE, but for decorrelation alone: h * w = 1, which has no instance variance, and c below 4.
 EQ_API eq_status eq_graph_channel_equilibrium(struct eq_graph *graph, eq_value x, const char *name,
                                               const struct eq_equilibrium_params *params, eq_value *y);
 
 struct eq_squeeze_excite_params {
     int reduction; // 0 means 16; c / reduction is at least 1
 };
-// Squeeze and excitation (Hu et al., CVPR 2018): x * sigmoid(fc2(relu(fc1(mean over h, w)))). x as for
+// Squeeze and excitation (Hu et al., CVPR 2018): x * sigmoid(fc2(relu(fc1(mean over h, w)))), of the shape of x. x as for
 // eq_graph_channel_equilibrium. Makes name.fc1.weight [c/r, c], name.fc1.bias [c/r], name.fc2.weight [c, c/r], name.fc2.bias
-// [c].
+// [c]. params NULL: all defaults. EQ_ERR_SHAPE: c is below the reduction.
 EQ_API eq_status eq_graph_squeeze_excite(struct eq_graph *graph, eq_value x, const char *name,
                                          const struct eq_squeeze_excite_params *params, eq_value *y);
 
-// Sum of two activations of one shape.
+// Sum of two activations [n, c, h, w] of one shape.
 EQ_API eq_status eq_graph_add(struct eq_graph *graph, eq_value a, eq_value b, eq_value *y);
 
-enum eq_act { EQ_RELU = 1, EQ_ELU = 2 }; // elu: alpha 1
+enum eq_act { EQ_RELU = 1, EQ_ELU = 2 }; // elu: alpha 1 (Clevert et al., ICLR 2016)
+// Of an activation, of its shape.
 EQ_API eq_status eq_graph_activation(struct eq_graph *graph, eq_value x, enum eq_act act, eq_value *y);
 
 struct eq_pool_params {
-    int kernel, stride, pad; // square windows; kernel >= 1, stride 0 means kernel, padding never wins
+    int kernel, stride, pad; // square windows; kernel >= 1, stride 0 means kernel; pad 0 .. kernel / 2, and padding never wins
 };
+// x [n, c, h, w] -> y [n, c, (h + 2 pad - kernel) / stride + 1, ...]. EQ_ERR_SHAPE: the padded image is smaller than the
+// window.
 EQ_API eq_status eq_graph_max_pool(struct eq_graph *graph, eq_value x, const struct eq_pool_params *params, eq_value *y);
 
 // Mean over h and w: [n, c, h, w] -> [n, c].
 EQ_API eq_status eq_graph_mean_pool(struct eq_graph *graph, eq_value x, eq_value *y);
 
-// y = x weight^T + bias: [n, c] -> [n, k]. Makes name.weight [k, c] and name.bias [k].
+// y = x weight^T + bias: rows [n, c] -> [n, k], k >= 1. Makes name.weight [k, c] and name.bias [k]. EQ_ERR_SHAPE: x is not
+// rows, as eq_graph_mean_pool() and this make them.
 EQ_API eq_status eq_graph_linear(struct eq_graph *graph, eq_value x, const char *name, int k, eq_value *y);
 
-// Cross entropy of softmax(logits [n, k]) against labels [n], with smoothing / (k - 1) on the other classes: loss [n], one per
-// image.
+// Cross entropy of softmax(logits [n, k]), k >= 2, against labels [n] of eq_graph_labels(), with smoothing / (k - 1) on the
+// other classes and 1 - smoothing on the label (0 <= smoothing < 1): loss [n], one per image. A label outside 0 .. k - 1 gives
+// NaN, as loss and as gradient.
 EQ_API eq_status eq_graph_cross_entropy(struct eq_graph *graph, eq_value logits, eq_value labels, float smoothing,
                                         eq_value *loss);
 
