@@ -4,6 +4,9 @@
 // confidence interval from order statistics, so nothing is assumed about how samples are distributed. Wall time is that of a
 // whole batch, enqueued at once and waited for once. Device time is the sum of the steps of the same batch, each run alone with
 // a wait after it, launches included: where it is longer than the wall time, the difference is what launches and waits cost.
+//
+// Threads: one at a time per device, and best with nothing else on the machine. Results are structs of the caller's, whose
+// arrays are freed with the functions below; after a failure they are zeroed. Base.h has the rest.
 #ifndef EQUIL_BENCH_H
 #define EQUIL_BENCH_H
 
@@ -25,6 +28,7 @@ struct eq_bench_identity {
     char precision[64]; // as eq_device_precision_text()
     bool has_winograd;  // 3x3 convolutions may go through Winograd's transform
 };
+// Does not fail. Texts are cut to their fields.
 EQ_API void eq_bench_identify(const struct eq_device *device, struct eq_bench_identity *identity);
 
 // Seconds. [low, high] holds the true median with a probability of at least 0.95; below 6 samples it is the whole range.
@@ -45,7 +49,7 @@ struct eq_bench_row {
 };
 
 struct eq_bench_params {
-    int n, size;      // batches [n, 3, size, size]
+    int n, size;      // batches [n, 3, size, size] of pixels
     bool training;    // one step of gradients and SGD update, else evaluation
     double seconds;   // to measure for; 0 means 5
     double precision; // stop earlier when the interval's ends are within this fraction of the median; 0 means 0.005
@@ -65,10 +69,11 @@ struct eq_bench_result {
 
 // Times batches of random images, already on the device, after a warm-up until times are steady. The network's weights and
 // statistics are set to those of eq_weights_initialise(), running_scale to 1. Before timing, results are checked: finite, not
-// all the same, and the same bits twice, else EQ_ERR_NUMERIC. result: free with eq_bench_result_free().
+// all the same, and the same bits twice, else EQ_ERR_NUMERIC. result: free with eq_bench_result_free(). Other errors: those of
+// eq_network_infer() and eq_network_gradients(). The weights are undefined then.
 EQ_API eq_status eq_network_bench(struct eq_network *network, const struct eq_bench_params *params,
                                   struct eq_bench_result *result);
-EQ_API void eq_bench_result_free(struct eq_bench_result *result);
+EQ_API void eq_bench_result_free(struct eq_bench_result *result); // leaves it zeroed; a zeroed one is allowed
 
 // ---- single ops
 
@@ -95,7 +100,9 @@ struct eq_bench_ops {
     double peak_flops, peak_bytes; // as in eq_bench_result
 };
 // The different calls of `op` ("all": of every op) in the plan of a network: each alone, on random inputs of its own.
-// EQ_ERR_NOT_FOUND lists the ops there are. params->seconds is for each call; 0 means 0.5.
+// params->seconds is for each call; 0 means 0.5. Errors: EQ_ERR_NOT_FOUND (no such op, with a list of those there are, or
+// network), EQ_ERR_NUMERIC (the device computes wrongly), those of eq_model_build(), EQ_ERR_DEVICE_MEMORY, EQ_ERR_UNSUPPORTED,
+// EQ_ERR_BUILD.
 EQ_API eq_status eq_network_bench_ops(struct eq_device *device, const struct eq_model_params *network, const char *op,
                                       const struct eq_bench_params *params, struct eq_bench_ops *ops);
 // The same for a list of layers as text, a layer a line; '#' starts a comment:
@@ -103,11 +110,12 @@ EQ_API eq_status eq_network_bench_ops(struct eq_device *device, const struct eq_
 //     NAME  pool_max ic=64 size=112 kernel=3 stride=2 pad=1
 //     NAME  linear   ic=2048 oc=1000
 //     NAME  unit     ic=64 size=56                   a normalisation, a residual and an activation
-// Missing stride is 1, pad 0, kernel 1, groups 1. `file` stands in errors (EQ_ERR_FORMAT with the line's number). params->size
-// is not used.
+// Missing stride is 1, pad 0, kernel 1, groups 1, size 1. Of a line the first 255 bytes are read. `file` stands in errors, with
+// the line's number. params->size is not used. Errors: EQ_ERR_FORMAT (a line that is none), EQ_ERR_SHAPE and EQ_ERR_ARGUMENT (a
+// layer that cannot be), and the others of eq_network_bench_ops().
 EQ_API eq_status eq_shapes_bench_ops(struct eq_device *device, const char *file, const char *text, const char *op,
                                      const struct eq_bench_params *params, struct eq_bench_ops *ops);
-EQ_API void eq_bench_ops_free(struct eq_bench_ops *ops);
+EQ_API void eq_bench_ops_free(struct eq_bench_ops *ops); // leaves it zeroed; a zeroed one is allowed
 
 #ifdef __cplusplus
 }

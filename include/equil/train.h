@@ -7,6 +7,10 @@
 //     eq_trainer_destroy(&trainer);
 //
 // The same seed on the same device gives the same bits, and so does a run that was stopped, or killed, and resumed.
+//
+// Threads: a device with its trainers and classifiers is for one thread at a time, but for eq_trainer_stop(); several devices
+// go in several threads. Images are decoded in threads of the library's own (EQUIL_THREADS, else one for each processor), which
+// take no signals. Base.h has what holds for lifetimes: all texts of the params structs are copied.
 #ifndef EQUIL_TRAIN_H
 #define EQUIL_TRAIN_H
 
@@ -24,7 +28,7 @@ extern "C" {
 enum eq_train_schedule {
     EQ_TRAIN_SCHEDULE_DEFAULT, // cosine for small networks, step for the others
     EQ_TRAIN_SCHEDULE_STEP,    // a tenth after 30, 60 and 90 % of the epochs
-    EQ_TRAIN_SCHEDULE_COSINE,  // half a cosine down to 0, step by step
+    EQ_TRAIN_SCHEDULE_COSINE,  // half a cosine down to 0, step by step (Loshchilov and Hutter, ICLR 2017)
 };
 
 // What is done to training images. Evaluation takes the centre: of the whole image for small networks, of an image with a frame
@@ -33,7 +37,7 @@ enum eq_train_augment {
     EQ_TRAIN_AUGMENT_DEFAULT, // light for small networks, full for the others
     EQ_TRAIN_AUGMENT_NONE,    // as in evaluation
     EQ_TRAIN_AUGMENT_LIGHT,   // a crop moved by up to 4 pixels over a border of the mean, and a flip
-    EQ_TRAIN_AUGMENT_FULL,    // a crop of random area and aspect, a flip, and a change of colour
+    EQ_TRAIN_AUGMENT_FULL,    // a crop of random area and aspect (Szegedy et al., CVPR 2015), a flip, and a change of colour
 };
 
 // "Small networks" are resnet20, resnet56 and those with `small`: see eq_model_is_small(). Zero is the default of each field;
@@ -82,7 +86,8 @@ struct eq_train_progress {
     double seconds_left;                 // for the epochs that are left, validation included; 0 before the first is known
     size_t skipped;                      // broken images so far in this epoch
 };
-// Called from eq_trainer_run(), on its thread.
+// Called from eq_trainer_run(), on its thread; may call eq_trainer_stop() and eq_trainer_summary(). `progress` is valid during
+// the call.
 typedef void (*eq_train_progress_fn)(void *user, const struct eq_train_progress *progress);
 struct eq_train_callbacks {
     eq_train_progress_fn progress; // NULL: none
@@ -112,6 +117,7 @@ struct eq_trainer;
 EQ_API eq_status eq_trainer_create(struct eq_device *device, const struct eq_train_params *params, struct eq_trainer **trainer);
 EQ_API void eq_trainer_destroy(struct eq_trainer **trainer); // *trainer becomes NULL; NULL is allowed
 
+// Valid as long as the trainer; it does not change.
 EQ_API const struct eq_train_summary *eq_trainer_summary(const struct eq_trainer *trainer);
 
 // Trains to the end. Files in `out`, each written atomically, at the end of every epoch:
@@ -122,13 +128,15 @@ EQ_API const struct eq_train_summary *eq_trainer_summary(const struct eq_trainer
 // callbacks may be NULL.
 // Errors: EQ_ERR_INTERRUPTED (eq_trainer_stop(): the checkpoint has the position in the epoch), EQ_ERR_NUMERIC (a loss that is
 // NaN or infinite: the text names epoch, step and the first tensor, in forward order, that is not finite; the last checkpoint
-// is kept), EQ_ERR_IO (the file that could not be written is the old one still), EQ_ERR_DEVICE_MEMORY and others of the device.
+// is kept), EQ_ERR_FORMAT (too few images can be read for a step, or none to validate on), EQ_ERR_ARGUMENT (EQUIL_THREADS),
+// EQ_ERR_SHAPE (images too small for the network), EQ_ERR_IO (the file that could not be written is the old one still),
+// EQ_ERR_DEVICE_MEMORY, EQ_ERR_BUILD and others of the device.
 // After any of them the trainer can only be destroyed. The checkpoint, where there is one, is whole: a new trainer that resumes
 // from it ends with the bits of a run that was not disturbed.
 EQ_API eq_status eq_trainer_run(struct eq_trainer *trainer, const struct eq_train_callbacks *callbacks);
 
 // Makes eq_trainer_run() return after the steps it has begun: at most one behind the last that was reported. For signal
-// handlers and other threads.
+// handlers and other threads, at any time while there is the trainer. Before eq_trainer_run(), that ends before its first step.
 EQ_API void eq_trainer_stop(struct eq_trainer *trainer);
 
 // ---- trained networks
@@ -139,13 +147,14 @@ struct eq_classifier_params {
     const char *arch; // NULL: the file's
     bool small;
     enum eq_act act; // 0: the file's, or EQ_RELU
-    int size;        // 0: the file's, or 32 for small networks and 224 for the others
-    int batch;       // images that are computed together; 0 means 32
+    int size;        // 8 .. 4096 pixels; 0: the file's, or 32 for small networks and 224 for the others
+    int batch;       // images that are computed together, up to 65536; 0 means 32
 };
 struct eq_classifier;
 
 // Reads a network for use. Errors: those of eq_network_create() and eq_weights_load(), EQ_ERR_FORMAT (metadata),
-// EQ_ERR_ARGUMENT (no arch known), EQ_ERR_NUMERIC (never trained). The device must outlive it. One thread at a time.
+// EQ_ERR_ARGUMENT (no arch known, another value than the file's, a number outside its range), EQ_ERR_NUMERIC (never trained).
+// The device must outlive it. One thread at a time per device.
 EQ_API eq_status eq_classifier_create(struct eq_device *device, const struct eq_classifier_params *params,
                                       struct eq_classifier **classifier);
 EQ_API void eq_classifier_destroy(struct eq_classifier **classifier); // *classifier becomes NULL; NULL is allowed
@@ -155,11 +164,12 @@ EQ_API const struct eq_model_params *eq_classifier_model(const struct eq_classif
 EQ_API const char *eq_classifier_arch(const struct eq_classifier *classifier);
 EQ_API int eq_classifier_size(const struct eq_classifier *classifier); // side of the network's images in pixels
 EQ_API int eq_classifier_num_classes(const struct eq_classifier *classifier);
-// Name of a class; its number where the file has no names. Valid as long as the classifier.
+// Name of a class; its number where the file has no names; NULL for labels that there are not. Valid as long as the classifier.
 EQ_API const char *eq_classifier_class_name(const struct eq_classifier *classifier, int label);
 
 // images [num] -> probabilities f32 [num, classes], softmax of the logits. Images of any size: resized and cropped as in
-// evaluation. After a failure the probabilities are undefined, and the call can be repeated.
+// evaluation; they are only read. The first call compiles. Errors: those of eq_network_infer() but EQ_ERR_NUMERIC, and
+// EQ_ERR_ARGUMENT (num below 0). After a failure the probabilities are undefined, and the call can be repeated.
 EQ_API eq_status eq_classifier_run(struct eq_classifier *classifier, const struct eq_image *images, int num,
                                    float *probabilities);
 
@@ -169,11 +179,12 @@ struct eq_evaluation {
     double images_per_second; // reading, decoding and computing, after the first batch
     size_t images, skipped;   // counted in the above; broken ones, which are not
 };
-// Called after every batch.
+// Called after every batch, on the thread of the call.
 typedef void (*eq_evaluation_progress_fn)(void *user, size_t images, size_t num_images);
 // Evaluates on a data set: its test part, or all of it when it has none. Its classes must be among the file's, by name; where
-// the file has no names, their number must be the same. Errors: those of eq_dataset_open(), EQ_ERR_FORMAT (no image of the set
-// can be read).
+// the file has no names, their number must be the same. progress NULL: none. Errors: those of eq_dataset_open(),
+// EQ_ERR_ARGUMENT (other classes; EQUIL_THREADS), EQ_ERR_FORMAT (no image of the set can be read), those of eq_network_infer().
+// The evaluation is as it was then.
 EQ_API eq_status eq_classifier_evaluate(struct eq_classifier *classifier, const char *data, eq_evaluation_progress_fn progress,
                                         void *user, struct eq_evaluation *evaluation);
 

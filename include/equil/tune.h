@@ -3,6 +3,10 @@
 //
 // Nothing is ever tuned silently: another tile sums in another order, and a training run that is resumed promises the same
 // bits. Checkpoints name the tuning of their run.
+//
+// Threads: one at a time per device; callbacks come on that thread, and must not use the device. Two processes, or devices in
+// two threads, may tune into files of their own; into one file, the last one to write wins. Base.h has what holds for
+// lifetimes: nothing of params is kept.
 #ifndef EQUIL_TUNE_H
 #define EQUIL_TUNE_H
 
@@ -23,7 +27,7 @@ typedef eq_status (*eq_tune_rehearse_fn)(void *user, const char *key, int candid
 struct eq_tune_params {
     struct eq_model_params model;
     const char *op;  // only calls of this op: conv2d, conv2d_data_grad, conv2d_weight_grad ...; NULL: of all
-    int batch, size; // images, and pixels of a side; 0 means 16, and 224 (small networks: 32)
+    int batch, size; // images, and pixels of a side, >= 0; 0 means 16, and 224 (small networks: 32)
     bool training;   // the calls of a training step; else those of evaluation
     double seconds;  // begin no choice after this time; 0: go on to the end
     bool again;      // measure also what the file has
@@ -57,9 +61,12 @@ struct eq_tune_summary {
 
 // Measures choice after choice. Every candidate is verified before and after it is timed; it must beat the default by more than
 // 2 %. The file is written anew, beside and renamed, after every choice: what was measured is kept whatever happens, and the
-// next call goes on from there. The device keeps the tuning it was opened with. Errors: EQ_ERR_INTERRUPTED (progress returned
-// false), EQ_ERR_NOT_FOUND (no op of that name has choices), EQ_ERR_NUMERIC (the device computes wrongly), EQ_ERR_FORMAT (the
-// file is no tuning), EQ_ERR_IO, those of eq_network_create(). summary is filled in all cases.
+// next call goes on from there. The device keeps the tuning it was opened with. progress NULL: none. Errors: EQ_ERR_INTERRUPTED
+// (progress returned false, or rehearse says so), EQ_ERR_NOT_FOUND (no network of that name, or no op of that name has
+// choices), EQ_ERR_ARGUMENT (a negative number, the network's parameters, a path that does not fit), EQ_ERR_SHAPE (images too
+// small), EQ_ERR_NUMERIC (the device computes wrongly), EQ_ERR_FORMAT (the file is no tuning), EQ_ERR_IO (it cannot be read or
+// written, or there is no home for it), EQ_ERR_DEVICE_MEMORY, EQ_ERR_BUILD and EQ_ERR_UNSUPPORTED (the default itself), what
+// rehearse returns. What candidates do wrong is no error. summary is filled in all cases, up to where it ended.
 EQ_API eq_status eq_tune_network(struct eq_device *device, const struct eq_tune_params *params, eq_tune_progress_fn progress,
                                  void *user, struct eq_tune_summary *summary);
 
@@ -67,7 +74,8 @@ EQ_API eq_status eq_tune_network(struct eq_device *device, const struct eq_tune_
 // next() names, until it names a negative one. params are those of the eq_tune_network() that asks, which waits meanwhile; the
 // choices that were made are read from its file. next() is called again when a candidate has run, or does not compile, which
 // is not reported. Takes the memory of the call that is tuned, as eq_tune_network() does. Errors: EQ_ERR_NOT_FOUND (no such
-// choice), EQ_ERR_DEVICE (running failed, and what the driver does after that is not known: end the process), and as above.
+// choice), EQ_ERR_ARGUMENT (also a candidate that there is not), EQ_ERR_DEVICE (running failed, and what the driver does after
+// that is not known: end the process), and as above.
 EQ_API eq_status eq_tune_rehearse(struct eq_device *device, const struct eq_tune_params *params, const char *key,
                                   int (*next)(void *user), void *user);
 
