@@ -211,6 +211,35 @@ def check_lists(root, names):
             yield "%s: not in a list of %s" % (name, place)
 
 
+def check_readme(root, names):
+    """What README.md shows of a file is in that file, line for line and in order; "..." stands for what is left out."""
+    lines = lines_of(root, "README.md") if "README.md" in names else []
+    num = 0
+    for number, line in enumerate(lines, 1):
+        match = re.search(r"From `([^`]+)`:$", line)
+        if not match:
+            continue
+        num += 1
+        name = match.group(1)
+        if name not in names:
+            yield "README.md:%d: there is no %s" % (number, name)
+            continue
+        source, at = lines_of(root, name), 0
+        for shown, text in enumerate(lines[number:], number + 1):
+            if text and not text.startswith("    "):
+                break
+            if text.strip() in ("", "..."):
+                continue
+            if text not in source[at:]:
+                yield "README.md:%d: not in %s, or not in this order: %s" % (shown, name, text.strip())
+                break
+            at = source.index(text, at) + 1
+        if not at:
+            yield "README.md:%d: nothing of %s is shown" % (number, name)
+    if lines and not num:
+        yield "README.md: it shows no example"
+
+
 def run_compiler(command, about):
     result = subprocess.run(command, capture_output=True, text=True)
     return [] if result.returncode == 0 else ["%s: %s\n%s" % (about, " ".join(command), result.stderr)]
@@ -276,7 +305,7 @@ def check_exports(build):
 
 
 RULES = {"layers": check_layers, "sizes": check_sizes, "words": check_words, "text": check_text, "root": check_root, "lists": check_lists,
-         "headers": check_headers, "kernels": check_kernels}
+         "readme": check_readme, "headers": check_headers, "kernels": check_kernels}
 
 
 def main():

@@ -15,6 +15,7 @@ CLEAN = {
     "src/rt/b.c": '#include "base/a.h"\n#include <CL/cl.h>\n',
     "cl/a.cl": "__kernel void a_fwd(__global float *x) {\n    x[get_global_id(0)] = BLOCK;\n}\n",
     "cl/common.clh": "\n#define A\n",
+    "README.md": "From `src/base/a.c`:\n\n    return 0; // exit() and getenv() in a comment\n\nText.\n",
     "src/base/meson.build": "'a.c'\n", "src/rt/meson.build": "'b.c'\n", "src/op/meson.build": "'a'\n",
 }
 LONG_FUNCTION = "int eq_a(void) {\n" + "    eq_b();\n" * 121 + "}\n"
@@ -45,6 +46,10 @@ BREACHES = [
     ("lists", "cl/b.cl", "\n"),
     ("lists", "tests/op/b.c", "\n"),
     ("lists", "tests/cli/b.sh", "\n"),
+    ("readme", "README.md", "Text.\n"),
+    ("readme", "README.md", "From `src/base/b.c`:\n\n    int a;\n"),
+    ("readme", "README.md", "From `src/base/a.c`:\n\n    return 1;\n"),
+    ("readme", "README.md", "From `src/base/a.c`:\n\nText.\n"),
     ("headers", "include/equil/base.h", "eq_status eq_a(void);\n"),
     ("headers", "include/equil/base.h", "#ifndef A_H\n#define A_H\nextern int class;\n#endif\n"),
     ("kernels", "cl/a.cl", "__kernel void a_fwd(__global float *x) {\n    int unused;\n    x[0] = 1;\n}\n"),
@@ -69,7 +74,7 @@ def run(rule, files):
 
 def main():
     failed = 0
-    for rule in ("layers", "sizes", "words", "text", "root", "lists", "headers", "kernels"):
+    for rule in ("layers", "sizes", "words", "text", "root", "lists", "readme", "headers", "kernels"):
         result = run(rule, CLEAN)
         if result.returncode not in (0, 77):
             failed += 1
@@ -79,7 +84,7 @@ def main():
         if result.returncode not in (1, 77):
             failed += 1
             print("%s does not find the breach in %s: %r (exit %d)" % (rule, name, text[:60], result.returncode))
-    print("%d of %d checks failed" % (failed, len(BREACHES) + 8))
+    print("%d of %d checks failed" % (failed, len(BREACHES) + 9))
     return 1 if failed else 0
 
 
