@@ -76,14 +76,18 @@ CMAKE
 refuses_newer() {
     ! cmake_project "$folder/newer" 99.0 >"$folder/said" 2>&1 && grep -q 'version.*99' "$folder/said"
 }
+refuses_other_minor() { # of version 0, where it may be another interface
+    ! cmake_project "$folder/other" 0.0 >"$folder/said" 2>&1 && grep -q 'version.*0\.0' "$folder/said"
+}
 version=$(flags --modversion)
 if command -v cmake >/dev/null; then
     check "CMake finds it" cmake_project "$folder/cmake" "${version%.*}"
     check "CMake builds classify.cpp" cmake --build "$folder/cmake/build"
     check "CMake refuses an older library than is asked for" refuses_newer
+    check "CMake refuses another minor version" refuses_other_minor
 else
-    number=$((number + 3))
-    for i in 2 1 0; do echo "ok $((number - i)) - CMake # SKIP there is no cmake"; done
+    number=$((number + 4))
+    for i in 3 2 1 0; do echo "ok $((number - i)) - CMake # SKIP there is no cmake"; done
 fi
 
 # A network to classify with.
