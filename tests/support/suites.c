@@ -1,5 +1,6 @@
 // Runs the suites of that name, those of src/verify and those of tests: suites NAME... TAP on stdout. EQUIL_DEVICE names the
-// device. With EQUIL_TEST_TINY set (Oclgrind) small cases run only.
+// device. With EQUIL_TEST_TINY set (Oclgrind) small cases run only, with EQUIL_TEST_QUICK those of equil verify --quick: small
+// ones on the device's own kernels.
 #include "test_suites.h"
 
 #include <stdio.h>
@@ -61,7 +62,9 @@ int main(int argc, char **argv)
     }
     // PoCL compiles fast.
     const bool is_pocl = strstr(device->platform_name, "Portable Computing Language") != NULL;
-    eq_check_use(device, &(struct eq_check_params){ .level = getenv("EQUIL_TEST_TINY") ? EQ_CHECK_TINY : EQ_CHECK_FULL,
+    eq_check_use(device, &(struct eq_check_params){ .level = getenv("EQUIL_TEST_TINY")    ? EQ_CHECK_TINY
+                                                             : getenv("EQUIL_TEST_QUICK") ? EQ_CHECK_QUICK
+                                                                                          : EQ_CHECK_FULL,
                                                     .is_patient = is_pocl,
                                                     .sink = print_failure });
     for (int i = 1; i < argc; i++)
