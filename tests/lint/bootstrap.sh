@@ -1,5 +1,6 @@
 #!/bin/sh
-# ./bootstrap where nothing may be installed: help, wrong usage, a system without apt, a user without rights. bootstrap.sh SOURCE_ROOT
+# ./bootstrap where nothing may be installed: help, wrong usage, a system without apt, a user without rights, an OpenCL implementation
+# that is missing. bootstrap.sh SOURCE_ROOT
 root=$1
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
@@ -59,5 +60,39 @@ chmod +x "$folder/bin/apt-cache"
 PATH=$folder/bin "$root/bootstrap" demo >"$folder/output" 2>&1
 got=$?
 expect "no network: said so" 1 "is the network up"
+
+# Everything is installed, and meson builds and tests, but an OpenCL implementation is missing. The script runs as a copy beside a
+# build of its own. stand_in NAME TEXT: a program.
+stand_in() {
+    printf '#!/bin/sh\n%s\n' "$2" >"$folder/bin/$1"
+    chmod +x "$folder/bin/$1"
+}
+for program in grep sed tail tee; do
+    ln -s "$(command -v $program)" "$folder/bin/$program"
+done
+stand_in dpkg-query 'echo "install ok installed"'
+stand_in ninja 'exit 0'
+stand_in oclgrind 'exit 0'
+stand_in meson 'case "$*" in *--list*) echo "equil:op / add"; echo "equil:op / sgd" ;; *) echo "Ok: 5"; echo "Fail: 0" ;; esac'
+mkdir -p "$folder/project/build/src/cli"
+cp "$root/bootstrap" "$folder/project/"
+printf '#!/bin/sh\n[ "$*" != "devices --device rusticl" ]\n' >"$folder/project/build/src/cli/equil"
+chmod +x "$folder/project/build/src/cli/equil"
+env -u CI PATH="$folder/bin" "$folder/project/bootstrap" test >"$folder/output" 2>&1
+got=$?
+expect "no rusticl: said so" 0 "there is no rusticl here: its 2 tests are skipped"
+expect "no rusticl: counted" 0 "5 passed, 0 failed, 2 skipped"
+CI=true PATH=$folder/bin "$folder/project/bootstrap" test >"$folder/output" 2>&1
+got=$?
+expect "no rusticl, with CI: a failure" 1 "there is no rusticl here, and CI is set"
+rm "$folder/bin/oclgrind"
+printf '#!/bin/sh\nexit 0\n' >"$folder/project/build/src/cli/equil"
+CI=true PATH=$folder/bin "$folder/project/bootstrap" test >"$folder/output" 2>&1
+got=$?
+expect "no Oclgrind, with CI: a failure" 1 "there is no oclgrind here, and CI is set"
+stand_in oclgrind 'exit 0'
+CI=true PATH=$folder/bin "$folder/project/bootstrap" test >"$folder/output" 2>&1
+got=$?
+expect "all are there, with CI" 0 "5 passed, 0 failed, 0 skipped"
 
 echo "1..$number"
