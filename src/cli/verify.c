@@ -11,12 +11,12 @@
 #include "equil/equil.h"
 #include "verify_report.h"
 
-// A compiler may think for minutes about a kernel, and say nothing.
-enum { SECONDS_TO_OPEN = 120, SECONDS_OF_SILENCE = 900 };
+enum { SECONDS_TO_OPEN = 120 };
 
 struct verify_run {
     const char *device, *op, *json;
     bool is_quick, is_full;
+    int limit; // seconds in which a suite says nothing
 };
 
 static double now_seconds(void)
@@ -123,7 +123,7 @@ static void verify_suite(const struct verify_run *run, const struct eq_check_sui
     struct child child;
     report->last = (struct eq_check_event){ .block = 0 };
     report->num_suites++;
-    child_follow(run_suite, &argument, SECONDS_OF_SILENCE, sizeof(struct eq_check_event), take_event, report, &child);
+    child_follow(run_suite, &argument, run->limit, sizeof(struct eq_check_event), take_event, report, &child);
     if (!child.is_done)
         verify_add_crash(report, suite->name, child.ending, child.last_words);
     free(child.data);
@@ -192,6 +192,14 @@ static int run_verify(int argc, char **argv)
           .help = "only one of add, accumulate, sgd, softmax_xent, linear, pool_max, pool_avg,\nlayout, image, solve_ce, "
                   "solve_gate, "
                   "unit, conv2d, conv2d_fused, matrix, network" },
+        // A compiler may think for minutes about a kernel, and say nothing.
+        { .name = "limit",
+          .kind = ARG_INT,
+          .value = &run.limit,
+          .fallback = "900",
+          .min = 1,
+          .max = 86400,
+          .help = "seconds that a case may take, compiling included; after that its suite is given up" },
         { .name = "json",
           .kind = ARG_STRING,
           .value = &run.json,

@@ -76,6 +76,9 @@ void verify_take(struct verify_report *report, const struct eq_check_event *even
 void verify_add_crash(struct verify_report *report, const char *suite, const char *ending, const char *last_words)
 {
     void *crashes = report->crashes;
+    struct verify_row *row = *report->last.op ? row_of(report, &report->last) : NULL;
+    if (row)
+        row->is_unfinished = true;
     struct verify_crash *crash = grow(&crashes, &report->num_crashes, sizeof *crash);
     report->crashes = crashes;
     if (!crash) {
@@ -126,9 +129,9 @@ static void print_row(const struct verify_row *row)
         snprintf(blocks + strlen(blocks), sizeof blocks - strlen(blocks), "%s%d", i ? " " : "", row->blocks[i]);
     printf("%-20s %-24s %-8s %6d %12.1e %11.2f  ", row->op, row->kernels, blocks, row->num_cases, row->error, row->ratio);
     if (row->num_failures)
-        printf("%d WRONG\n", row->num_failures);
+        printf("%d WRONG%s\n", row->num_failures, row->is_unfinished ? ", UNFINISHED" : "");
     else
-        printf("ok\n");
+        printf("%s\n", row->is_unfinished ? "UNFINISHED" : "ok");
 }
 
 void verify_print_rows(struct verify_report *report)

@@ -20,6 +20,7 @@ struct verify_row {
     char op[48], kernels[48];
     int blocks[VERIFY_MAX_BLOCKS], num_blocks;
     int num_cases, num_failures;
+    bool is_unfinished; // the process crashed, or hung, in the last case
     size_t num_values;
     double error, ratio; // the worst: of error over the largest value wanted, and of error over tolerance
 };

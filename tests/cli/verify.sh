@@ -1,6 +1,6 @@
 #!/bin/sh
 # equil verify from outside: it is right about PoCL, wrong where programs are compiled so that they compute something else, and says
-# where a driver crashed. verify.sh PATH_OF_EQUIL, with EQUIL_BUILD_ROOT set
+# where a driver crashed or hung. verify.sh PATH_OF_EQUIL, with EQUIL_BUILD_ROOT set
 . "$(dirname "$0")/tap.sh"
 
 # stdout_matches EXPRESSION: a regular one.
@@ -44,7 +44,29 @@ check "JSON alone on stdout, every case in it" json "$folder/build.json" 'd["ver
 check "with the reason" json "$folder/build.json" '"no-such-option" in d["failures"][0]["text"]'
 unset EQUIL_BUILD_OPTIONS
 
-# A driver that crashes. Nothing but the device's process ends.
+# A driver that breaks in the suites: on PoCL the programs of linear, pool_max, pool_avg and layout are the first with a block of 16.
+# Nothing but the suite's process ends.
+mkdir "$folder/break"
+tool=$equil
+broken() {
+    env LD_PRELOAD="$EQUIL_BUILD_ROOT/tests/cli/doctor/libdriver.so" BREAK_FOLDER="$folder/break" BREAK_PROGRAM="-DBLOCK=16" "$tool" "$@"
+}
+equil=broken
+check "a driver that breaks" run 1 verify --limit 10 --json "$folder/break.json"
+equil=$tool
+check "a suite that crashed: what it was in" stdout_matches '^pool_max: the process was stopped by signal 6 \(.*\) in pool_max, .* \(vector, block 16\)'
+check "its row" stdout_matches '^pool_max .* UNFINISHED$'
+check "one that hung" stdout_matches '^pool_avg: the process did nothing for 10 s in pool_avg, '
+check "one whose kernel crashed" stdout_matches '^layout: the process was stopped by signal 6 '
+check "the verdict of all" stdout_matches '^WRONG: 0 failures in [0-9]+ cases of [0-9]+ suites, .*; 3 suites did not end\.'
+check "the file has them" json "$folder/break.json" \
+    'd["verdict"] == "wrong" and not d["failures"] and [(c["suite"], c["op"]) for c in d["crashes"]] == [("pool_max", "pool_max"), ("pool_avg", "pool_avg"), ("layout", "layout_pack")]'
+check "with what happened" json "$folder/break.json" \
+    'all(c["case"] and c["kernels"] == "vector" and c["block"] == 16 and ("signal 6" in c["ending"]) != (c["suite"] == "pool_avg") for c in d["crashes"])'
+check "the other suites were run" json "$folder/break.json" \
+    'd["suites"] == json.load(open("'"$folder/right.json"'"))["suites"] and {r["op"] for r in d["rows"]} >= {"add", "linear_grad", "image", "unit", "conv2d", "network_repeated"}'
+
+# A driver that crashes when it is loaded. Nothing but the device's process ends.
 mkdir "$folder/vendors"
 echo "$EQUIL_BUILD_ROOT/tests/cli/doctor/libcrash.so" >"$folder/vendors/crash.icd"
 check "a driver that crashes" env OCL_ICD_VENDORS="$folder/vendors" sh -c "'$equil' verify >'$folder/stdout' 2>'$folder/stderr'; [ \$? -eq 1 ]"
@@ -64,7 +86,7 @@ check "--help has the default" run 0 verify --help
 check "which is quick" stdout_matches "the default"
 # Every suite is named in the help.
 "$equil" verify --help >"$folder/help"
-for op in $("$equil" verify --help | tr -s ' \n' ' ' | sed 's/.*only one of //; s/ --json.*//; s/,//g'); do
+for op in $("$equil" verify --help | tr -s ' \n' ' ' | sed 's/.*only one of //; s/ --limit.*//; s/,//g'); do
     echo "$op"
 done >"$folder/ops"
 check "the ops of --help" [ "$(wc -l <"$folder/ops")" -eq "$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["suites"])' "$folder/right.json")" ]
