@@ -20,7 +20,7 @@ esac
 vendor=$(ls "${OCL_ICD_VENDORS:-/etc/OpenCL/vendors}"/*pocl*.icd | head -n 1)
 [ -n "$vendor" ]
 if [ "$kind" = thread ] && [ $# -eq 0 ]; then
-    set -- loader session session_train dataset step trainer
+    set -- loader session session_devices dataset step trainer
 fi
 [ -d "$build" ] || meson setup "$build" "$root" -Db_sanitize="$sanitizers" -Db_lundef=false --buildtype=debugoptimized
 ninja -C "$build"
