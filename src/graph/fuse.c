@@ -181,6 +181,7 @@ static eq_status join_gate(struct fusion *f, const struct eq_front_node *node)
     unit->attributes.group = gate->group;
     unit->attributes.iterations = gate->iterations;
     unit->attributes.ce_eps = gate->ce_eps;
+    unit->attributes.gate_momentum = gate->momentum;
     unit->attributes.hidden = gate->hidden;
     unit->label = node->label;
     for (int i = EQ_UNIT_GAMMA; i < EQ_UNIT_NUM_INPUTS; i++)

@@ -76,8 +76,8 @@ static eq_status matrices_emit(struct eq_list *list, const struct eq_unit_plan *
         .run_mean = in[EQ_UNIT_CE_MEAN],
         .run_map = in[EQ_UNIT_CE_WM],
     };
-    return eq_solve_map_emit(list, groups, plan->training ? groups->padded : groups->group, plan->training, plan->momentum,
-                             &refs);
+    return eq_solve_map_emit(list, groups, plan->training ? groups->padded : groups->group, plan->training,
+                             plan->gate_momentum, &refs);
 }
 
 eq_status eq_unit_solve_emit(struct eq_list *list, const struct eq_unit_plan *plan, const struct eq_ref *in,

@@ -15,8 +15,9 @@ struct eq_unit_attributes {
     int group;      // CE, BD: channels per group asked for; halved until it divides c
     int iterations; // CE, BD: Newton-Schulz steps T
     float bn_eps, ce_eps;
-    float momentum; // weight of the new value in running statistics
-    int hidden;     // IR part: c / 4; SE: c / 16
+    float momentum;      // weight of the new value in running statistics
+    float gate_momentum; // in those of CE, BD and IR; 0: the same
+    int hidden;          // IR part: c / 4; SE: c / 16
 };
 
 // Inputs. Absent ones (has[i] false) by method: NONE has only Z and RESIDUAL; BN adds the four BN tensors; and so on.

@@ -79,6 +79,7 @@ eq_status eq_unit_plan_make(const char *name, const struct eq_unit_attributes *a
     EQ_TRY(check(name, a, target, z));
     const enum eq_unit_method m = a->method;
     const bool reweights = m == EQ_UNIT_CE || m == EQ_UNIT_IR;
+    const float gate_momentum = a->gate_momentum > 0 ? a->gate_momentum : a->momentum;
     *plan = (struct eq_unit_plan){
         .target = *target,
         .method = m,
@@ -100,6 +101,7 @@ eq_status eq_unit_plan_make(const char *name, const struct eq_unit_attributes *a
         .stride = round_up(z->c, 16),
         .bn_eps = a->bn_eps,
         .momentum = a->momentum,
+        .gate_momentum = gate_momentum,
     };
     EQ_REQUIRE(!reweights || plan->pixels > 1, EQ_ERR_SHAPE,
                "%s: images of %d x %d pixels have no variance, which the reweighting of %d channels needs", name, z->h, z->w,
@@ -123,7 +125,7 @@ eq_status eq_unit_plan_make(const char *name, const struct eq_unit_attributes *a
         .training = training,
         .has_weight = m == EQ_UNIT_CE,
         .group = m == EQ_UNIT_CE && !training ? plan->groups.group : 0,
-        .momentum = a->momentum,
+        .momentum = gate_momentum,
     };
     plan_parts(plan);
     plan->groups.partials = plan->images * plan->parts;

@@ -17,7 +17,7 @@ struct eq_unit_plan {
     int images, channels, h, w, pixels, block, blocks, stride;
     int parts;  // of a plane in pass 1
     int splits; // of a plane in pass 2 (VECTOR)
-    float bn_eps, momentum;
+    float bn_eps, momentum, gate_momentum;
     struct eq_solve_groups groups;
     struct eq_solve_gate gate;
 };

@@ -248,6 +248,39 @@ START_TEST(test_held_back)
 }
 END_TEST
 
+// A norm and the block behind it have a momentum each: of the statistics that begin at 0, twice the one gives twice the value.
+START_TEST(test_momenta)
+{
+    float *values = eq_check_uniform("x", N * 8 * 16, 4), mean[2][8], ce_mean[2][8], scale[2];
+    for (int i = 0; i < 2; i++) {
+        struct caller c;
+        eq_value x, y;
+        open_caller(&c, false);
+        EQ_TEST_OK(eq_graph_create(&c.graph));
+        EQ_TEST_OK(eq_graph_input(c.graph, "x", N, 8, 4, 4, &x));
+        EQ_TEST_OK(eq_graph_batch_norm(c.graph, x, "bn", &(struct eq_batch_norm_params){ .momentum = i ? 0.5f : 0.25f }, &y));
+        EQ_TEST_OK(eq_graph_channel_equilibrium(c.graph, y, "ce",
+                                                &(struct eq_equilibrium_params){ .momentum = i ? 0.125f : 0.25f }, &y));
+        EQ_TEST_OK(eq_graph_output(c.graph, y, "y"));
+        EQ_TEST_OK(eq_weights_create(c.device, c.graph, &c.weights));
+        EQ_TEST_OK(eq_session_create(c.weights, c.graph, &(struct eq_session_params){ .training = true }, &c.session));
+        EQ_TEST_OK(eq_session_write(c.session, "x", values));
+        EQ_TEST_OK(eq_session_run(c.session));
+        EQ_TEST_OK(eq_weights_read(c.weights, "bn.running_mean", mean[i]));
+        EQ_TEST_OK(eq_weights_read(c.weights, "ce.running_mean", ce_mean[i]));
+        EQ_TEST_OK(eq_weights_read(c.weights, "ce.AR.running_scale", &scale[i]));
+        close_caller(&c);
+    }
+    for (int k = 0; k < 8; k++) { // powers of 2: exact
+        ck_assert_msg(mean[1][k] == 2 * mean[0][k] && mean[0][k] != 0, "mean %g and %g", (double)mean[0][k],
+                      (double)mean[1][k]);
+        ck_assert_msg(2 * ce_mean[1][k] == ce_mean[0][k], "CE's mean %g and %g", (double)ce_mean[0][k], (double)ce_mean[1][k]);
+    }
+    ck_assert_msg(2 * scale[1] == scale[0] && scale[0] > 0, "running_scale %g and %g", (double)scale[0], (double)scale[1]);
+    free(values);
+}
+END_TEST
+
 START_TEST(test_session_refused)
 {
     struct caller c;
@@ -462,5 +495,5 @@ START_TEST(test_block)
 END_TEST
 
 EQ_TEST_MAIN("session_train", { test_outer_gradient, 4 }, { test_input_gradient, 0 }, { test_training, 2 },
-             { test_held_back, 2 }, { test_session_refused, 0 }, { test_untrained, 0 }, { test_load_memory, 0 },
-             { test_block, 4 })
+             { test_held_back, 2 }, { test_momenta, 0 }, { test_session_refused, 0 }, { test_untrained, 0 },
+             { test_load_memory, 0 }, { test_block, 4 })
