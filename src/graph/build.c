@@ -1,6 +1,7 @@
 // The builder: front nodes with shapes checked as they are added.
 #include "graph/graph.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -163,6 +164,12 @@ eq_status eq_graph_labels(struct eq_graph *graph, const char *name, int n, eq_va
     return add_value(graph, &value, name, labels);
 }
 
+// How far a window can move over an image and its padding.
+static int64_t reach_of(int size, int pad, int kernel)
+{
+    return (int64_t)size + 2 * (int64_t)pad - kernel;
+}
+
 static eq_status conv2d(struct eq_graph *graph, eq_value x, const char *name, const struct eq_conv2d_params *p, eq_value *y)
 {
     EQ_TRY(check_activation(graph, x, name));
@@ -174,13 +181,15 @@ static eq_status conv2d(struct eq_graph *graph, eq_value x, const char *name, co
     const int groups = p->groups ? p->groups : 1;
     EQ_REQUIRE(groups > 0 && shape[1] % groups == 0 && p->out_channels % groups == 0, EQ_ERR_ARGUMENT,
                "%s: %d groups do not divide %d input and %d output channels", name, groups, shape[1], p->out_channels);
-    EQ_REQUIRE(shape[2] + 2 * p->pad_h >= p->kernel_h && shape[3] + 2 * p->pad_w >= p->kernel_w, EQ_ERR_SHAPE,
+    const int64_t reach_h = reach_of(shape[2], p->pad_h, p->kernel_h), reach_w = reach_of(shape[3], p->pad_w, p->kernel_w);
+    EQ_REQUIRE(reach_h >= 0 && reach_w >= 0, EQ_ERR_SHAPE,
                "%s: an image of %d x %d with padding %d x %d is smaller than the kernel of %d x %d", name, shape[2], shape[3],
                p->pad_h, p->pad_w, p->kernel_h, p->kernel_w);
+    EQ_REQUIRE(reach_h < INT_MAX && reach_w < INT_MAX, EQ_ERR_SHAPE,
+               "%s: an image of %d x %d with padding %d x %d is too large", name, shape[2], shape[3], p->pad_h, p->pad_w);
     EQ_TRY(add_tensor(graph, EQ_VALUE_PARAMETER, name, "weight", 4,
                       (int[]){ p->out_channels, shape[1] / groups, p->kernel_h, p->kernel_w }, &weight));
-    EQ_TRY(add_activation(graph, 4, shape[0], p->out_channels, (shape[2] + 2 * p->pad_h - p->kernel_h) / sh + 1,
-                          (shape[3] + 2 * p->pad_w - p->kernel_w) / sw + 1, y));
+    EQ_TRY(add_activation(graph, 4, shape[0], p->out_channels, (int)reach_h / sh + 1, (int)reach_w / sw + 1, y));
     struct eq_conv2d_attributes attributes = { sh, sw, p->pad_h, p->pad_w, .groups = groups };
     struct eq_front_node node = { .kind = EQ_FRONT_OP, .op = &eq_op_conv2d, .inputs = { x, weight }, .num_inputs = 2,
                                   .output = *y };
@@ -380,14 +389,14 @@ eq_status eq_graph_max_pool(struct eq_graph *graph, eq_value x, const struct eq_
     EQ_TRY(check_activation(graph, x, "max pool"));
     int shape[4], stride = p->stride ? p->stride : p->kernel, before = graph->num_values;
     EQ_TRY(eq_graph_shape(graph, x, shape, NULL));
-    EQ_REQUIRE(p->kernel > 0 && stride > 0 && p->pad >= 0 && 2 * p->pad <= p->kernel, EQ_ERR_ARGUMENT,
+    EQ_REQUIRE(p->kernel > 0 && stride > 0 && p->pad >= 0 && p->pad <= p->kernel / 2, EQ_ERR_ARGUMENT,
                "max pool: kernel %d, stride %d, padding %d; padding is at most half the kernel", p->kernel, stride, p->pad);
-    EQ_REQUIRE(shape[2] + 2 * p->pad >= p->kernel && shape[3] + 2 * p->pad >= p->kernel, EQ_ERR_SHAPE,
+    const int64_t reach_h = reach_of(shape[2], p->pad, p->kernel), reach_w = reach_of(shape[3], p->pad, p->kernel);
+    EQ_REQUIRE(reach_h >= 0 && reach_w >= 0, EQ_ERR_SHAPE,
                "max pool: an image of %d x %d with padding %d is smaller than the window of %d", shape[2], shape[3], p->pad,
                p->kernel);
     struct eq_pool_max_attributes attributes = { p->kernel, p->kernel, stride, stride, p->pad, p->pad };
-    int out[4] = { shape[0], shape[1], (shape[2] + 2 * p->pad - p->kernel) / stride + 1,
-                   (shape[3] + 2 * p->pad - p->kernel) / stride + 1 };
+    int out[4] = { shape[0], shape[1], (int)(reach_h / stride) + 1, (int)(reach_w / stride) + 1 };
     return undo(graph, before, add_op(graph, &eq_op_pool_max, &attributes, &x, 1, 4, out, "maxpool", y));
 }
 

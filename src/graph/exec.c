@@ -415,6 +415,17 @@ static eq_status run_prepare(struct eq_exec *exec)
     return EQ_OK;
 }
 
+bool eq_exec_has_state(const struct eq_exec *exec, const char *name)
+{
+    for (int v = 0; v < exec->ir->num_values; v++) {
+        const struct eq_ir_value *value = &exec->ir->values[v];
+        if (value->kind == EQ_VALUE_STATE && value->front >= 0 &&
+            strcmp(exec->ir->graph->values[value->front].name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
 eq_status eq_exec_run_part(struct eq_exec *exec, enum eq_exec_part part)
 {
     const bool is_forward = part == EQ_EXEC_FORWARD;

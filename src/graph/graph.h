@@ -240,6 +240,8 @@ eq_status eq_exec_run(struct eq_exec *exec);
 // Its two halves, where something is differentiated: up to the outputs, and from the gradient that the caller gives.
 enum eq_exec_part { EQ_EXEC_FORWARD, EQ_EXEC_BACKWARD };
 eq_status eq_exec_run_part(struct eq_exec *exec, enum eq_exec_part part);
+// Whether a running statistic of that name is among what it runs on.
+bool eq_exec_has_state(const struct eq_exec *exec, const char *name);
 // Without a store: whether everything that half takes has memory. Call it before a run.
 eq_status eq_exec_check_bound(const struct eq_exec *exec, enum eq_exec_part part);
 

@@ -467,8 +467,11 @@ eq_status eq_shapes_bench_ops(struct eq_device *device, const char *file, const 
         const size_t length = strcspn(line, "\n");
         char copy[256];
         snprintf(copy, sizeof copy, "%.*s", (int)(length < 255 ? length : 255), line);
+        const bool is_cut = length > 255 && !strchr(copy, '#');
         copy[strcspn(copy, "#")] = '\0';
-        if (copy[strspn(copy, " \t\r")] != '\0')
+        if (is_cut)
+            status = eq_fail(EQ_ERR_FORMAT, "a line of %zu bytes, 255 are possible", length);
+        else if (copy[strspn(copy, " \t\r")] != '\0')
             status = bench_line(device, copy, op, params, &names, ops);
         if (status != EQ_OK)
             status = eq_fail(status, "%s:%d: %s", file, number, eq_last_error());

@@ -150,8 +150,11 @@ eq_status eq_network_gradients(struct eq_network *network, int n, int h, int w, 
     struct eq_compiled *compiled = &network->gradients;
     EQ_TRY(write_labels(network, labels));
     EQ_TRY(eq_exec_write(compiled->exec, compiled->model.images, images));
-    EQ_TRY(eq_exec_run(compiled->exec));
-    eq_weights_touched(network->weights, 1);
+    eq_status status = eq_exec_run(compiled->exec);
+    if (status != EQ_OK)
+        eq_store_touch(network->weights->store); // running statistics may have moved
+    EQ_TRY(status);
+    eq_weights_touched(network->weights, compiled->exec, 1);
     network->weights->has_gradients = true;
     EQ_TRY(read_mean_loss(compiled, loss));
     return logits ? eq_exec_read(compiled->exec, compiled->model.logits, logits) : EQ_OK;

@@ -238,7 +238,7 @@ eq_status eq_session_enqueue(struct eq_session *session, enum eq_session_part pa
             session->weights->has_gradients = true;
     }
     if (session->training && session->weights && part != EQ_SESSION_BACKWARD)
-        eq_weights_touched(session->weights, 1);
+        eq_weights_touched(session->weights, session->exec, 1);
     return event ? eq_device_signal(session->device, event) : EQ_OK;
 }
 

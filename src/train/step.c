@@ -112,7 +112,7 @@ eq_status eq_step_launch(struct eq_step *step)
     struct slot *slot = &step->slots[step->num_launched % EQ_STEP_AHEAD];
     EQ_TRY(eq_exec_run(step->network->gradients.exec));
     EQ_TRY(eq_list_run(step->guard));
-    eq_weights_touched(step->network->weights, 1);
+    eq_weights_touched(step->network->weights, step->network->gradients.exec, 1);
     step->network->weights->has_gradients = true;
     EQ_TRY(eq_ref_read_start(step->losses, slot->losses, batch, sizeof(float), &slot->losses_ticket));
     EQ_TRY(eq_ref_read_start(step->logits, slot->logits, batch * classes, sizeof(float), &slot->logits_ticket));

@@ -141,8 +141,10 @@ static eq_status check_out(const struct eq_trainer *trainer)
 
 static eq_status open_checkpoint(const struct eq_train_params *params, struct eq_tensors **file)
 {
-    char *path = params->out ? eq_path_join(params->out, "checkpoint.safetensors") : NULL;
-    EQ_REQUIRE(path, EQ_ERR_ARGUMENT, "no folder for the results is given");
+    EQ_REQUIRE(params->out, EQ_ERR_ARGUMENT, "no folder for the results is given");
+    char *path = eq_path_join(params->out, "checkpoint.safetensors");
+    if (!path)
+        return EQ_ERR_HOST_MEMORY;
     eq_status status =
         eq_file_exists(path)
             ? eq_tensors_open(path, file)

@@ -104,11 +104,11 @@ eq_status eq_weights_check_scales(const struct eq_weights *weights)
     return EQ_OK;
 }
 
-void eq_weights_touched(struct eq_weights *weights, int64_t num_batches)
+void eq_weights_touched(struct eq_weights *weights, const struct eq_exec *exec, int64_t num_batches)
 {
     weights->batches += num_batches;
     for (int i = 0; i < eq_store_num_entries(weights->store); i++)
-        if (weights->scales[i] == 0)
+        if (weights->scales[i] == 0 && eq_exec_has_state(exec, eq_store_entry(weights->store, i)->name))
             weights->scales[i] = 1; // a first batch moves it above 0
     eq_store_touch(weights->store);
 }

@@ -28,8 +28,8 @@ eq_status eq_weights_add_training(struct eq_weights *weights);
 eq_status eq_weights_store(struct eq_weights *weights, const struct eq_store_entry *entry, const float *values);
 // Refuses evaluation with a running_scale that is not above 0. Asks nothing of the device.
 eq_status eq_weights_check_scales(const struct eq_weights *weights);
-// Call after training steps changed parameters and statistics.
-void eq_weights_touched(struct eq_weights *weights, int64_t num_batches);
+// Call after `exec` ran in training: it moved statistics of its graph.
+void eq_weights_touched(struct eq_weights *weights, const struct eq_exec *exec, int64_t num_batches);
 
 // Tensors as they go into a file: values and num_batches_tracked. The data of the former is read from the device while the file
 // is written, one tensor at a time. Names belong to the list.

@@ -193,7 +193,7 @@ static void settle_by_passes(struct reference *r)
     EQ_CHECK_OK(eq_exec_write(forward->exec, forward->model.images, r->images));
     for (int i = 0; i < r->settle - 1; i++)
         EQ_CHECK_OK(eq_exec_run(forward->exec));
-    eq_weights_touched(eq_network_weights(r->network), r->settle - 1);
+    eq_weights_touched(eq_network_weights(r->network), forward->exec, r->settle - 1);
 }
 
 // The same without the passes: weights and batch stay, so every pass would bring the same new value x. After one pass from the

@@ -408,6 +408,10 @@ START_TEST(refused)
     ck_assert_int_eq(eq_graph_input(g, "x", 2, 8, 4, 4, &y), EQ_ERR_ARGUMENT);
     ck_assert_ptr_nonnull(strstr(eq_last_error(), "'x'"));
     ck_assert_int_eq(eq_graph_conv2d(g, x, "conv", CONV(4, 7, 1), &y), EQ_OK);
+    // 4 + 2 (2^31 - 1) pixels
+    const struct eq_conv2d_params padded = { .out_channels = 4, .kernel_h = 3, .kernel_w = 3, .pad_h = 0x7fffffff };
+    ck_assert_int_eq(eq_graph_conv2d(g, x, "padded", &padded, &y), EQ_ERR_SHAPE);
+    ck_assert_int_eq(eq_graph_max_pool(g, x, &(struct eq_pool_params){ .kernel = 2, .pad = 0x7fffffff }, &y), EQ_ERR_ARGUMENT);
     ck_assert_int_eq(eq_graph_conv2d(g, x, "wide", &(struct eq_conv2d_params){ .out_channels = 4, .kernel_h = 5,
                                                                                .kernel_w = 5 }, &y), EQ_ERR_SHAPE);
     ck_assert_ptr_nonnull(strstr(eq_last_error(), "4 x 4"));
