@@ -312,7 +312,7 @@ __kernel __attribute__((reqd_work_group_size(WG, 1, 1)))
 void NAME(affine_diag)(INPUTS, OUTPUTS, STRIDES, SIZES)
 {
     OPEN;
-    const int b = get_group_id(1), n = get_group_id(2), lane = get_local_id(0) % BLOCK;
+    const int b = get_group_id(1), n = EQ_GROUP(2), lane = get_local_id(0) % BLOCK;
     const size_t at = (size_t)(instance ? n : 0) * stride + b * BLOCK + lane;
     const float k = pivot[b * BLOCK + lane], s = scale[at], c = shift[at];
 #if GRAD
@@ -350,7 +350,7 @@ void NAME(affine_cross)(INPUTS, MATRICES, OUTPUTS, STRIDES, SIZES, int blocks, i
 {
     OPEN;
     OPEN_MATRICES;
-    const int b = get_group_id(1), n = get_group_id(2), lane = get_local_id(0) % BLOCK;
+    const int b = get_group_id(1), n = EQ_GROUP(2), lane = get_local_id(0) % BLOCK;
     const int first = first_block(b, group), num = min(span, blocks - first);
     const size_t at = (size_t)(instance ? n : 0) * stride + b * BLOCK + lane;
     const float k = pivot[b * BLOCK + lane], s = scale[at], c = shift[at];

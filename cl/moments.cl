@@ -172,7 +172,7 @@ void NAME(moments_diag)(INPUTS, EQ_BUF(float, sums), STRIDES, int w, int pixels,
     OPEN_INPUTS;
     EQ_PTR(float, sums);
     __local float partial[2 * WG];
-    const int b = get_group_id(0), part = get_group_id(1), n = get_group_id(2), parts = get_num_groups(1);
+    const int b = get_group_id(0), part = get_group_id(1), n = EQ_GROUP(2), parts = get_num_groups(1);
     const int item = get_local_id(0), lane = item % BLOCK, row = item / BLOCK;
     const int chunk = (pixels + parts - 1) / parts, from = part * chunk, to = min(pixels, from + chunk);
     float sum = 0.0f, product = 0.0f;
@@ -239,7 +239,7 @@ void NAME(moments_cross)(INPUTS, EQ_BUF(float, sums), EQ_BUF(float, tiles), STRI
     EQ_PTR(float, sums);
     EQ_PTR(float, tiles);
     __local float4 partial[WG];
-    const int tile = get_group_id(0), part = get_group_id(1), n = get_group_id(2), parts = get_num_groups(1);
+    const int tile = get_group_id(0), part = get_group_id(1), n = EQ_GROUP(2), parts = get_num_groups(1);
     const int b = tile / span, bi = first_block(b, group) + tile - b * span;
     const int item = get_local_id(0), slice = item / (QUADS * QUADS);
     const int row = item / QUADS % QUADS * 4, column = item % QUADS * 4; // first of 4

@@ -76,6 +76,7 @@ eq_status eq_unit_affine_emit(struct eq_list *list, const struct eq_unit_plan *p
         .kernel = cross ? "affine_cross" : "affine_diag",
         .range = range(plan, size, a->out.halo, cross),
         .cost = cost(plan, 2 + residual, cross),
+        .cut = 3,
     };
     if (!cross)
         return eq_list_kernel(list, &launch,
@@ -105,6 +106,7 @@ eq_status eq_unit_affine_grad_emit(struct eq_list *list, const struct eq_unit_pl
         .kernel = cross ? "affine_cross_grad" : "affine_diag_grad",
         .range = range(plan, size, a->dz.halo > a->dres.halo ? a->dz.halo : a->dres.halo, cross),
         .cost = cost(plan, 3 + residual + add + (a->out.ref.buffer != NULL), cross ? 2 : 0),
+        .cut = 3,
     };
     if (!cross)
         return eq_list_kernel(list, &launch,

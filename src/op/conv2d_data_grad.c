@@ -147,6 +147,7 @@ static eq_status emit_plain(struct eq_list *list, const struct eq_call *call, co
         .kernel = "conv2d_plain_data_grad",
         .range = eq_range_2d((size_t)dx.h * (size_t)dx.w, (size_t)dx.n * (size_t)dx.c, 64, 1),
         .cost = cost(call),
+        .cut = 1,
     };
     return eq_list_kernel(list, &launch,
                           EQ_ARGS(EQ_REF(dz.origin), EQ_REF(in[W]), EQ_REF(call->has[ADD] ? add.origin : EQ_REF_NONE),

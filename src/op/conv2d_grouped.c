@@ -204,6 +204,7 @@ static eq_status emit_simt_grad(struct eq_list *list, const struct eq_call *call
         .kernel = "conv2d_grouped_simt_weight_grad",
         .range = eq_range_2d(eq_tensor_elems(w), (size_t)plan->parts, 64, 1),
         .cost = call->op->cost(call),
+        .cut = 1,
     };
     return eq_list_kernel(list, &launch,
                           EQ_ARGS(EQ_REF(x.origin), EQ_REF(dz.origin), EQ_REF(dw), EQ_I32(x.h), EQ_I32(x.w), EQ_I32(x.row),

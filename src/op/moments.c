@@ -34,6 +34,7 @@ eq_status eq_unit_moments_emit(struct eq_list *list, const struct eq_unit_plan *
         .kernel = plan->has_cross ? "moments_cross" : "moments_diag",
         .range = range(plan),
         .cost = cost(plan, 1),
+        .cut = 3,
     };
     const int w = row_pixels(plan, &z, 1);
     if (!plan->has_cross)
@@ -57,6 +58,7 @@ eq_status eq_unit_moments_grad_emit(struct eq_list *list, const struct eq_unit_p
         .kernel = plan->has_cross ? "moments_cross_grad" : "moments_diag_grad",
         .range = range(plan),
         .cost = cost(plan, out.ref.buffer ? 3 : 2),
+        .cut = 3,
     };
     const int w = row_pixels(plan, (const struct eq_unit_view[]){ z, dout, out }, 3);
     if (!plan->has_cross)

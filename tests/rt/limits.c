@@ -1,10 +1,39 @@
 // Limits of devices: they are data, launches and memory stay within them, and what cannot is refused with the numbers.
+#define _GNU_SOURCE // RTLD_NEXT
+#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "equil/equil.h"
 #include "limits.h"
+#include "op/conv2d.h"
+#include "rt/internal.h"
 #include "support.h"
+
+// Kernels of which a piece that was not the first has been enqueued, each name between blanks.
+static char cut[4096];
+
+static bool was_cut(const char *kernel)
+{
+    char text[80];
+    snprintf(text, sizeof text, " %s ", kernel);
+    return strstr(cut, text) != NULL;
+}
+
+typedef cl_int (*enqueue_fn)(cl_command_queue queue, cl_kernel kernel, cl_uint dims, const size_t *offset, const size_t *global,
+                             const size_t *local, cl_uint num, const cl_event *wait, cl_event *event);
+
+// Takes the place of the loader's, which it calls.
+cl_int clEnqueueNDRangeKernel(cl_command_queue queue, cl_kernel kernel, cl_uint dims, const size_t *offset,
+                              const size_t *global, const size_t *local, cl_uint num, const cl_event *wait, cl_event *event)
+{
+    enqueue_fn enqueue;
+    char name[64] = "";
+    if (offset && clGetKernelInfo(kernel, CL_KERNEL_FUNCTION_NAME, sizeof name, name, NULL) == CL_SUCCESS && !was_cut(name))
+        snprintf(cut + strlen(cut), sizeof cut - strlen(cut), " %s ", name);
+    *(void **)&enqueue = dlsym(RTLD_NEXT, "clEnqueueNDRangeKernel");
+    return enqueue(queue, kernel, dims, offset, global, local, num, wait, event);
+}
 
 static void open_limited(const struct eq_limits *limits, struct eq_device **device)
 {
@@ -161,9 +190,16 @@ static float *gradients(const struct eq_limits *limits, size_t *num)
 START_TEST(same_bits)
 {
     static const struct eq_limits limits[] = { { .max_alloc_bytes = 1 << 20 }, { .launch_flops = 1 }, { .launch_flops = 3e5 } };
+    static const char *const kernels[] = { "conv2d_simt",  "conv2d_simt_weight_grad", "moments_cross", "moments_cross_grad",
+                                           "affine_cross", "affine_cross_grad" };
     size_t num, num_again;
-    float *want = gradients(&(struct eq_limits){ .launch_flops = 1e30 }, &num), *got = gradients(&limits[_i], &num_again);
+    *cut = '\0';
+    float *want = gradients(&(struct eq_limits){ .launch_flops = 1e30 }, &num);
+    ck_assert_msg(*cut == '\0', "cut:%s", cut);
+    float *got = gradients(&limits[_i], &num_again);
     double sum = 0;
+    for (size_t k = 0; limits[_i].launch_flops > 0 && k < sizeof kernels / sizeof *kernels; k++)
+        ck_assert_msg(was_cut(kernels[k]), "%s is not cut", kernels[k]);
     ck_assert_uint_eq(num, num_again);
     for (size_t i = 0; i < num; i++)
         sum += want[i] * want[i];
@@ -173,6 +209,71 @@ START_TEST(same_bits)
                       (double)got[i], (double)want[i]);
     free(want);
     free(got);
+}
+END_TEST
+
+// Outputs of a call whose launches may have so much arithmetic; *elems floats, malloc'ed.
+static float *values_of(const struct eq_check_call *of, double flops, size_t *elems)
+{
+    struct eq_check_call call = *of;
+    const double opened = eq_test_device->limits.launch_flops;
+    eq_test_device->limits.launch_flops = flops;
+    eq_check_call_run(&call);
+    eq_test_device->limits.launch_flops = opened;
+    *elems = eq_tensor_logical(&call.shaped.output[0]);
+    float *values = malloc(*elems * sizeof *values);
+    memcpy(values, call.output[0], *elems * sizeof *values);
+    eq_check_call_free(&call);
+    return values;
+}
+
+static void check_pieces(const struct eq_check_call *call, const char *kernel)
+{
+    size_t elems;
+    *cut = '\0';
+    float *want = values_of(call, 1e30, &elems), *got = values_of(call, 1, &elems);
+    ck_assert_msg(was_cut(kernel), "%s is not cut", kernel);
+    ck_assert_msg(memcmp(want, got, elems * sizeof *want) == 0, "%s: other values in pieces", kernel);
+    free(want);
+    free(got);
+}
+
+// The kernels for GPUs that same_bits' network does not have: groups, and the gradient of an image.
+START_TEST(pieces)
+{
+    enum { IMAGES = 2, CHANNELS = 32, IN = 3, SIDE = 14 };
+    const struct eq_conv2d_attributes grouped = { 1, 1, 1, 1, .groups = CHANNELS };
+    const struct eq_conv2d_weight_grad_attributes weight = { grouped, 3, 3 };
+    const struct eq_conv2d_data_grad_attributes data = { { 1, 1, 1, 1 }, SIDE, SIDE };
+    float *x = eq_check_uniform("x", IMAGES * CHANNELS * SIDE * SIDE, 1), *w = eq_check_uniform("w", CHANNELS * IN * 9, 2);
+    eq_test_device->target.family = EQ_FAMILY_SIMT;
+    const int block = eq_test_device->target.block;
+    const struct eq_tensor xt = eq_tensor_blocked(IMAGES, CHANNELS, SIDE, SIDE, block, 0);
+    check_pieces(
+        &(struct eq_check_call){ .name = "groups",
+                                 .op = &eq_op_conv2d,
+                                 .attributes = &grouped,
+                                 .num_inputs = 2,
+                                 .input = { { xt, x, false }, { eq_tensor_weight(CHANNELS, 1, 3, 3, block, 1), w, false } },
+                                 .is_workspace = { false, true } },
+        "conv2d_grouped_simt");
+    check_pieces(&(struct eq_check_call){ .name = "groups",
+                                          .op = &eq_op_conv2d_weight_grad,
+                                          .attributes = &weight,
+                                          .num_inputs = 2,
+                                          .input = { { xt, x, false }, { xt, x, false } },
+                                          .is_workspace = { false, true } },
+                 "conv2d_grouped_simt_weight_grad");
+    check_pieces(
+        &(struct eq_check_call){ .name = "an image",
+                                 .op = &eq_op_conv2d_data_grad,
+                                 .attributes = &data,
+                                 .num_inputs = 3,
+                                 .input = { { xt, x, false }, { eq_tensor_weight(CHANNELS, IN, 3, 3, block, 1), w, false } },
+                                 .is_workspace = { false, true } },
+        "conv2d_plain_data_grad");
+    free(x);
+    free(w);
 }
 END_TEST
 
@@ -195,5 +296,5 @@ START_TEST(tensor_too_large)
 }
 END_TEST
 
-EQ_TEST_MAIN("limits", { touched, 2 }, { imposed, 1 }, { too_small, 1 }, { launches, 1 }, { same_bits, 3 },
+EQ_TEST_MAIN("limits", { touched, 2 }, { imposed, 1 }, { too_small, 1 }, { launches, 1 }, { same_bits, 3 }, { pieces, 1 },
              { tensor_too_large, 1 })
