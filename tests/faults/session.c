@@ -127,6 +127,69 @@ START_TEST(test_training)
 }
 END_TEST
 
+// ---- weights from a file that cannot be read
+
+static struct eq_graph *kept_graph;
+static struct eq_weights *kept_weights;
+static const char *const kept_names[] = { "conv1.weight", "ce.AR.running_scale", "fc.weight" };
+enum { MOST_ELEMS = CHANNELS * 3 * 9 };
+
+static uint64_t hash_of_weights(void)
+{
+    float values[MOST_ELEMS];
+    uint64_t hash = EQ_FNV_START;
+    for (size_t i = 0; i < sizeof kept_names / sizeof *kept_names; i++) {
+        memset(values, 0, sizeof values);
+        EQ_TEST_OK(eq_weights_read(kept_weights, kept_names[i], values));
+        hash = eq_fnv1a(values, sizeof values, hash);
+    }
+    return hash;
+}
+
+static uint64_t hash_before, hash_in_file;
+
+// Other values than those of the file, which has those of seed 7.
+static void before_loading(void)
+{
+    EQ_TEST_OK(eq_weights_initialise(kept_weights, 8));
+    hash_before = hash_of_weights();
+}
+
+static void loading(void)
+{
+    fault_ok(eq_weights_load(kept_weights, fault_path("weights.safetensors"), false, 0));
+}
+
+static void after_loading(bool is_hurt)
+{
+    const uint64_t hash = hash_of_weights();
+    ck_assert_msg(hash_before != hash_in_file, "the file has the values that were there before");
+    if (is_hurt && hash != hash_before)
+        fault_complain("the weights have changed");
+    if (!is_hurt && hash != hash_in_file)
+        fault_complain("the weights are not those of the file");
+}
+
+// What is wrong with a file leaves the weights unchanged.
+START_TEST(test_loading)
+{
+    eq_value loss;
+    EQ_TEST_OK(eq_graph_create(&kept_graph));
+    ck_assert(build(kept_graph, &loss));
+    EQ_TEST_OK(eq_weights_create(eq_test_device, kept_graph, &kept_weights));
+    EQ_TEST_OK(eq_weights_load(kept_weights, fault_path("weights.safetensors"), false, 0));
+    hash_in_file = hash_of_weights();
+    fault_sweep(&(struct fault_scenario){ .name = "loading",
+                                          .run = loading,
+                                          .before = before_loading,
+                                          .after = after_loading,
+                                          .every = true,
+                                          .kinds = 1u << FAULT_FILE });
+    eq_weights_destroy(&kept_weights);
+    eq_graph_destroy(&kept_graph);
+}
+END_TEST
+
 static void make_weights(void)
 {
     struct eq_graph *graph = NULL;
@@ -151,4 +214,4 @@ START_TEST(test_setup)
 }
 END_TEST
 
-EQ_TEST_MAIN("faults of sessions", { test_setup }, { test_inference }, { test_training })
+EQ_TEST_MAIN("faults of sessions", { test_setup }, { test_inference }, { test_loading }, { test_training })

@@ -1,9 +1,10 @@
 #!/bin/sh
-# Builds with sanitizers beside the ordinary build, and runs tests of PoCL's suite there:
+# Builds with sanitizers beside the ordinary build, and runs tests on PoCL there:
 #   tests/support/sanitize.sh address|thread BUILD_FOLDER [TEST...]
-# address: AddressSanitizer with leaks, and UndefinedBehaviorSanitizer; every test of the suite by default. thread:
-# ThreadSanitizer; by default those whose threads share something. `ninja sanitize-KIND` is the same. Other drivers are not even loaded: Clover ends the process
-# under AddressSanitizer, and rusticl has races of its own. Suppressions are for drivers, each with its reason beside it.
+# address: AddressSanitizer with leaks, and UndefinedBehaviorSanitizer; every test of the suites pocl and limits by default. thread:
+# ThreadSanitizer; by default those whose threads share something. `ninja sanitize-KIND` is the same. Other drivers are not even
+# loaded: Clover ends the process under AddressSanitizer, and rusticl has races of its own. Suppressions are for drivers, each with its
+# reason beside it.
 set -eu
 kind=${1:?address or thread}
 build=${2:?a folder to build in}
@@ -29,4 +30,4 @@ export ASAN_OPTIONS=detect_leaks=1
 export LSAN_OPTIONS="suppressions=$root/tests/support/lsan.supp:print_suppressions=0"
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 export TSAN_OPTIONS="suppressions=$root/tests/support/tsan.supp:halt_on_error=1:exitcode=66"
-exec meson test -C "$build" --suite pocl --timeout-multiplier 10 --print-errorlogs "$@"
+exec meson test -C "$build" --suite pocl --suite limits --timeout-multiplier 10 --print-errorlogs "$@"
