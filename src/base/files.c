@@ -32,9 +32,8 @@ static eq_status read_open(FILE *file, const char *path, size_t max_bytes, char 
     EQ_REQUIRE(S_ISREG(info.st_mode), EQ_ERR_IO, "%s: not a regular file", path);
     size_t size = (size_t)info.st_size;
     EQ_REQUIRE(size <= max_bytes, EQ_ERR_FORMAT, "%s: %zu bytes, at most %zu are read", path, size, max_bytes);
-    char *text = eq_malloc(size + 1, 1);
-    if (!text)
-        return EQ_ERR_HOST_MEMORY;
+    char *text = malloc(size + 1);
+    EQ_REQUIRE(text, EQ_ERR_HOST_MEMORY, "%s: out of memory: %zu bytes", path, size);
     if (fread(text, 1, size, file) != size) {
         free(text);
         return eq_fail(EQ_ERR_IO, "%s: %s", path, ferror(file) ? strerror(errno) : "the file became shorter while it was read");
