@@ -219,7 +219,7 @@ void eq_check_each_variant(bool is_small, void (*body)(void *user), void *user)
         eq_check_apart(body, user);
         return;
     }
-    for (int v = 0; v < (is_small && params.is_patient ? 2 * NUM_BLOCKS : 2); v++) {
+    for (int v = 0; v < (is_small && params.level == EQ_CHECK_FULL && params.is_patient ? 2 * NUM_BLOCKS : 2); v++) {
         eq_check_variant(v);
         eq_check_guard(body, user);
     }

@@ -22,6 +22,8 @@ static void take(void *user, const struct eq_check_event *event)
         last_failure = *event;
 }
 
+static bool is_patient = true;
+
 // Runs a suite of the function alone; returns the number of failures.
 static int run(void (*function)(int index), enum eq_check_level level)
 {
@@ -29,7 +31,7 @@ static int run(void (*function)(int index), enum eq_check_level level)
     const struct eq_check_suite suite = { "suite", &entry, 1 };
     num_begun = num_compared = num_failed = 0;
     last_failure = last_comparison = (struct eq_check_event){ .block = 0 };
-    eq_check_use(eq_test_device, &(struct eq_check_params){ .level = level, .sink = take });
+    eq_check_use(eq_test_device, &(struct eq_check_params){ .level = level, .is_patient = is_patient, .sink = take });
     const int failures = eq_check_run(&suite);
     ck_assert_int_eq(failures, num_failed);
     return failures;
@@ -119,6 +121,10 @@ START_TEST(variants)
     wrong_by = 0;
     ck_assert_int_eq(run(test_variants, (enum eq_check_level)_i), 0);
     ck_assert_int_eq(num_compared, wanted[_i]);
+    is_patient = false;
+    ck_assert_int_eq(run(test_variants, (enum eq_check_level)_i), 0);
+    ck_assert_int_eq(num_compared, _i == EQ_CHECK_FULL ? 2 : wanted[_i]);
+    is_patient = true;
     ck_assert_mem_eq(&before, &eq_test_device->target, sizeof before);
 }
 END_TEST
