@@ -72,7 +72,7 @@ static void make_key(const struct eq_device *device, const char *const texts[NUM
     // Boards of one name may differ in their units.
     eq_str_append(key, "platform %s | %s\ndevice %s | %s | %s | %d units\ndriver %s\nenvironment %016llx\nbits %d\n",
                   device->platform_name, device->platform_version, device->name, device->vendor, device->version,
-                  (int)EQ_DEVICE_VALUE(cl_uint, device->id, CL_DEVICE_MAX_COMPUTE_UNITS), device->driver,
+                  device->target.compute_units, device->driver,
                   (unsigned long long)hash_environment(), (int)(8 * sizeof(void *)));
 }
 
