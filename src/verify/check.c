@@ -219,7 +219,10 @@ void eq_check_each_variant(bool is_small, void (*body)(void *user), void *user)
         eq_check_apart(body, user);
         return;
     }
-    for (int v = 0; v < (is_small && params.level == EQ_CHECK_FULL && params.is_patient ? 2 * NUM_BLOCKS : 2); v++) {
+    const bool is_full = params.level == EQ_CHECK_FULL;
+    const int first = is_full && !params.is_patient && !is_small ? 1 : 0,
+              end = is_full && params.is_patient && is_small ? 2 * NUM_BLOCKS : 2;
+    for (int v = first; v < end; v++) {
         eq_check_variant(v);
         eq_check_guard(body, user);
     }

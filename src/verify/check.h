@@ -49,7 +49,8 @@ bool eq_check_is_small(void);             // TINY or QUICK: cases that are not s
 bool eq_check_is_patient(void);           // a full run that takes its time: see eq_check_params
 // Runs body(user) on the variants of the target, each a case of its own: on both families with blocks of 16, 8 and 4 channels.
 // That is all 6 for a small case (is_small) of a patient run, else 2 (both families, block 16): other blocks change indices,
-// not what a compiler is given to do. In a QUICK run it is the device's own alone.
+// not what a compiler is given to do. Where a full run is not patient, a case that is not small has SIMT alone. In a QUICK run
+// it is the device's own alone.
 void eq_check_each_variant(bool is_small, void (*body)(void *user), void *user);
 // Runs body(user) as a case of its own, on the target as it was opened; body changes it.
 void eq_check_apart(void (*body)(void *user), void *user);

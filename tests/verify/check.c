@@ -100,6 +100,12 @@ static void test_variants(int index)
     eq_check_each_variant(true, check_copy, NULL);
 }
 
+static void test_large_variants(int index)
+{
+    (void)index;
+    eq_check_each_variant(false, check_copy, NULL);
+}
+
 // Nothing is wrong, and the events say what ran.
 START_TEST(right)
 {
@@ -121,9 +127,14 @@ START_TEST(variants)
     wrong_by = 0;
     ck_assert_int_eq(run(test_variants, (enum eq_check_level)_i), 0);
     ck_assert_int_eq(num_compared, wanted[_i]);
+    ck_assert_int_eq(run(test_large_variants, (enum eq_check_level)_i), 0);
+    ck_assert_int_eq(num_compared, _i == EQ_CHECK_QUICK ? 1 : 2);
     is_patient = false;
     ck_assert_int_eq(run(test_variants, (enum eq_check_level)_i), 0);
     ck_assert_int_eq(num_compared, _i == EQ_CHECK_FULL ? 2 : wanted[_i]);
+    ck_assert_int_eq(run(test_large_variants, (enum eq_check_level)_i), 0);
+    ck_assert_int_eq(num_compared, _i == EQ_CHECK_TINY ? 2 : 1);
+    ck_assert(_i != EQ_CHECK_FULL || strcmp(last_comparison.kernels, "simt") == 0);
     is_patient = true;
     ck_assert_mem_eq(&before, &eq_test_device->target, sizeof before);
 }
