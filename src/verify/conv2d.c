@@ -349,7 +349,8 @@ static struct conv2d_case layer(const char *name, int n, int channels, int size)
                                  .sh = 1,
                                  .sw = 1,
                                  .ph = 1,
-                                 .pw = 1 };
+                                 .pw = 1,
+                                 .groups = 1 };
 }
 
 static void test_winograd_error(int index)
