@@ -70,6 +70,8 @@ const char *eq_option(enum eq_option option);
 // Name of its environment variable, and a line of help.
 const char *eq_option_variable(enum eq_option option);
 const char *eq_option_help(enum eq_option option);
+// Of the variables that drivers' compilers look at, by their prefixes.
+uint64_t eq_driver_variables_hash(void);
 
 // malloc'ed path of the folder for compiled kernels, as EQ_OPTION_CACHE_DIR says; NULL when there is no home either.
 char *eq_cache_folder(void);

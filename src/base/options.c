@@ -1,7 +1,10 @@
 // The table of environment variables: the only place that reads the environment.
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/base.h"
+
+extern char **environ;
 
 static const struct {
     const char *variable, *help;
@@ -33,6 +36,18 @@ const char *eq_option_variable(enum eq_option option)
 const char *eq_option_help(enum eq_option option)
 {
     return options[option].help;
+}
+
+// Their order says nothing, so neither does that of the sum.
+uint64_t eq_driver_variables_hash(void)
+{
+    static const char *const prefixes[] = { "AMD_", "CL_CONFIG_", "GALLIVM_", "IGC_", "LP_", "NEO", "POCL_", "RUSTICL_" };
+    uint64_t sum = 0;
+    for (char **at = environ; at && *at; at++)
+        for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
+            if (eq_str_starts(*at, prefixes[i]))
+                sum += eq_fnv1a(*at, strlen(*at), EQ_FNV_START);
+    return sum;
 }
 
 bool eq_has_cache_folder(void)

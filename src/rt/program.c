@@ -13,8 +13,6 @@
 
 enum { CACHE_FORMAT = 2, MAX_CACHE_BYTES = 64 << 20, NUM_TEXTS = 3, MAX_DEVICES = 64, MAX_LOG = 3000 };
 
-extern char **environ;
-
 struct program {
     const char *source;
     char *options;
@@ -48,18 +46,6 @@ static const char *embedded_text(const char *name)
     return NULL;
 }
 
-// Variables that drivers' compilers look at: their order says nothing, so neither does that of the sum.
-static uint64_t hash_environment(void)
-{
-    static const char *const prefixes[] = { "AMD_", "CL_CONFIG_", "GALLIVM_", "IGC_", "LP_", "NEO", "POCL_", "RUSTICL_" };
-    uint64_t sum = 0;
-    for (char **at = environ; at && *at; at++)
-        for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
-            if (eq_str_starts(*at, prefixes[i]))
-                sum += eq_fnv1a(*at, strlen(*at), EQ_FNV_START);
-    return sum;
-}
-
 static void make_key(const struct eq_device *device, const char *const texts[NUM_TEXTS], const char *options,
                      struct eq_str *key)
 {
@@ -73,7 +59,7 @@ static void make_key(const struct eq_device *device, const char *const texts[NUM
     eq_str_append(key, "platform %s | %s\ndevice %s | %s | %s | %d units\ndriver %s\nenvironment %016llx\nbits %d\n",
                   device->platform_name, device->platform_version, device->name, device->vendor, device->version,
                   device->target.compute_units, device->driver,
-                  (unsigned long long)hash_environment(), (int)(8 * sizeof(void *)));
+                  (unsigned long long)eq_driver_variables_hash(), (int)(8 * sizeof(void *)));
 }
 
 // NULL when there is no folder, or no cache wanted.

@@ -184,7 +184,7 @@ static eq_status read_entry(const struct eq_tensors *file, struct eq_weights *we
         return EQ_ERR_HOST_MEMORY;
     eq_status status = eq_tensors_read_f32(file, name, values, elems);
     if (status == EQ_OK)
-        status = part == EQ_STORE_VALUE ? eq_weights_store(weights, entry, values)
+        status = part == EQ_STORE_VALUE ? eq_weights_put(weights, entry, values)
                                         : eq_store_write(weights->store, entry, part, values);
     free(values);
     return status;

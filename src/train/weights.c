@@ -25,7 +25,7 @@ static bool is_scale(const struct eq_store_entry *entry)
     return eq_str_ends(entry->name, "running_scale");
 }
 
-eq_status eq_weights_store(struct eq_weights *weights, const struct eq_store_entry *entry, const float *values)
+eq_status eq_weights_put(struct eq_weights *weights, const struct eq_store_entry *entry, const float *values)
 {
     EQ_TRY(eq_store_write(weights->store, entry, EQ_STORE_VALUE, values));
     weights->scales[entry - eq_store_entry(weights->store, 0)] = is_scale(entry) ? values[0] : 1;
@@ -38,7 +38,7 @@ static eq_status write_initial(struct eq_weights *weights, const struct eq_store
     if (!values)
         return EQ_ERR_HOST_MEMORY;
     eq_model_initial(weights->store, entry, seed, values);
-    eq_status status = eq_weights_store(weights, entry, values);
+    eq_status status = eq_weights_put(weights, entry, values);
     free(values);
     return status;
 }
@@ -184,7 +184,7 @@ eq_status eq_weights_draw_finish(struct eq_weights_draw **draw)
     (*draw)->has_thread = false;
     for (int i = 0; i < eq_store_num_entries(store) && status == EQ_OK; i++)
         if ((*draw)->values[i])
-            status = eq_weights_store((*draw)->weights, eq_store_entry(store, i), (*draw)->values[i]);
+            status = eq_weights_put((*draw)->weights, eq_store_entry(store, i), (*draw)->values[i]);
     eq_weights_draw_cancel(draw);
     return status;
 }
@@ -256,7 +256,7 @@ static eq_status load_entries(struct eq_weights *weights, const struct eq_tensor
         EQ_TRY(load_entry(weights, file, entry, new_head, seed, values[i]));
     }
     for (int i = 0; i < num; i++) // nothing was changed before all was read
-        EQ_TRY(eq_weights_store(weights, eq_store_entry(weights->store, i), values[i]));
+        EQ_TRY(eq_weights_put(weights, eq_store_entry(weights->store, i), values[i]));
     return EQ_OK;
 }
 
@@ -352,7 +352,7 @@ eq_status eq_weights_write(struct eq_weights *weights, const char *name, const f
 {
     const struct eq_store_entry *entry;
     EQ_TRY(find_entry(weights, name, &entry));
-    return eq_weights_store(weights, entry, values);
+    return eq_weights_put(weights, entry, values);
 }
 
 eq_status eq_weights_read_gradient(const struct eq_weights *weights, const char *name, float *values)

@@ -25,7 +25,7 @@ void eq_weights_draw_cancel(struct eq_weights_draw **draw);
 // Makes gradients and velocities, once.
 eq_status eq_weights_add_training(struct eq_weights *weights);
 // Writes the values of a tensor, in the plain order.
-eq_status eq_weights_store(struct eq_weights *weights, const struct eq_store_entry *entry, const float *values);
+eq_status eq_weights_put(struct eq_weights *weights, const struct eq_store_entry *entry, const float *values);
 // Refuses evaluation with a running_scale that is not above 0. Asks nothing of the device.
 eq_status eq_weights_check_scales(const struct eq_weights *weights);
 // Call after `exec` ran in training: it moved statistics of its graph.
