@@ -10,6 +10,10 @@ that it has (channels first and last; for evaluation also traced and optimised, 
 than 0.8 of it in the first round are not measured again. The C library is told to keep memory that PyTorch frees: as it comes, it gives every large
 tensor back to the system and takes it anew, which costs ResNet-50's evaluation a fifth of its speed.
 
+On a GPU: --torch-device cuda, and --precision for both. PyTorch then has its library try its convolutions first, and two forms more, in
+which a captured step is replayed without the host. Its 16-bit evaluation has weights and images of that type, its training casts them
+where PyTorch's autocast does.
+
 PyTorch has no CE-ResNet: --ce-module names a Python file with one, whose build(NAME, classes), or model(), returns the module. Without it those rows
 are left out. Needs torch and, for ResNet-50, torchvision.
 """
@@ -25,7 +29,7 @@ import time
 # glibc: large blocks come from the heap, and the heap stays as large as it was.
 MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 46), "MALLOC_TOP_PAD_": str(256 << 20)}
 
-# Ratios of Equil's figure to another's: name, contender, mode, against, least, aim.
+# Ratios of Equil's figure to another's: name, contender, mode, against; least and aim on a processor.
 GOALS = [
     ("CE-ResNet-50 inference / PyTorch's ResNet-50, direct", "equil ce-resnet50 direct", "infer", "torch resnet50", 1.08, 1.08),
     ("CE-ResNet-50 inference / PyTorch's CE-ResNet-50, direct", "equil ce-resnet50 direct", "infer", "torch ce-resnet50", 4.0, 4.0),
@@ -49,6 +53,8 @@ def parse_arguments():
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--modes", default="infer,train", help="infer, train or both (default: infer,train)")
     parser.add_argument("--seconds", type=float, default=4, help="to measure each contender for in a round (default: 4)")
+    parser.add_argument("--torch-device", choices=("cpu", "cuda"), default="cpu", help="PyTorch's device (default: cpu)")
+    parser.add_argument("--precision", choices=("fp32", "tf32", "fp16", "bf16"), default="fp32", help="of both (default: fp32)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of PyTorch (default: all processors)")
     parser.add_argument("--json", metavar="FILE")
     return parser.parse_args()
@@ -60,7 +66,7 @@ class Equil:
     def __init__(self, arguments, arch, mode, batch, winograd):
         self.command = [
             arguments.equil, "bench", "--arch", arch, "--mode", mode, "--batch", str(batch), "--size", str(arguments.size),
-            "--seconds", str(arguments.seconds), "--json", "-"]
+            "--seconds", str(arguments.seconds), "--precision", arguments.precision, "--json", "-"]
         if arguments.device:
             self.command += ["--device", arguments.device]
         self.environment = {name: value for name, value in os.environ.items() if name not in MALLOC}
@@ -106,11 +112,14 @@ class Torch:
 
     def __init__(self, torch, arguments, arch, mode, form):
         self.torch, self.mode, self.form, self.seconds, self.batch = torch, mode, form, arguments.seconds, arguments.batch
-        self.name = "torch %s" % arch
+        self.name, self.device, self.run = "torch %s" % arch, arguments.torch_device, self.step
         layout = torch.channels_last if "last" in form else torch.contiguous_format
-        network = build_network(torch, arguments, arch).to(memory_format=layout)
-        self.images = torch.randn(arguments.batch, 3, arguments.size, arguments.size).to(memory_format=layout)
-        self.labels = torch.arange(arguments.batch) * 7 % 1000
+        narrow = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(arguments.precision)
+        self.narrow, dtype = (narrow, torch.float32) if mode == "train" else (None, narrow or torch.float32)
+        network = build_network(torch, arguments, arch).to(self.device, dtype, memory_format=layout)
+        images = torch.randn(arguments.batch, 3, arguments.size, arguments.size)
+        self.images = images.to(self.device, dtype, memory_format=layout)
+        self.labels = (torch.arange(arguments.batch) * 7 % 1000).to(self.device)
         network.train(mode == "train")
         if "traced" in form:
             with torch.no_grad():
@@ -120,25 +129,50 @@ class Torch:
         if mode == "train":
             self.optimizer = torch.optim.SGD(network.parameters(), 1e-4, momentum=0.9, weight_decay=1e-4)
             self.loss = torch.nn.CrossEntropyLoss(label_smoothing=0.1)
+        if "replayed" in form:
+            self.capture()
+
+    def capture(self):
+        """A step as one graph of the device's: what it takes without the host's share."""
+        other = self.torch.cuda.Stream()
+        other.wait_stream(self.torch.cuda.current_stream())
+        with self.torch.cuda.stream(other):
+            for _ in range(3):
+                self.step()
+        self.torch.cuda.current_stream().wait_stream(other)
+        self.graph = self.torch.cuda.CUDAGraph()
+        with self.torch.cuda.graph(self.graph):
+            result = self.step()
+
+        def replay():
+            self.graph.replay()
+            return result
+        self.run = replay
+
+    def wait(self):
+        if self.device == "cuda":
+            self.torch.cuda.synchronize()
 
     def step(self):
         if self.mode == "infer":
             with self.torch.no_grad():
                 return self.network(self.images)
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(self.network(self.images), self.labels)
+        with self.torch.autocast(self.device, self.narrow, enabled=self.narrow is not None):
+            loss = self.loss(self.network(self.images), self.labels)
         loss.backward()
         self.optimizer.step()
         return loss
 
     def measure(self):
         for _ in range(2):
-            if not bool(self.torch.isfinite(self.step()).all()):
+            if not bool(self.torch.isfinite(self.run()).all()):
                 sys.exit("%s, %s: the result is not finite" % (self.name, self.form))
         times, start = [], time.perf_counter()
         while len(times) < 3 or time.perf_counter() - start < self.seconds:
             begin = time.perf_counter()
-            self.step()
+            self.run()
+            self.wait()
             times.append(time.perf_counter() - begin)
         return self.batch / statistics.median(times)
 
@@ -150,16 +184,20 @@ def make_torch(arguments, modes):
         print("PyTorch is not installed: Equil alone")
         return [], None
     torch.set_num_threads(arguments.threads)
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = arguments.precision == "tf32"
     made = []
     for arch in ["resnet50"] + (["ce-resnet50"] if arguments.ce_module else []):
         for mode in modes:
             forms = ["channels first", "channels last"]
             if mode == "infer":
                 forms += ["traced, channels first", "traced, channels last"]
+            if arguments.torch_device == "cuda":
+                forms += ["replayed, channels first", "replayed, channels last"]
             for form in forms:
                 try:
                     made.append(Torch(torch, arguments, arch, mode, form))
-                    made[-1].step()
+                    made[-1].run()
                 except Exception as error:    # a form that this version cannot make
                     print("torch %s %s, %s: left out: %s" % (arch, mode, form, str(error).strip().split("\n")[0]))
                     made = [one for one in made if (one.name, one.mode, one.form) != ("torch " + arch, mode, form)]
@@ -171,9 +209,10 @@ def make_equil(arguments, modes):
     for mode in modes:
         made.append(Equil(arguments, "resnet50", mode, arguments.batch, True))
         made.append(Equil(arguments, "ce-resnet50", mode, arguments.batch, True))
-        if mode == "infer":
+        if mode == "infer" and arguments.precision == "fp32":
             made.append(Equil(arguments, "resnet50", mode, arguments.batch, False))
             made.append(Equil(arguments, "ce-resnet50", mode, arguments.batch, False))
+        if mode == "infer":
             made.append(Equil(arguments, "ce-resnet50", mode, 1, True))
     return made
 
@@ -221,12 +260,13 @@ def shares_of_peak(equil, best):
     return peak, {key: best[key][0] * gflop[arch, key[1]] / peak for key in best for arch in [key[0].split()[1]] if (arch, key[1]) in gflop}
 
 
-def ratio_rows(best):
+def ratio_rows(best, has_goals):
     rows = []
     for title, name, mode, against, least, aim in GOALS:
         if (name, mode) in best and (against, mode) in best:
             ratio = best[(name, mode)][0] / best[(against, mode)][0]
-            rows.append({"figure": title, "ratio": ratio, "at_least": least, "aim": aim, "reached": ratio >= least})
+            row = {"figure": title, "ratio": ratio}
+            rows.append({**row, "at_least": least, "aim": aim, "reached": ratio >= least} if has_goals else row)
     return rows
 
 
@@ -244,9 +284,10 @@ def main():
         contenders += equil[place:place + 1] + torch[place:place + 1]
     figures = run_rounds(contenders, arguments.rounds)
     best, identity = best_forms(figures), equil[0].identity
-    print("\n%s, driver %s, equil %s (%s); PyTorch %s with %d threads; batch %d of %d x %d pixels; %d rounds" % (
+    print("\n%s, driver %s, equil %s (%s); PyTorch %s %s; %s; batch %d of %d x %d pixels; %d rounds" % (
         identity["device"]["name"], identity["device"]["driver"], identity["build"]["version"], identity["build"]["commit"],
-        torch_version, arguments.threads, arguments.batch, arguments.size, arguments.size, arguments.rounds))
+        torch_version, "on CUDA" if arguments.torch_device == "cuda" else "with %d threads" % arguments.threads,
+        arguments.precision, arguments.batch, arguments.size, arguments.size, arguments.rounds))
     peak, shares = shares_of_peak(equil, best)
     print("\n%-30s %-6s %10s %10s %10s  %s" % ("contender", "mode", "images/s", "lowest", "highest", "form"))
     for (name, mode, form), values in sorted(figures.items()):
@@ -255,14 +296,16 @@ def main():
     print("\nconvolutions, counted as direct sums, of the multiply-add peak of %.1f GFLOP/s (all of the time taken for theirs)" % peak)
     for (name, mode), share in sorted(shares.items()):
         print("%-30s %-6s %10.3f" % (name, mode, share))
-    print("\n%-62s %8s %9s %6s" % ("ratio of medians", "", "at least", "aim"))
-    rows = ratio_rows(best)
+    has_goals = arguments.torch_device == "cpu" and arguments.precision == "fp32"
+    print("\n%-62s %8s%s" % ("ratio of medians", "", "  at least    aim" if has_goals else ""))
+    rows = ratio_rows(best, has_goals)
     for row in rows:
-        print("%-62s %8.3f %9.2f %6.2f  %s" % (row["figure"], row["ratio"], row["at_least"], row["aim"],
-                                              "reached" if row["reached"] else "missed"))
+        print("%-62s %8.3f" % (row["figure"], row["ratio"]), end="")
+        print(" %9.2f %6.2f  %s" % (row["at_least"], row["aim"], "reached" if row["reached"] else "missed") if has_goals else "")
     if arguments.json:
         document = {"format": "equil-peers", "format_version": 1, "identity": identity, "torch": torch_version,
-                    "threads": arguments.threads, "batch": arguments.batch, "size": arguments.size, "rounds": arguments.rounds,
+                    "threads": arguments.threads, "torch_device": arguments.torch_device,
+                    "precision": arguments.precision, "batch": arguments.batch, "size": arguments.size, "rounds": arguments.rounds,
                     "contenders": [{"name": name, "mode": mode, "form": form, "images_per_second": values}
                                    for (name, mode, form), values in figures.items()], "ratios": rows,
                     "peak_gflop_per_second": peak,
