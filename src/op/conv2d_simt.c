@@ -1,36 +1,79 @@
 // Convolutions on GPUs: the work-group's tile and the launch.
 #include <assert.h>
+#include <math.h>
+#include <string.h>
 
 #include "op/choice.h"
 #include "op/conv2d.h"
 
-// 4 * lanes_oc output channels x lanes_px * pixels pixels.
+// What cl/conv2d_simt.cl is built for: 4 quads lanes_oc output channels x lanes_px pixels, in `slices` of k.
 struct tile {
-    int lanes_oc, lanes_px, pixels;
+    int lanes_oc, lanes_px, pixels, quads, slices;
 };
+
+// Values of the tuning, in this order.
+enum { LANES_OC, LANES_PX, PIXELS, QUADS, SLICES, NUM_VALUES };
 
 static size_t ceil_div(size_t a, size_t b)
 {
     return (a + b - 1) / b;
 }
 
-// By a model: wide tiles for reuse; narrower ones where there are few channels, too few work-groups to fill the device twice,
-// or work-groups are small.
-static struct tile model_tile(const struct eq_target *target, int channels, size_t pixels, int filters)
+static size_t num_lanes(const struct tile *tile)
 {
-    if (channels <= 16)
-        return (struct tile){ 4, 16, 8 };
-    if (target->max_group < 128)
-        return (struct tile){ 8, 8, 8 };
-    if (channels <= 32)
-        return (struct tile){ 8, 16, 8 };
-    const struct tile tiles[] = { { 16, 16, 8 }, { 16, 16, 4 }, { 16, 8, 4 } };
-    const size_t want = 2 * (size_t)target->compute_units, rows = (size_t)filters * ceil_div((size_t)channels, 64);
-    for (int i = 0; i < 2; i++)
-        if ((size_t)(tiles[i].lanes_oc * tiles[i].lanes_px) <= target->max_group &&
-            rows * ceil_div(pixels, (size_t)(tiles[i].lanes_px * tiles[i].pixels)) >= want)
-            return tiles[i];
-    return tiles[2];
+    return (size_t)(tile->lanes_oc * tile->lanes_px);
+}
+
+static size_t group_size(const struct tile *tile)
+{
+    return num_lanes(tile) * (size_t)tile->slices;
+}
+
+static size_t channels_of(const struct tile *tile)
+{
+    return (size_t)(4 * tile->quads * tile->lanes_oc);
+}
+
+static size_t pixels_of(const struct tile *tile)
+{
+    return (size_t)(tile->lanes_px * tile->pixels);
+}
+
+static size_t num_sums(const struct tile *tile)
+{
+    return (size_t)(4 * tile->quads * tile->pixels);
+}
+
+// Values of k in local memory at a time: with more sums there are fewer registers for the next ones.
+static size_t depth(const struct tile *tile)
+{
+    return tile->quads == 2 ? 8 : 16;
+}
+
+// MEMORY in cl/conv2d_simt.cl.
+static size_t local_bytes(const struct tile *tile)
+{
+    const size_t values = depth(tile) * (channels_of(tile) + pixels_of(tile)) + 32,
+                 sums = (size_t)(tile->slices / 2) * num_lanes(tile) * num_sums(tile);
+    return sizeof(float) * ((size_t)tile->slices * values > sums ? (size_t)tile->slices * values : sums);
+}
+
+// Whether every work-item has whole float4s to read.
+static bool is_even(const struct tile *tile)
+{
+    const size_t lanes = num_lanes(tile), pixels = pixels_of(tile);
+    return depth(tile) * channels_of(tile) / 4 % lanes == 0 && pixels * depth(tile) / 4 % lanes == 0 &&
+           (lanes % pixels == 0 || pixels % lanes == 0);
+}
+
+static bool is_tile(const int *v, const void *user)
+{
+    const struct eq_target *target = user;
+    const struct tile tile = { v[LANES_OC], v[LANES_PX], v[PIXELS], v[QUADS], v[SLICES] };
+    return (v[LANES_OC] == 4 || v[LANES_OC] == 8 || v[LANES_OC] == 16) && (v[LANES_PX] == 8 || v[LANES_PX] == 16) &&
+           (v[PIXELS] == 4 || v[PIXELS] == 8) && (v[QUADS] == 1 || v[QUADS] == 2) &&
+           (v[SLICES] == 1 || v[SLICES] == 2 || v[SLICES] == 4) && is_even(&tile) && group_size(&tile) <= target->max_group &&
+           local_bytes(&tile) <= target->local_bytes;
 }
 
 static int num_filters(const struct eq_conv2d_job *job)
@@ -38,8 +81,82 @@ static int num_filters(const struct eq_conv2d_job *job)
     return job->filters > 1 ? job->filters : 1;
 }
 
-// Values of the tuning, in this order.
-enum { LANES_OC, LANES_PX, PIXELS, NUM_VALUES };
+static size_t num_pixels(const struct eq_conv2d_job *job)
+{
+    return (size_t)job->x.n * (size_t)job->z.h * (size_t)job->z.w;
+}
+
+// Time of `groups` work-groups on one compute unit at once, each with `work` multiply-adds, in the unit's own time for those.
+// A value from local memory serves 8 sums in each direction where there are 64 of them: then products, not reads, are the
+// limit. And the more work-items, the more of the waiting is covered.
+static double unit_time(const struct tile *tile, size_t groups, double work)
+{
+    const double rate = num_sums(tile) == 64 ? 0.85 : num_sums(tile) == 32 ? 0.6 : 0.4, few = 4096.0 / (double)num_sums(tile);
+    const double items = (double)(groups * group_size(tile));
+    return (double)groups * work / rate * (items + few) / items;
+}
+
+// Of all work-groups: the fullest compute unit's, which has as many at a time as its registers hold.
+static double model_time(const struct eq_target *target, const struct eq_conv2d_job *job, const struct tile *tile)
+{
+    enum { ITEMS = 512, START = 40 }; // work-items of a unit with 64 sums each; beginning and end, in values of k
+    const size_t tiles = (size_t)num_filters(job) * ceil_div((size_t)(job->z.blocks * job->z.block), channels_of(tile)) *
+                         ceil_div(num_pixels(job), pixels_of(tile)),
+                 on_unit = ceil_div(tiles, (size_t)target->compute_units), fit = ITEMS * 64 / num_sums(tile) / group_size(tile),
+                 resident = fit > 0 ? fit : 1;
+    const double k = (double)job->x.blocks * job->x.block * job->kh * job->kw,
+                 work = (double)(channels_of(tile) * pixels_of(tile)) * (k + START * tile->slices);
+    return (double)(on_unit / resident) * unit_time(tile, resident, work) +
+           (on_unit % resident ? unit_time(tile, on_unit % resident, work) : 0);
+}
+
+static struct tile tile_of(const int *v)
+{
+    return (struct tile){ v[LANES_OC], v[LANES_PX], v[PIXELS], v[QUADS], v[SLICES] };
+}
+
+// All tiles that fit the device and waste no half of their channels, to `visit`.
+static eq_status each_tile(const struct eq_target *target, const struct eq_conv2d_job *job,
+                           eq_status (*visit)(const int *values, void *user), void *user)
+{
+    const size_t channels = (size_t)(job->z.blocks * job->z.block);
+    for (int i = 0; i < 3 * 2 * 2 * 2 * 3; i++) {
+        const int values[NUM_VALUES] = { 16 >> i % 3, 16 >> i / 3 % 2, 8 >> i / 6 % 2, 2 >> i / 12 % 2, 1 << i / 24 };
+        const struct tile tile = tile_of(values);
+        if (is_tile(values, target) && (channels_of(&tile) < 2 * channels || channels_of(&tile) == 16))
+            EQ_TRY(visit(values, user));
+    }
+    return EQ_OK;
+}
+
+struct fastest {
+    const struct eq_target *target;
+    const struct eq_conv2d_job *job;
+    double time;
+    int values[NUM_VALUES];
+};
+
+static eq_status keep_fastest(const int *values, void *user)
+{
+    struct fastest *fastest = user;
+    const struct tile tile = tile_of(values);
+    const double time = num_sums(&tile) > (size_t)fastest->target->max_sums
+                            ? INFINITY
+                            : model_time(fastest->target, fastest->job, &tile);
+    if (time < fastest->time) {
+        fastest->time = time;
+        memcpy(fastest->values, values, sizeof fastest->values);
+    }
+    return EQ_OK;
+}
+
+static void model_tile(const struct eq_target *target, const struct eq_conv2d_job *job, int values[NUM_VALUES])
+{
+    struct fastest fastest = { .target = target, .job = job, .time = INFINITY };
+    each_tile(target, job, keep_fastest, &fastest);
+    assert(fastest.time < INFINITY); // 64 work-items and 16 KiB of local memory, which every device has, are enough for some
+    memcpy(values, fastest.values, sizeof fastest.values);
+}
 
 static void make_key(const struct eq_conv2d_job *job, char key[EQ_TUNE_MAX_KEY])
 {
@@ -49,44 +166,30 @@ static void make_key(const struct eq_conv2d_job *job, char key[EQ_TUNE_MAX_KEY])
              z->step / z->block);
 }
 
-// What cl/conv2d_simt.cl is written for.
-static bool is_tile(const int *values, const void *user)
-{
-    const struct eq_target *target = user;
-    return (values[LANES_OC] == 4 || values[LANES_OC] == 8 || values[LANES_OC] == 16) &&
-           (values[LANES_PX] == 8 || values[LANES_PX] == 16) && (values[PIXELS] == 4 || values[PIXELS] == 8) &&
-           (size_t)(values[LANES_OC] * values[LANES_PX]) <= target->max_group;
-}
-
-static size_t num_pixels(const struct eq_conv2d_job *job)
-{
-    return (size_t)job->x.n * (size_t)job->z.h * (size_t)job->z.w;
-}
-
 static struct tile choose_tile(const struct eq_target *target, const struct eq_conv2d_job *job)
 {
     char key[EQ_TUNE_MAX_KEY];
-    int v[NUM_VALUES];
+    int values[NUM_VALUES];
     make_key(job, key);
-    if (eq_tuning_choose(target->tuning, key, v, NUM_VALUES, is_tile, target))
-        return (struct tile){ v[LANES_OC], v[LANES_PX], v[PIXELS] };
-    return model_tile(target, job->z.blocks * job->z.block, num_pixels(job), num_filters(job));
+    if (!eq_tuning_choose(target->tuning, key, values, NUM_VALUES, is_tile, target))
+        model_tile(target, job, values);
+    return tile_of(values);
+}
+
+static eq_status add_tile(const int *values, void *user)
+{
+    return eq_tunable_add(user, values);
 }
 
 eq_status eq_conv2d_simt_tunable(const struct eq_target *target, const struct eq_conv2d_job *job, struct eq_tunable *tunable)
 {
-    const struct tile model = model_tile(target, job->z.blocks * job->z.block, num_pixels(job), num_filters(job));
-    *tunable = (struct eq_tunable){ .names = { "lanes_oc", "lanes_px", "pixels" }, .num_values = NUM_VALUES };
+    int model[NUM_VALUES];
+    model_tile(target, job, model);
+    *tunable = (struct eq_tunable){ .names = { "lanes_oc", "lanes_px", "pixels", "quads", "slices" },
+                                    .num_values = NUM_VALUES };
     make_key(job, tunable->key);
-    EQ_TRY(eq_tunable_add(tunable, (const int[NUM_VALUES]){ model.lanes_oc, model.lanes_px, model.pixels }));
-    for (int lanes_oc = 16; lanes_oc >= 4; lanes_oc /= 2)
-        for (int lanes_px = 16; lanes_px >= 8; lanes_px /= 2)
-            for (int pixels = 8; pixels >= 4; pixels /= 2) {
-                const int values[NUM_VALUES] = { lanes_oc, lanes_px, pixels };
-                if (is_tile(values, target))
-                    EQ_TRY(eq_tunable_add(tunable, values));
-            }
-    return EQ_OK;
+    EQ_TRY(eq_tunable_add(tunable, model));
+    return each_tile(target, job, add_tile, tunable);
 }
 
 eq_status eq_conv2d_simt_emit(struct eq_list *list, const struct eq_conv2d_job *job)
@@ -99,17 +202,17 @@ eq_status eq_conv2d_simt_emit(struct eq_list *list, const struct eq_conv2d_job *
     const bool is_aligned = eq_conv2d_is_aligned(refs + (x->block == 1), 5 - (x->block == 1)); // pixels of an image one by one
     // Without taps there is nothing to sum: no input block, and any filter size will do.
     const struct eq_options options =
-        eq_options_format("-DBLOCK=%d -DBI=%d -DKH=%d -DKW=%d -DNTO=%d -DNTP=%d -DPT=%d -DACT=%d -DEQ_ALIGNED=%d", z->block,
+        eq_options_format("-DBLOCK=%d -DBI=%d -DKH=%d -DKW=%d -DNTO=%d -DNTP=%d -DPT=%d -DOQ=%d -DKS=%d "
+                          "-DDEPTH=%d -DACT=%d -DEQ_ALIGNED=%d", z->block,
                           x->block, has_taps ? job->kh : 1, has_taps ? job->kw : 1, tile.lanes_oc, tile.lanes_px, tile.pixels,
-                          (int)job->activation, is_aligned);
-    const size_t group = (size_t)(tile.lanes_oc * tile.lanes_px);
-    assert(group <= 256);
+                          tile.quads, tile.slices, (int)depth(&tile), (int)job->activation, is_aligned);
+    const size_t group = group_size(&tile);
     const struct eq_launch launch = {
         .source = "conv2d_simt",
         .options = options.text,
         .kernel = "conv2d_simt",
-        .range = eq_range_3d((const size_t[]){ group * ceil_div(pixels, (size_t)(tile.lanes_px * tile.pixels)),
-                                               ceil_div((size_t)(z->blocks * z->block), (size_t)(4 * tile.lanes_oc)),
+        .range = eq_range_3d((const size_t[]){ group * ceil_div(pixels, pixels_of(&tile)),
+                                               ceil_div((size_t)(z->blocks * z->block), channels_of(&tile)),
                                                (size_t)num_filters(job) },
                              (const size_t[]){ group, 1, 1 }),
         .cost = job->cost,

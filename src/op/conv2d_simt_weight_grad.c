@@ -12,15 +12,17 @@ struct eq_conv2d_grad_tile eq_conv2d_simt_grad_tile(const struct eq_target *targ
     const int channels = dz->blocks * dz->block, k = x->blocks * x->block * taps;
     if (target->precision != EQ_FP32)
         return eq_conv2d_matrix_grad_tile(target, x->block, dz->block, channels, k);
-    // 4 lanes_oc output channels x 64 quads values of k, by 16 lanes_oc work-items
-    const int most = target->max_group < 128 ? 4 : target->max_group < 256 ? 8 : 16, quads = k <= 64 ? 1 : 2;
-    const int wanted = channels <= 16 ? 4 : channels <= 32 ? 8 : 16, lanes_oc = wanted < most ? wanted : most;
+    // 4 quads_oc lanes_oc output channels x 64 quads_k values of k, by 16 lanes_oc work-items
+    const int most = target->max_group < 128 ? 4 : target->max_group < 256 ? 8 : 16, quads_k = k <= 64 ? 1 : 2;
+    const int quads_oc = quads_k == 2 && channels >= 32 && target->max_sums >= 64 ? 2 : 1, quads = (channels + 3) / 4 / quads_oc;
+    const int wanted = quads <= 4 ? 4 : quads <= 8 ? 8 : 16, lanes_oc = wanted < most ? wanted : most;
     return (struct eq_conv2d_grad_tile){
         .kernel = "conv2d_simt_weight_grad",
-        .options = eq_options_format("-DBLOCK=%d -DBI=%d -DNTO=%d -DKV=%d", dz->block, x->block, lanes_oc, quads),
+        .options = eq_options_format("-DBLOCK=%d -DBI=%d -DNTO=%d -DKV=%d -DOQ=%d", dz->block, x->block, lanes_oc, quads_k,
+                                     quads_oc),
         .group = 16 * lanes_oc,
-        .tiles_oc = ceil_div(channels, 4 * lanes_oc),
-        .tiles_k = ceil_div(k, 64 * quads),
+        .tiles_oc = ceil_div(channels, 4 * quads_oc * lanes_oc),
+        .tiles_k = ceil_div(k, 64 * quads_k),
     };
 }
 

@@ -7,7 +7,7 @@
 #include "equil/opencl.h"
 #include "rt/internal.h"
 
-enum { MAX_PLATFORMS = 64, MAX_DEVICES = 256, LEAST_GROUP = 64, LEAST_LOCAL = 16384 };
+enum { MAX_PLATFORMS = 64, MAX_DEVICES = 256, LEAST_GROUP = 64, LEAST_LOCAL = 16384, MOST_LOCAL = 49152 };
 enum { NO_PLATFORM = -1001 }; // CL_PLATFORM_NOT_FOUND_KHR: of the loader, which finds no driver
 
 const char *eq_cl_error(cl_int code)
@@ -262,6 +262,7 @@ void eq_device_list_free(struct eq_device_info **infos)
 struct eq_target eq_target_default(void)
 {
     return (struct eq_target){ .family = EQ_FAMILY_VECTOR, .block = 16, .compute_units = 2, .max_group = 256,
+                               .local_bytes = 32768, .max_sums = 64,
                                .max_alloc_bytes = (size_t)1 << 40, .memory_bytes = (size_t)1 << 40,
                                .cache_bytes = (size_t)32 << 20, .stream_bytes = (size_t)16 << 20, .has_fma = true,
                                .use_winograd = true };
@@ -291,6 +292,9 @@ static eq_status make_target(const struct eq_device_info *info, cl_device_id id,
         .block = kind != EQ_KIND_CPU || info->vector_width >= 16 ? 16 : info->vector_width >= 8 ? 8 : 4,
         .compute_units = info->compute_units,
         .max_group = info->max_group < 256 ? info->max_group : 256,
+        .local_bytes = info->local_bytes < MOST_LOCAL ? info->local_bytes : MOST_LOCAL,
+        // Intel's have 128 registers of 32 bytes for 16 work-items: 64 sums would not leave any.
+        .max_sums = contains(info->vendor, "Intel") ? 32 : 64,
         .max_alloc_bytes = info->max_alloc_bytes,
         .memory_bytes = info->memory_bytes,
         .cache_bytes = cache,
