@@ -7,11 +7,10 @@
 //   bias f32 [oc_blocks, BLOCK]                            read    only where has_bias
 //   add  f32 as z                                          read    only where has_add; may be z itself
 //   z    f32 [n, oc_blocks, oh, ow, BLOCK]                 write   act(sum + bias + add); pixels z_step, rows z_row apart
-// A work-group makes 4 OQ NTO output channels of NTP PT pixels; a work-item 4 OQ channels of PT pixels, of which each value that
-// it reads from local memory serves as many products as there are values on the other side. Lanes lie over channels first, so
-// that reads of filters, writes of z and, through blocks, reads of x go to neighbouring addresses. The next tiles are read into
-// registers while the present ones are multiplied. KS slices of the work-group, each with tiles of its own, take every KS-th
-// tile of k; their sums are added in the end, always in the same order.
+// A work-group makes 4 OQ NTO output channels of NTP PT pixels, a work-item 4 OQ channels of PT pixels. Lanes lie over channels
+// first, so that reads of filters, writes of z and, through blocks, reads of x go to neighbouring addresses. The next tiles are
+// read into registers while the present ones are multiplied. KS slices of the work-group, each with tiles of its own, take
+// every KS-th tile of k; in the end their sums are added, always in the same order.
 // check: -DOQ=2 -DKH=3 -DKW=3
 // check: -DOQ=2 -DNTO=8 -DNTP=8 -DKS=4
 #ifndef BI
@@ -38,16 +37,16 @@
 #ifndef KS
 #define KS 1 // slices of k: 1, 2 or 4
 #endif
+#ifndef DEPTH
+#define DEPTH 16 // values of k in a tile: 16, or 8 where every work-item then has a float4 of each tile to read
+#endif
 #ifndef ACT
 #define ACT ACT_NONE
 #endif
 
-#ifndef DEPTH
-#define DEPTH 16 // values of k in a tile
-#endif
 #define LANES (NTO * NTP) // work-items of a slice
 #define PIXELS (NTP * PT)
-#define QUADS (NTO * OQ)             // float4s of output channels
+#define QUADS (NTO * OQ) // float4s of output channels
 #define NUM_W (DEPTH * QUADS / LANES) // float4s of w that a work-item reads
 #if BI == 1
 #if LANES >= PIXELS
@@ -210,13 +209,17 @@ void conv2d_simt(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_ba
 
 #if KS > 1
     for (int reach = KS / 2; reach > 0; reach /= 2) {
-        #pragma unroll
-        for (int t = 0; t < PT * OQ && slice / reach == 1; t++)
-            memory[((slice - reach) * PT * OQ + t) * LANES + lane] = acc[t];
+        if (slice / reach == 1) {
+            #pragma unroll
+            for (int t = 0; t < PT * OQ; t++)
+                memory[((slice - reach) * PT * OQ + t) * LANES + lane] = acc[t];
+        }
         barrier(CLK_LOCAL_MEM_FENCE);
-        #pragma unroll
-        for (int t = 0; t < PT * OQ && slice < reach; t++)
-            acc[t] += memory[(slice * PT * OQ + t) * LANES + lane];
+        if (slice < reach) {
+            #pragma unroll
+            for (int t = 0; t < PT * OQ; t++)
+                acc[t] += memory[(slice * PT * OQ + t) * LANES + lane];
+        }
         barrier(CLK_LOCAL_MEM_FENCE);
     }
     if (slice > 0)

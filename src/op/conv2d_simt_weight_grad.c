@@ -14,7 +14,8 @@ struct eq_conv2d_grad_tile eq_conv2d_simt_grad_tile(const struct eq_target *targ
         return eq_conv2d_matrix_grad_tile(target, x->block, dz->block, channels, k);
     // 4 quads_oc lanes_oc output channels x 64 quads_k values of k, by 16 lanes_oc work-items
     const int most = target->max_group < 128 ? 4 : target->max_group < 256 ? 8 : 16, quads_k = k <= 64 ? 1 : 2;
-    const int quads_oc = quads_k == 2 && channels >= 32 && target->max_sums >= 64 ? 2 : 1, quads = (channels + 3) / 4 / quads_oc;
+    const int quads_oc = quads_k == 2 && channels >= 32 && target->max_sums >= 64 ? 2 : 1;
+    const int quads = ceil_div(channels, 4 * quads_oc);
     const int wanted = quads <= 4 ? 4 : quads <= 8 ? 8 : 16, lanes_oc = wanted < most ? wanted : most;
     return (struct eq_conv2d_grad_tile){
         .kernel = "conv2d_simt_weight_grad",

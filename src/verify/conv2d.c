@@ -277,6 +277,41 @@ static void test_weight_grad_parts(int index)
         eq_check_each_variant(false, check_weight_grad_parts, NULL);
 }
 
+// Work-groups too few for the device's compute units: then slices of k within them are summed.
+static void check_slices(void *user)
+{
+    const struct conv2d_case c = { .name = "slices", .n = 1, .ic = 40, .ih = 5, .iw = 4, .oc = 72, .kh = 3, .kw = 3, .ph = 1,
+                                   .pw = 1 };
+    struct eq_tunable open[2];
+    int num = 0;
+    (void)user;
+    eq_check_variant(1);
+    EQ_CHECK_INT(eq_check_device->target.family, EQ_FAMILY_SIMT);
+    if (eq_check_is_quick() && !eq_check_is_own_family())
+        return;
+    eq_check_device->target.compute_units = 256;
+    struct data d = make_data(normalised(c), EQ_CONV2D_DIRECT);
+    struct eq_check_call call = { .name = c.name, .op = &eq_op_conv2d, .attributes = &d.attributes, .num_inputs = 2,
+                                  .input = { { d.xt, d.x, false }, { d.wt, d.w, false } },
+                                  .is_workspace = { false, true } };
+    eq_check_call_run(&call);
+    EQ_CHECK_OK(eq_op_conv2d.tunables(&call.shaped, open, 2, &num));
+    const int slices = open[1].candidates[0][4];
+    free(open[0].candidates);
+    free(open[1].candidates);
+    compare(&call, &d, NULL, ref_forward);
+    eq_check_call_free(&call);
+    EQ_CHECK(slices > 1, "%d slices of k", slices);
+    check_data_grad(&d, ADD_APART);
+    free_data(&d);
+}
+
+static void test_slices(int index)
+{
+    (void)index;
+    eq_check_apart(check_slices, NULL);
+}
+
 // Winograd's error on the layers of ResNet-50 that it takes: outputs of all three directions, spread over the tensor, against
 // sums in double, relative to the root mean square of those outputs. Bounds: 1e-5, what single ops are held to, for F(2x2), and
 // half of the 1e-4 that no op may pass for F(4x4).
@@ -379,4 +414,5 @@ static void test_winograd_chunks(int index)
 }
 
 EQ_CHECK_SUITE(eq_suite_conv2d, "conv2d", { "values", test_values, NUM_CASES }, { "parts", test_weight_grad_parts, 0 },
-               { "Winograd, error", test_winograd_error, 4 }, { "Winograd, chunks", test_winograd_chunks, 2 })
+               { "slices", test_slices, 0 }, { "Winograd, error", test_winograd_error, 4 },
+               { "Winograd, chunks", test_winograd_chunks, 2 })
