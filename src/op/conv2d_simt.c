@@ -99,13 +99,16 @@ static double unit_time(const struct tile *tile, size_t groups, double work)
 // Of all work-groups: the fullest compute unit's, which has as many at a time as its registers hold.
 static double model_time(const struct eq_target *target, const struct eq_conv2d_job *job, const struct tile *tile)
 {
-    enum { ITEMS = 512, START = 40 }; // work-items of a unit with 64 sums each; beginning and end, in values of k
+    // work-items of a unit with 64 sums each; what a value costs on its way to local memory, in multiply-adds; beginning and
+    // end, in values of k
+    enum { ITEMS = 512, LOAD = 4, START = 40 };
     const size_t tiles = (size_t)num_filters(job) * ceil_div((size_t)(job->z.blocks * job->z.block), channels_of(tile)) *
                          ceil_div(num_pixels(job), pixels_of(tile)),
                  on_unit = ceil_div(tiles, (size_t)target->compute_units), fit = ITEMS * 64 / num_sums(tile) / group_size(tile),
                  resident = fit > 0 ? fit : 1;
     const double k = (double)job->x.blocks * job->x.block * job->kh * job->kw,
-                 work = (double)(channels_of(tile) * pixels_of(tile)) * (k + START * tile->slices);
+                 work = (double)(channels_of(tile) * pixels_of(tile) + LOAD * (channels_of(tile) + pixels_of(tile))) *
+                        (k + START * tile->slices);
     return (double)(on_unit / resident) * unit_time(tile, resident, work) +
            (on_unit % resident ? unit_time(tile, on_unit % resident, work) : 0);
 }
