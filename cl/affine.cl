@@ -9,7 +9,8 @@
 //   matrix (M), slopes (E)           f32 [blocks, span, BLOCK, BLOCK] read   row: input, channel of block first(b) + j;
 //                                                                            column: output
 // The _diag form has no M and E. M and E are zero between channels of different groups; every map is zero on padding channels.
-// SIMT 0: one work-item per (block, part of the pixels, image). SIMT 1: work-items over (channel, PIXELS pixels apart).
+// SIMT 0: one work-item per (block, part of the pixels, image). SIMT 1: a work-item does four channels of PIXELS pixels, all of
+// whose loads are under way before it needs the first: nothing else keeps a GPU's memory busy.
 #ifndef SIMT
 #define SIMT 0
 #endif
@@ -20,9 +21,14 @@
 #define OUTS 1 // blocks of outputs that a work-item of the _cross form makes, SIMT 0
 #endif
 #ifndef WG
-#define WG 256 // work-items of a SIMT work-group
+#define WG 128 // work-items of a SIMT work-group
 #endif
+#ifndef PIXELS
 #define PIXELS 4 // pixels of a SIMT work-item
+#endif
+#ifndef SPAN
+#define SPAN span // SIMT: 1 as a constant spares the loop over a group's blocks, and a third of the registers
+#endif
 
 #if GRAD
 #define NAME(x) x##_grad
@@ -279,138 +285,177 @@ void NAME(affine_cross)(INPUTS, MATRICES, OUTPUTS, STRIDES, SIZES, int blocks, i
 
 #else // SIMT
 
-#define AT(t, y, x) ((long)(y)*t##_row + (long)(x)*BLOCK)
+#define QUADS (BLOCK / 4)
+#define ROWS (WG / QUADS) // pixels that a work-group does at a time
 
-// Runs over the stored pixels of the output, halo included: a work-item does PIXELS of them, WG / BLOCK apart, for one channel.
-#define FOR_PIXELS(halo_)                                                                                                  \
-    for (int i_ = 0, first_ = get_group_id(0) * (WG / BLOCK) * PIXELS + get_local_id(0) / BLOCK; i_ < PIXELS; i_++)        \
-        for (int p_ = first_ + i_ * (WG / BLOCK), w_ = w + 2 * (halo_), y = p_ / w_ - (halo_), x = p_ % w_ - (halo_),      \
-                 once_ = 1;                                                                                                \
-             once_ && y < h + (halo_); once_ = 0)
-#define IN_HALO (y < 0 || y >= h || x < 0 || x >= w)
+// Column and row of a work-item's pixel `i`, of those of a plane with a halo; and how far outside of the image it is: not above 0
+// inside, more than the halo past the last pixel.
+static int4 find_pixel(int i, int w, int h, int halo)
+{
+    const int p = ((int)get_group_id(0) * PIXELS + i) * ROWS + (int)get_local_id(0) / QUADS, pitch = w + 2 * halo;
+    const int line = h + 2 * halo > 1 ? p / pitch : 0; // divisions are slow
+    const int x = p - line * pitch - halo, y = line - halo;
+    return (int4)(x, y, max(max(-x, x - w + 1), max(-y, y - h + 1)), 0);
+}
+
+// Four channels, from `c` on, of a pixel of block b; zeros outside of the image.
+#define READ(t, b, p, c)                                                                                                   \
+    ((p).z <= 0 ? EQ_LOAD4(PLANE(t, n, b) + ((p).y * t##_row + (p).x * BLOCK + (c))) : (float4)(0.0f))
+// What lies in the halo becomes zero.
+#define WRITE(t, b, p, c, halo, value)                                                                                     \
+    if ((p).z <= halo)                                                                                          \
+    EQ_STORE4((p).z <= 0 ? (value) : (float4)(0.0f), PLANE(t, n, b) + ((p).y * t##_row + (p).x * BLOCK + (c)))
 
 #if GRAD
-// The residual's gradient has a halo of its own, so it has a loop of its own.
-#define WRITE_DRES                                                                                                         \
-    if (has_dres) {                                                                                                        \
-        FOR_PIXELS(dres_halo)                                                                                              \
-        {                                                                                                                  \
-            float r = 0.0f;                                                                                                \
-            if (!IN_HALO) {                                                                                                \
-                const float d = (PLANE(dout, n, b) + lane)[AT(dout, y, x)];                                                \
-                const float o = act == ACT_NONE ? 0.0f : (PLANE(out, n, b) + lane)[AT(out, y, x)];                         \
-                r = ACT_GRAD(act, d, o, float);                                                                            \
-                if (has_add)                                                                                               \
-                    r += (PLANE(add, n, b) + lane)[AT(add, y, x)];                                                         \
-            }                                                                                                              \
-            (PLANE(dres, n, b) + lane)[AT(dres, y, x)] = r;                                                                \
-        }                                                                                                                  \
-    }
+#define PLANE_HALO max(halo, dres_halo)
+// dp
+#define READ_GRAD(b, p, c) read_grad(act, READ(dout, b, p, c), act == ACT_NONE ? (float4)(0.0f) : READ(out, b, p, c))
+
+static float4 read_grad(int act, float4 d, float4 o)
+{
+    return ACT_GRAD(act, d, o, float4);
+}
+#else
+#define PLANE_HALO halo
 #endif
+
+// What all work-items begin with: their block, image, four channels and pixels.
+#define BEGIN                                                                                                              \
+    const int b = get_group_id(1), n = EQ_GROUP(2), quad = get_local_id(0) % QUADS, lane = 4 * quad;                       \
+    const size_t at = (size_t)(instance ? n : 0) * stride + b * BLOCK;                                                     \
+    const float4 c = EQ_LOAD4(shift + at + lane);                                                                          \
+    int4 p[PIXELS];                                                                                                \
+    _Pragma("unroll") for (int i = 0; i < PIXELS; i++) p[i] = find_pixel(i, w, h, PLANE_HALO)
 
 __kernel __attribute__((reqd_work_group_size(WG, 1, 1)))
 void NAME(affine_diag)(INPUTS, OUTPUTS, STRIDES, SIZES)
 {
     OPEN;
-    const int b = get_group_id(1), n = EQ_GROUP(2), lane = get_local_id(0) % BLOCK;
-    const size_t at = (size_t)(instance ? n : 0) * stride + b * BLOCK + lane;
-    const float k = pivot[b * BLOCK + lane], s = scale[at], c = shift[at];
+    BEGIN;
+    const float4 k = EQ_LOAD4(pivot + b * BLOCK + lane), s = EQ_LOAD4(scale + at + lane);
+    float4 v[PIXELS], r[PIXELS]; // all is read before anything is written
+#pragma unroll
+    for (int i = 0; i < PIXELS; i++) {
+        v[i] = READ(z, b, p[i], lane);
 #if GRAD
-    const float t = slope[at];
-    FOR_PIXELS(halo)
-    {
-        float v = 0.0f;
-        if (!IN_HALO) {
-            const float d = (PLANE(dout, n, b) + lane)[AT(dout, y, x)];
-            const float o = act == ACT_NONE ? 0.0f : (PLANE(out, n, b) + lane)[AT(out, y, x)];
-            const float centred = (PLANE(z, n, b) + lane)[AT(z, y, x)] - k;
-            v = EQ_MAD(s, ACT_GRAD(act, d, o, float), EQ_MAD(t, centred, c));
-        }
-        (PLANE(dz, n, b) + lane)[AT(dz, y, x)] = v;
-    }
-    WRITE_DRES
+        r[i] = READ_GRAD(b, p[i], lane);
 #else
-    FOR_PIXELS(halo)
-    {
-        float v = 0.0f;
-        if (!IN_HALO) {
-            v = EQ_MAD(s, (PLANE(z, n, b) + lane)[AT(z, y, x)] - k, c);
-            if (has_residual)
-                v += (PLANE(residual, n, b) + lane)[AT(residual, y, x)];
-            v = ACT_APPLY(act, v, float);
-        }
-        (PLANE(out, n, b) + lane)[AT(out, y, x)] = v;
-    }
+        r[i] = has_residual ? READ(residual, b, p[i], lane) : (float4)(0.0f);
 #endif
+    }
+#if GRAD
+    const float4 t = EQ_LOAD4(slope + at + lane);
+    float4 a[PIXELS];
+#pragma unroll
+    for (int i = 0; i < PIXELS; i++)
+        a[i] = has_add ? READ(add, b, p[i], lane) : (float4)(0.0f);
+#endif
+#pragma unroll
+    for (int i = 0; i < PIXELS; i++) {
+#if GRAD
+        WRITE(dz, b, p[i], lane, halo, EQ_MAD(s, r[i], EQ_MAD(t, v[i] - k, c)));
+        if (has_dres)
+            WRITE(dres, b, p[i], lane, dres_halo, r[i] + a[i]);
+#else
+        const float4 value = EQ_MAD(s, v[i] - k, c) + r[i];
+        WRITE(out, b, p[i], lane, halo, ACT_APPLY(act, value, float4));
+#endif
+    }
 }
 
-// A row of M (for one output channel) sits in registers while PIXELS pixels go by; all BLOCK lanes read the same inputs.
+// A matrix between two blocks to local memory; with `diagonal` added where both are the same block.
+static void fill_tile(__local float4 *tile, __global const float *matrix, __global const float *diagonal, bool is_same)
+{
+    for (int i = get_local_id(0); i < BLOCK * QUADS; i += WG) {
+        const int row = i / QUADS, from_diagonal = row - i % QUADS * 4;
+        const float d = is_same ? diagonal[row] : 0.0f;
+        tile[i] = EQ_LOAD4(matrix + 4 * i) + (float4)(from_diagonal == 0 ? d : 0.0f, from_diagonal == 1 ? d : 0.0f,
+                                                      from_diagonal == 2 ? d : 0.0f, from_diagonal == 3 ? d : 0.0f);
+    }
+}
+
+// Adds four channels of a matrix times all channels of each of a work-item's pixels, both in local memory.
+static void multiply(__local const float4 *tile, __local const float4 *values, float4 *sum)
+{
+    const int item = get_local_id(0), quad = item % QUADS;
+#pragma unroll 2 // all at once they take twice the registers
+    for (int q = 0; q < QUADS; q++) {
+        __local const float4 *rows = tile + 4 * q * QUADS + quad;
+        const float4 m0 = rows[0], m1 = rows[QUADS], m2 = rows[2 * QUADS], m3 = rows[3 * QUADS];
+#pragma unroll
+        for (int i = 0; i < PIXELS; i++) {
+            const float4 v = values[i * WG + item - quad + q];
+            sum[i] = EQ_MAD((float4)(v.x), m0, sum[i]);
+            sum[i] = EQ_MAD((float4)(v.y), m1, sum[i]);
+            sum[i] = EQ_MAD((float4)(v.z), m2, sum[i]);
+            sum[i] = EQ_MAD((float4)(v.w), m3, sum[i]);
+        }
+    }
+}
+
+// The QUADS work-items of a pixel read four of its channels each and show them to each other in local memory.
 __kernel __attribute__((reqd_work_group_size(WG, 1, 1)))
 void NAME(affine_cross)(INPUTS, MATRICES, OUTPUTS, STRIDES, SIZES, int blocks, int span, int group)
 {
     OPEN;
     OPEN_MATRICES;
-    const int b = get_group_id(1), n = EQ_GROUP(2), lane = get_local_id(0) % BLOCK;
-    const int first = first_block(b, group), num = min(span, blocks - first);
-    const size_t at = (size_t)(instance ? n : 0) * stride + b * BLOCK + lane;
-    const float k = pivot[b * BLOCK + lane], s = scale[at], c = shift[at];
+    __local float4 m_tile[BLOCK * QUADS], centred[PIXELS * WG];
 #if GRAD
-    const float t = slope[at];
+    __local float4 e_tile[BLOCK * QUADS], grads[PIXELS * WG];
 #endif
-    float sum[PIXELS];
+    BEGIN;
+    const int item = get_local_id(0), first = SPAN == 1 ? b : first_block(b, group);
+    const int num = SPAN == 1 ? 1 : min(SPAN, blocks - first);
+    float4 sum[PIXELS]; // without c, lest it wait for the residual here
 #pragma unroll
     for (int i = 0; i < PIXELS; i++)
-        sum[i] = 0.0f;
-    for (int j = 0; j < num; j++) {
-        const size_t entry = (((size_t)b * span + j) * BLOCK) * BLOCK + lane;
-        for (int i = 0; i < BLOCK; i += 4) {
-            const float4 pivots = vload4(0, pivot + (first + j) * BLOCK + i);
-            const float4 m = (float4)(matrix[entry + i * BLOCK], matrix[entry + (i + 1) * BLOCK],
-                                      matrix[entry + (i + 2) * BLOCK], matrix[entry + (i + 3) * BLOCK]);
 #if GRAD
-            const float4 e = (float4)(slopes[entry + i * BLOCK], slopes[entry + (i + 1) * BLOCK],
-                                      slopes[entry + (i + 2) * BLOCK], slopes[entry + (i + 3) * BLOCK]);
-#endif
-            FOR_PIXELS(halo)
-            {
-                if (!IN_HALO) {
-                    const float4 centred = vload4(0, PLANE(z, n, first + j) + AT(z, y, x) + i) - pivots;
-#if GRAD
-                    const float4 d = vload4(0, PLANE(dout, n, first + j) + AT(dout, y, x) + i);
-                    const float4 o =
-                        act == ACT_NONE ? (float4)(0.0f) : vload4(0, PLANE(out, n, first + j) + AT(out, y, x) + i);
-                    sum[i_] += dot(m, ACT_GRAD(act, d, o, float4)) + dot(e, centred);
+        sum[i] = (float4)(0.0f);
 #else
-                    sum[i_] += dot(m, centred);
+        sum[i] = has_residual ? READ(residual, b, p[i], lane) : (float4)(0.0f);
 #endif
-                }
-            }
+    for (int j = first; j < first + num; j++) {
+        const size_t entry = ((size_t)b * span + j - first) * BLOCK * BLOCK;
+        const float4 k = EQ_LOAD4(pivot + j * BLOCK + lane);
+        float4 v[PIXELS];
+#pragma unroll
+        for (int i = 0; i < PIXELS; i++)
+            v[i] = READ(z, j, p[i], lane);
+#if GRAD
+        float4 d[PIXELS], a[PIXELS];
+#pragma unroll
+        for (int i = 0; i < PIXELS; i++) {
+            d[i] = READ_GRAD(j, p[i], lane);
+            a[i] = has_add && j == b ? READ(add, b, p[i], lane) : (float4)(0.0f);
         }
-    }
-    FOR_PIXELS(halo)
-    {
-        float v = 0.0f;
-        if (!IN_HALO) {
-            const float centred = (PLANE(z, n, b) + lane)[AT(z, y, x)] - k;
+        fill_tile(e_tile, slopes + entry, slope + at, j == b);
+#endif
+        fill_tile(m_tile, matrix + entry, scale + at, j == b);
+#pragma unroll
+        for (int i = 0; i < PIXELS; i++) {
+            centred[i * WG + item] = v[i] - k;
 #if GRAD
-            const float d = (PLANE(dout, n, b) + lane)[AT(dout, y, x)];
-            const float o = act == ACT_NONE ? 0.0f : (PLANE(out, n, b) + lane)[AT(out, y, x)];
-            v = EQ_MAD(s, ACT_GRAD(act, d, o, float), EQ_MAD(t, centred, c)) + sum[i_];
-#else
-            v = EQ_MAD(s, centred, c) + sum[i_];
-            if (has_residual)
-                v += (PLANE(residual, n, b) + lane)[AT(residual, y, x)];
-            v = ACT_APPLY(act, v, float);
+            grads[i * WG + item] = d[i];
+            if (has_dres && j == b)
+                WRITE(dres, b, p[i], lane, dres_halo, d[i] + a[i]);
 #endif
         }
+        barrier(CLK_LOCAL_MEM_FENCE);
 #if GRAD
-        (PLANE(dz, n, b) + lane)[AT(dz, y, x)] = v;
+        multiply(m_tile, grads, sum);
+        multiply(e_tile, centred, sum);
 #else
-        (PLANE(out, n, b) + lane)[AT(out, y, x)] = v;
+        multiply(m_tile, centred, sum);
 #endif
+        if (j + 1 < first + num)
+            barrier(CLK_LOCAL_MEM_FENCE); // before the next block's values take the place of these
     }
+#pragma unroll
+    for (int i = 0; i < PIXELS; i++)
 #if GRAD
-    WRITE_DRES
+        WRITE(dz, b, p[i], lane, halo, sum[i] + c);
+#else
+        WRITE(out, b, p[i], lane, halo, ACT_APPLY(act, sum[i] + c, float4));
 #endif
 }
 #endif

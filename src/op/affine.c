@@ -1,8 +1,6 @@
 // Pass 2 of a unit: launches of cl/affine.cl.
 #include "op/unit_plan.h"
 
-enum { SIMT_PIXELS = 4 }; // PIXELS in cl/affine.cl
-
 // Planes as the kernel sees them: without any halo they are one long row.
 struct extent {
     int w, h;
@@ -38,21 +36,49 @@ static bool streams(const struct eq_unit_plan *plan, const struct eq_unit_view *
     return true;
 }
 
-static struct eq_options affine_options(const struct eq_unit_plan *plan, bool is_grad, bool cross, bool streams)
+// Pixels of a plane with the largest halo of the outputs.
+static size_t stored_pixels(struct extent extent, int halo)
 {
-    const struct eq_options options = eq_unit_options(plan, is_grad);
-    return eq_options_format("%s -DOUTS=%d -DEQ_STREAM=%d", options.text, outputs(plan, cross), streams);
+    return (size_t)(extent.w + 2 * halo) * (size_t)(extent.h + 2 * halo);
 }
 
-// halo: the largest of the outputs'.
-static struct eq_range range(const struct eq_unit_plan *plan, struct extent extent, int halo, bool cross)
+// PIXELS in cl/affine.cl: as many as registers allow at an occupancy that keeps enough loads under way, fewer in small planes.
+static int simt_pixels(const struct eq_unit_plan *plan, size_t pixels, bool is_grad)
+{
+    const size_t rows = (size_t)(eq_unit_group_size(&plan->target) / (plan->block / 4));
+    int per_item = is_grad ? 2 : 4;
+    while (per_item > 1 && rows * (size_t)per_item / 2 >= pixels)
+        per_item /= 2;
+    return per_item;
+}
+
+// What is the same for all launches of a pass. refs: the operands.
+struct pass {
+    bool is_grad, is_cross, is_streamed;
+    struct extent extent;
+    int halo;
+    const struct eq_ref *refs;
+    int num_refs;
+};
+
+static struct eq_options affine_options(const struct eq_unit_plan *plan, const struct pass *pass)
+{
+    const struct eq_options options = eq_unit_options(plan, pass->is_grad);
+    if (plan->target.family == EQ_FAMILY_VECTOR)
+        return eq_options_format("%s -DOUTS=%d -DEQ_STREAM=%d", options.text, outputs(plan, pass->is_cross), pass->is_streamed);
+    return eq_options_format("%s%s -DPIXELS=%d -DEQ_ALIGNED=%d", options.text, plan->groups.span == 1 ? " -DSPAN=1" : "",
+                             simt_pixels(plan, stored_pixels(pass->extent, pass->halo), pass->is_grad),
+                             eq_refs_are_aligned(pass->refs, pass->num_refs));
+}
+
+static struct eq_range range(const struct eq_unit_plan *plan, const struct pass *pass)
 {
     if (plan->target.family == EQ_FAMILY_VECTOR)
-        return eq_range_3d(
-            (const size_t[]){ (size_t)(plan->blocks / outputs(plan, cross)), (size_t)plan->splits, (size_t)plan->images },
-            (const size_t[]){ 1, 1, 1 });
-    const size_t local = (size_t)eq_unit_group_size(&plan->target), group_pixels = local / (size_t)plan->block * SIMT_PIXELS;
-    const size_t pixels = (size_t)(extent.w + 2 * halo) * (size_t)(extent.h + 2 * halo);
+        return eq_range_3d((const size_t[]){ (size_t)(plan->blocks / outputs(plan, pass->is_cross)), (size_t)plan->splits,
+                                             (size_t)plan->images },
+                           (const size_t[]){ 1, 1, 1 });
+    const size_t pixels = stored_pixels(pass->extent, pass->halo), local = (size_t)eq_unit_group_size(&plan->target),
+                 group_pixels = local / (size_t)(plan->block / 4) * (size_t)simt_pixels(plan, pixels, pass->is_grad);
     return eq_range_3d(
         (const size_t[]){ (pixels + group_pixels - 1) / group_pixels * local, (size_t)plan->blocks, (size_t)plan->images },
         (const size_t[]){ local, 1, 1 });
@@ -68,13 +94,15 @@ eq_status eq_unit_affine_emit(struct eq_list *list, const struct eq_unit_plan *p
 {
     const bool cross = a->matrix.buffer, residual = a->residual.ref.buffer;
     const bool is_streamed = streams(plan, (const struct eq_unit_view[]){ a->z, a->residual }, 2, &a->out, 1);
-    const struct eq_options options = affine_options(plan, false, cross, is_streamed);
     const struct extent size = extent(plan, (const struct eq_unit_view[]){ a->z, a->residual, a->out }, 3);
+    const struct eq_ref refs[] = { a->z.ref, a->residual.ref, a->pivot, a->scale, a->shift, a->matrix, a->out.ref };
+    const struct pass pass = { false, cross, is_streamed, size, a->out.halo, refs, sizeof refs / sizeof *refs };
+    const struct eq_options options = affine_options(plan, &pass);
     const struct eq_launch launch = {
         .source = "affine",
         .options = options.text,
         .kernel = cross ? "affine_cross" : "affine_diag",
-        .range = range(plan, size, a->out.halo, cross),
+        .range = range(plan, &pass),
         .cost = cost(plan, 2 + residual, cross),
         .cut = 3,
     };
@@ -98,13 +126,17 @@ eq_status eq_unit_affine_grad_emit(struct eq_list *list, const struct eq_unit_pl
     const bool cross = a->matrix.buffer, residual = a->dres.ref.buffer, add = a->add.ref.buffer;
     const bool is_streamed = streams(plan, (const struct eq_unit_view[]){ a->z, a->dout, a->out, a->add }, 4,
                                      (const struct eq_unit_view[]){ a->dz, a->dres }, 2);
-    const struct eq_options options = affine_options(plan, true, cross, is_streamed);
     const struct extent size = extent(plan, (const struct eq_unit_view[]){ a->z, a->dout, a->out, a->add, a->dz, a->dres }, 6);
+    const struct eq_ref refs[] = { a->z.ref, a->dout.ref, a->out.ref, a->add.ref, a->pivot,  a->scale,
+                                   a->slope, a->shift,    a->matrix,  a->slopes,  a->dz.ref, a->dres.ref };
+    const int halo = a->dz.halo > a->dres.halo ? a->dz.halo : a->dres.halo;
+    const struct pass pass = { true, cross, is_streamed, size, halo, refs, sizeof refs / sizeof *refs };
+    const struct eq_options options = affine_options(plan, &pass);
     const struct eq_launch launch = {
         .source = "affine",
         .options = options.text,
         .kernel = cross ? "affine_cross_grad" : "affine_diag_grad",
-        .range = range(plan, size, a->dz.halo > a->dres.halo ? a->dz.halo : a->dres.halo, cross),
+        .range = range(plan, &pass),
         .cost = cost(plan, 3 + residual + add + (a->out.ref.buffer != NULL), cross ? 2 : 0),
         .cut = 3,
     };

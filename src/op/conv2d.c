@@ -25,14 +25,6 @@ struct eq_conv2d_view eq_conv2d_view(const struct eq_tensor *tensor, struct eq_r
     };
 }
 
-bool eq_conv2d_is_aligned(const struct eq_ref *refs, int num)
-{
-    for (int i = 0; i < num; i++)
-        if (refs[i].buffer && refs[i].at % 4 != 0)
-            return false;
-    return true;
-}
-
 bool eq_conv2d_streams(const struct eq_target *target, const struct eq_conv2d_job *job)
 {
     const struct eq_conv2d_view *z = &job->z;

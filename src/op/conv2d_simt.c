@@ -202,7 +202,7 @@ eq_status eq_conv2d_simt_emit(struct eq_list *list, const struct eq_conv2d_job *
     const struct tile tile = choose_tile(eq_list_target(list), job);
     const bool has_taps = job->kh > 0 && job->kw > 0;
     const struct eq_ref refs[] = { x->origin, job->filter, job->bias, job->has_add ? add->origin : EQ_REF_NONE, z->origin };
-    const bool is_aligned = eq_conv2d_is_aligned(refs + (x->block == 1), 5 - (x->block == 1)); // pixels of an image one by one
+    const bool is_aligned = eq_refs_are_aligned(refs + (x->block == 1), 5 - (x->block == 1)); // pixels of an image one by one
     // Without taps there is nothing to sum: no input block, and any filter size will do.
     const struct eq_options options =
         eq_options_format("-DBLOCK=%d -DBI=%d -DKH=%d -DKW=%d -DNTO=%d -DNTP=%d -DPT=%d -DOQ=%d -DKS=%d "

@@ -36,7 +36,7 @@ eq_status eq_conv2d_simt_grad_emit(struct eq_list *list, const struct eq_conv2d_
     EQ_REQUIRE(group <= target->max_group, EQ_ERR_UNSUPPORTED,
                "conv2d_weight_grad: needs work-groups of %zu, the device has %zu at most", group, target->max_group);
     const struct eq_ref refs[] = { x->origin, dz->origin, job->dw };
-    const bool is_aligned = eq_conv2d_is_aligned(refs + (x->block == 1), 3 - (x->block == 1)); // pixels of an image one by one
+    const bool is_aligned = eq_refs_are_aligned(refs + (x->block == 1), 3 - (x->block == 1)); // pixels of an image one by one
     const struct eq_options options = eq_options_format("%s -DEQ_ALIGNED=%d", tile.options.text, is_aligned);
     const struct eq_launch launch = {
         .source = tile.kernel,

@@ -26,6 +26,14 @@ bool eq_streams(const struct eq_target *target, struct eq_ref to, size_t elems)
            elems * sizeof(float) >= target->stream_bytes;
 }
 
+bool eq_refs_are_aligned(const struct eq_ref *refs, int num)
+{
+    for (int i = 0; i < num; i++)
+        if (refs[i].buffer && refs[i].at % 4 != 0)
+            return false;
+    return true;
+}
+
 int eq_flat_chunk(const struct eq_target *target)
 {
     return target->family == EQ_FAMILY_VECTOR ? EQ_FLAT_CHUNK : 1;

@@ -94,6 +94,8 @@ struct eq_options {
 struct eq_options eq_options_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 // Whether vectors of a result of this many elements are stored past the caches: EQ_STREAM of cl/common.clh.
 bool eq_streams(const struct eq_target *target, struct eq_ref to, size_t elems);
+// Whether all places are multiples of 4 floats: what EQ_ALIGNED tells a kernel whose rows and planes are. Absent ones are.
+bool eq_refs_are_aligned(const struct eq_ref *refs, int num);
 
 // The ops. Attributes and operands of each are documented here; `?` marks an optional input.
 

@@ -21,7 +21,7 @@ static int round_up(int value, int to)
 int eq_unit_group_size(const struct eq_target *target)
 {
     int size = 16;
-    while (size * 2 <= 256 && (size_t)size * 2 <= target->max_group)
+    while (size * 2 <= 128 && (size_t)size * 2 <= target->max_group)
         size *= 2;
     return size;
 }
