@@ -288,8 +288,8 @@ void NAME(affine_cross)(INPUTS, MATRICES, OUTPUTS, STRIDES, SIZES, int blocks, i
 #define QUADS (BLOCK / 4)
 #define ROWS (WG / QUADS) // pixels that a work-group does at a time
 
-// Column and row of a work-item's pixel `i`, of those of a plane with a halo; and how far outside of the image it is: not above 0
-// inside, more than the halo past the last pixel.
+// Column and row of a work-item's pixel `i`, of those of a plane with a halo; and how far outside of the image it is: not above
+// 0 inside, more than the halo past the last pixel.
 static int4 find_pixel(int i, int w, int h, int halo)
 {
     const int p = ((int)get_group_id(0) * PIXELS + i) * ROWS + (int)get_local_id(0) / QUADS, pitch = w + 2 * halo;

@@ -10,15 +10,19 @@
 //                                                               the diagonal: they are symmetric
 // Pixels of a plane are cut into `parts` pieces; the solve adds the pieces in a fixed order. Accumulators are f32.
 // Pivot: squares of plain z cancel when the mean is large against the deviation.
-// SIMT 0: one work-item per (block or tile, part, image), a vector of BLOCK channels. SIMT 1: one work-group of WG work-items.
+// SIMT 0: one work-item per (block or tile, part, image), a vector of BLOCK channels. SIMT 1: one work-group of WG work-items,
+// each with the loads of four channels of PIXELS pixels under way at once.
 #ifndef SIMT
 #define SIMT 0
 #endif
 #ifndef GRAD
 #define GRAD 0
 #endif
+#ifndef SPAN
+#define SPAN span // SIMT: 1 as a constant where groups of channels lie within a block
+#endif
 #ifndef WG
-#define WG 256 // work-items of a SIMT work-group, a power of two, 16 at least
+#define WG 128 // work-items of a SIMT work-group, a power of two, 16 at least
 #endif
 
 #if GRAD
@@ -161,74 +165,103 @@ void NAME(moments_cross)(INPUTS, EQ_BUF(float, sums), EQ_BUF(float, tiles), STRI
 
 #else // SIMT
 
-#define OFFSET(t, p) ((size_t)((p) / w) * t##_row + (p) % w * BLOCK)
+#define QUADS (BLOCK / 4)
+#define ROWS (WG / QUADS) // pixels that a work-group reads at a time
+#define IS_SAME (!GRAD && SPAN == 1) // left and right are the same numbers
+// Pixels whose loads a work-item has under way, and those of the work-group.
+#if IS_SAME
+#define PIXELS 4
+#else
+#define PIXELS 2
+#endif
+#define STEP (PIXELS * ROWS)
 
-// Work-items: lane = channel, row = every ROWS-th pixel; then the rows are added in local memory.
-#define ROWS (WG / BLOCK)
+// Four channels of a plane's pixel; `otherwise` past the last pixel of the part.
+#define READ(t, b, p, otherwise) ((p) < to ? EQ_LOAD4(PLANE(t, n, b) + OFFSET(t, p) + lane) : (otherwise))
+#define OFFSET(t, p) (w < pixels ? (p) / w * t##_row + (p) % w * BLOCK : (p) * BLOCK) // divisions are slow
+
+#if GRAD
+static float4 left_of(int act, float4 d, float4 o)
+{
+    return ACT_GRAD(act, d, o, float4);
+}
+#endif
+
+// Adds what the work-items of a channel have, in order, and writes it.
+static void write_sums(float4 sum, float4 product, __local float4 *partial, __global float *to_sums, int stride)
+{
+    const int item = get_local_id(0);
+    partial[item] = sum;
+    partial[WG + item] = product;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int i = item; i < 2 * BLOCK; i += WG) {
+        const int which = i / BLOCK, channel = i % BLOCK;
+        __local const float *from = (__local const float *)(partial + which * WG) + channel;
+        float total = 0.0f;
+#pragma unroll 8
+        for (int row = 0; row < ROWS; row++)
+            total += from[row * BLOCK];
+        to_sums[which * stride + channel] = total;
+    }
+}
 
 __kernel __attribute__((reqd_work_group_size(WG, 1, 1)))
 void NAME(moments_diag)(INPUTS, EQ_BUF(float, sums), STRIDES, int w, int pixels, int stride)
 {
     OPEN_INPUTS;
     EQ_PTR(float, sums);
-    __local float partial[2 * WG];
+    __local float4 partial[2 * WG];
     const int b = get_group_id(0), part = get_group_id(1), n = EQ_GROUP(2), parts = get_num_groups(1);
-    const int item = get_local_id(0), lane = item % BLOCK, row = item / BLOCK;
+    const int item = get_local_id(0), lane = item % QUADS * 4, row = item / QUADS;
     const int chunk = (pixels + parts - 1) / parts, from = part * chunk, to = min(pixels, from + chunk);
-    float sum = 0.0f, product = 0.0f;
+    float4 sum = (float4)(0.0f), product = (float4)(0.0f);
 #if GRAD
-    const float k = pivot[b * BLOCK + lane];
+    const float4 k = EQ_LOAD4(pivot + b * BLOCK + lane);
 #else
-    const float k = z[(size_t)b * z_plane + lane];
+    const float4 k = EQ_LOAD4(z + (size_t)b * z_plane + lane);
 #endif
-    __global const float *zp = PLANE(z, n, b) + lane;
+    for (int p = from + row; p < to; p += STEP) {
+        float4 right[PIXELS], left[PIXELS];
+#pragma unroll
+        for (int i = 0; i < PIXELS; i++) {
+            right[i] = READ(z, b, p + i * ROWS, k);
 #if GRAD
-    __global const float *dp = PLANE(dout, n, b) + lane;
-    __global const float *op = out + (act == ACT_NONE ? 0 : (size_t)n * out_image + (size_t)b * out_plane + lane);
+            left[i] = left_of(act, READ(dout, b, p + i * ROWS, (float4)(0.0f)),
+                              act == ACT_NONE ? (float4)(0.0f) : READ(out, b, p + i * ROWS, (float4)(0.0f)));
 #endif
-    for (int p = from + row; p < to; p += ROWS) {
-        const float right = zp[OFFSET(z, p)] - k;
-#if GRAD
-        const float d = dp[OFFSET(dout, p)], o = act == ACT_NONE ? 0.0f : op[OFFSET(out, p)], left = ACT_GRAD(act, d, o, float);
-#else
-        const float left = right;
-#endif
-        sum += left;
-        product = EQ_MAD(left, right, product);
-    }
-    partial[item] = sum;
-    partial[WG + item] = product;
-    barrier(CLK_LOCAL_MEM_FENCE);
-    for (int reach = ROWS / 2; reach > 0; reach /= 2) {
-        if (row < reach) {
-            partial[item] += partial[item + reach * BLOCK];
-            partial[WG + item] += partial[WG + item + reach * BLOCK];
         }
-        barrier(CLK_LOCAL_MEM_FENCE);
+#pragma unroll
+        for (int i = 0; i < PIXELS; i++) {
+            right[i] -= k;
+#if !GRAD
+            left[i] = right[i];
+#endif
+            sum += left[i];
+            product = EQ_MAD(left[i], right[i], product);
+        }
     }
-    if (row == 0) {
-        __global float *to_sums = sums + ((size_t)n * parts + part) * 2 * stride + b * BLOCK + lane;
-        to_sums[0] = partial[item];
-        to_sums[stride] = partial[WG + item];
-    }
+    write_sums(sum, product, partial, sums + ((size_t)n * parts + part) * 2 * stride + b * BLOCK, stride);
 }
 
-// Work-items: (row quad, column quad) of the tile, each with 4 x 4 sums, and slice = every SLICES-th pixel.
-#define QUADS (BLOCK / 4)
+// A work-item reads as above, shows what it read in local memory, and adds 4 x 4 products (row quad, column quad) of every
+// SLICES-th pixel there. The next pixels are read while the present ones are multiplied.
 #define SLICES (WG / (QUADS * QUADS))
 
-// Adds the slices of `value`, 4 numbers a work-item, in order; the work-items of slice 0 get the totals.
-static float4 add_slices(float4 value, __local float4 *partial, int item, int slice)
+// Adds the slices' tiles in order and writes the total. products: of rows first_row .. first_row + 3, columns from `column` on.
+static void write_tile(const float4 *products, __local float4 *partial, int slice, int first_row, int column,
+                       __global float *to_tile)
 {
+    const int item = get_local_id(0);
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        partial[(slice * BLOCK + first_row + i) * QUADS + column / 4] = products[i];
     barrier(CLK_LOCAL_MEM_FENCE);
-    partial[item] = value;
-    barrier(CLK_LOCAL_MEM_FENCE);
-    for (int reach = SLICES / 2; reach > 0; reach /= 2) {
-        if (slice < reach)
-            partial[item] += partial[item + reach * QUADS * QUADS];
-        barrier(CLK_LOCAL_MEM_FENCE);
+    for (int i = item; i < BLOCK * QUADS; i += WG) {
+        float4 total = partial[i];
+        for (int s = 1; s < SLICES; s++)
+            total += partial[s * BLOCK * QUADS + i];
+        EQ_STORE4(total, to_tile + 4 * i);
     }
-    return partial[item];
 }
 
 __kernel __attribute__((reqd_work_group_size(WG, 1, 1)))
@@ -238,59 +271,76 @@ void NAME(moments_cross)(INPUTS, EQ_BUF(float, sums), EQ_BUF(float, tiles), STRI
     OPEN_INPUTS;
     EQ_PTR(float, sums);
     EQ_PTR(float, tiles);
-    __local float4 partial[WG];
+    __local float4 shown[4 * WG]; // right values of STEP pixels, then left ones where they are others
     const int tile = get_group_id(0), part = get_group_id(1), n = EQ_GROUP(2), parts = get_num_groups(1);
-    const int b = tile / span, bi = first_block(b, group) + tile - b * span;
-    const int item = get_local_id(0), slice = item / (QUADS * QUADS);
-    const int row = item / QUADS % QUADS * 4, column = item % QUADS * 4; // first of 4
+    const int b = tile / SPAN, bi = SPAN == 1 ? b : first_block(b, group) + tile - b * SPAN;
+    const int item = get_local_id(0), lane = item % QUADS * 4, row = item / QUADS, slice = item / (QUADS * QUADS);
     const bool wanted = bi < blocks && bi >= (GRAD ? 0 : b); // no return: barriers follow
     const int chunk = (pixels + parts - 1) / parts, from = part * chunk, to = wanted ? min(pixels, from + chunk) : 0;
     const int safe = wanted ? bi : b;
-    float4 product0 = (float4)(0.0f), product1 = product0, product2 = product0, product3 = product0, sum = product0,
-           diagonal = product0;
-    __global const float *zp = PLANE(z, n, safe) + column;
+    __local float4 *lefts = shown + (IS_SAME ? 0 : PIXELS * WG);
+    float4 products[4], sum = (float4)(0.0f), diagonal = (float4)(0.0f), right[PIXELS], left[PIXELS];
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        products[i] = (float4)(0.0f);
 #if GRAD
-    const float4 k = vload4(0, pivot + safe * BLOCK + column);
-    __global const float *dp = PLANE(dout, n, b) + row;
-    __global const float *op = out + (act == ACT_NONE ? 0 : (size_t)n * out_image + (size_t)b * out_plane + row);
+    const float4 k = EQ_LOAD4(pivot + safe * BLOCK + lane);
+    float4 o[PIXELS];
 #else
-    const float4 k = vload4(0, z + (size_t)safe * z_plane + column), k_left = vload4(0, z + (size_t)b * z_plane + row);
-    __global const float *lp = PLANE(z, n, b) + row;
+    const float4 k = EQ_LOAD4(z + (size_t)safe * z_plane + lane), k_left = EQ_LOAD4(z + (size_t)b * z_plane + lane);
 #endif
-    for (int p = from + slice; p < to; p += SLICES) {
-        const float4 right = vload4(0, zp + OFFSET(z, p)) - k;
+    for (int p = from - STEP; p < to; p += STEP) {
+        if (p + STEP < to) {
+#pragma unroll
+            for (int i = 0; i < PIXELS; i++) {
+                const int at = p + STEP + i * ROWS + row;
+                right[i] = READ(z, safe, at, k);
 #if GRAD
-        const float4 d = vload4(0, dp + OFFSET(dout, p));
-        const float4 o = act == ACT_NONE ? (float4)(0.0f) : vload4(0, op + OFFSET(out, p));
-        const float4 left = ACT_GRAD(act, d, o, float4);
+                left[i] = READ(dout, b, at, (float4)(0.0f));
+                o[i] = act == ACT_NONE ? (float4)(0.0f) : READ(out, b, at, (float4)(0.0f));
 #else
-        const float4 left = vload4(0, lp + OFFSET(z, p)) - k_left;
+                if (!IS_SAME)
+                    left[i] = READ(z, b, at, k_left);
 #endif
-        sum += left;
-        diagonal = EQ_MAD(left, right, diagonal);
-        product0 = EQ_MAD((float4)(left.x), right, product0);
-        product1 = EQ_MAD((float4)(left.y), right, product1);
-        product2 = EQ_MAD((float4)(left.z), right, product2);
-        product3 = EQ_MAD((float4)(left.w), right, product3);
+            }
+        }
+        if (p >= from) {
+#pragma unroll 4
+            for (int i = 0; i < PIXELS * QUADS; i++) {
+                const int at = (i * SLICES + slice) * QUADS;
+                const float4 l = lefts[at + item / QUADS % QUADS], r = shown[at + item % QUADS];
+                products[0] = EQ_MAD((float4)(l.x), r, products[0]);
+                products[1] = EQ_MAD((float4)(l.y), r, products[1]);
+                products[2] = EQ_MAD((float4)(l.z), r, products[2]);
+                products[3] = EQ_MAD((float4)(l.w), r, products[3]);
+            }
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+        if (p + STEP < to) {
+#pragma unroll
+            for (int i = 0; i < PIXELS; i++) {
+                const float4 r = right[i] - k;
+#if GRAD
+                const float4 l = left_of(act, left[i], o[i]);
+#else
+                const float4 l = IS_SAME ? r : left[i] - k_left;
+#endif
+                sum += l;
+                diagonal = EQ_MAD(l, r, diagonal);
+                shown[i * WG + item] = r;
+                if (!IS_SAME)
+                    lefts[i * WG + item] = l;
+            }
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
     }
     const size_t at = (size_t)n * parts + part;
-    product0 = add_slices(product0, partial, item, slice);
-    product1 = add_slices(product1, partial, item, slice);
-    product2 = add_slices(product2, partial, item, slice);
-    product3 = add_slices(product3, partial, item, slice);
-    sum = add_slices(sum, partial, item, slice);
-    diagonal = add_slices(diagonal, partial, item, slice);
-    if (slice == 0 && wanted) {
-        __global float *to_tile = tiles + (at * blocks * span + tile) * BLOCK * BLOCK + row * BLOCK + column;
-        vstore4(product0, 0, to_tile);
-        vstore4(product1, 0, to_tile + BLOCK);
-        vstore4(product2, 0, to_tile + 2 * BLOCK);
-        vstore4(product3, 0, to_tile + 3 * BLOCK);
-        if (bi == b && row == column) {
-            __global float *to_sums = sums + at * 2 * stride + b * BLOCK + row;
-            vstore4(sum, 0, to_sums);
-            vstore4(diagonal, 0, to_sums + stride);
-        }
-    }
+    if (!wanted)
+        return;
+    write_tile(products, shown, slice, item / QUADS % QUADS * 4, item % QUADS * 4,
+               tiles + (at * blocks * SPAN + tile) * BLOCK * BLOCK);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    if (bi == b)
+        write_sums(sum, diagonal, shown, sums + at * 2 * stride + b * BLOCK, stride);
 }
 #endif

@@ -45,7 +45,7 @@ static size_t stored_pixels(struct extent extent, int halo)
 // PIXELS in cl/affine.cl: as many as registers allow at an occupancy that keeps enough loads under way, fewer in small planes.
 static int simt_pixels(const struct eq_unit_plan *plan, size_t pixels, bool is_grad)
 {
-    const size_t rows = (size_t)(eq_unit_group_size(&plan->target) / (plan->block / 4));
+    const size_t rows = (size_t)(eq_unit_pass_group_size(&plan->target) / (plan->block / 4));
     int per_item = is_grad ? 2 : 4;
     while (per_item > 1 && rows * (size_t)per_item / 2 >= pixels)
         per_item /= 2;
@@ -66,7 +66,7 @@ static struct eq_options affine_options(const struct eq_unit_plan *plan, const s
     const struct eq_options options = eq_unit_options(plan, pass->is_grad);
     if (plan->target.family == EQ_FAMILY_VECTOR)
         return eq_options_format("%s -DOUTS=%d -DEQ_STREAM=%d", options.text, outputs(plan, pass->is_cross), pass->is_streamed);
-    return eq_options_format("%s%s -DPIXELS=%d -DEQ_ALIGNED=%d", options.text, plan->groups.span == 1 ? " -DSPAN=1" : "",
+    return eq_options_format("%s -DPIXELS=%d -DEQ_ALIGNED=%d", options.text,
                              simt_pixels(plan, stored_pixels(pass->extent, pass->halo), pass->is_grad),
                              eq_refs_are_aligned(pass->refs, pass->num_refs));
 }
@@ -77,7 +77,7 @@ static struct eq_range range(const struct eq_unit_plan *plan, const struct pass 
         return eq_range_3d((const size_t[]){ (size_t)(plan->blocks / outputs(plan, pass->is_cross)), (size_t)plan->splits,
                                              (size_t)plan->images },
                            (const size_t[]){ 1, 1, 1 });
-    const size_t pixels = stored_pixels(pass->extent, pass->halo), local = (size_t)eq_unit_group_size(&plan->target),
+    const size_t pixels = stored_pixels(pass->extent, pass->halo), local = (size_t)eq_unit_pass_group_size(&plan->target),
                  group_pixels = local / (size_t)(plan->block / 4) * (size_t)simt_pixels(plan, pixels, pass->is_grad);
     return eq_range_3d(
         (const size_t[]){ (pixels + group_pixels - 1) / group_pixels * local, (size_t)plan->blocks, (size_t)plan->images },

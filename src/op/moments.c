@@ -13,7 +13,7 @@ static int row_pixels(const struct eq_unit_plan *plan, const struct eq_unit_view
 static struct eq_range range(const struct eq_unit_plan *plan)
 {
     const size_t tiles = (size_t)plan->blocks * (plan->has_cross ? (size_t)plan->groups.span : 1);
-    const size_t local = plan->target.family == EQ_FAMILY_VECTOR ? 1 : (size_t)eq_unit_group_size(&plan->target);
+    const size_t local = plan->target.family == EQ_FAMILY_VECTOR ? 1 : (size_t)eq_unit_pass_group_size(&plan->target);
     return eq_range_3d((const size_t[]){ tiles * local, (size_t)plan->parts, (size_t)plan->images },
                        (const size_t[]){ local, 1, 1 });
 }
@@ -24,10 +24,18 @@ static struct eq_cost cost(const struct eq_unit_plan *plan, int tensors)
     return (struct eq_cost){ elems * (plan->has_cross ? 2.0 * plan->groups.group + 4.0 : 4.0), 4.0 * elems * tensors };
 }
 
+static struct eq_options moments_options(const struct eq_unit_plan *plan, bool is_grad, const struct eq_ref *refs, int num_refs)
+{
+    const struct eq_options options = eq_unit_options(plan, is_grad);
+    if (plan->target.family == EQ_FAMILY_VECTOR)
+        return options;
+    return eq_options_format("%s -DEQ_ALIGNED=%d", options.text, eq_refs_are_aligned(refs, num_refs));
+}
+
 eq_status eq_unit_moments_emit(struct eq_list *list, const struct eq_unit_plan *plan, struct eq_unit_view z, struct eq_ref sums,
                                struct eq_ref tiles)
 {
-    const struct eq_options options = eq_unit_options(plan, false);
+    const struct eq_options options = moments_options(plan, false, (const struct eq_ref[]){ z.ref, sums, tiles }, 3);
     const struct eq_launch launch = {
         .source = "moments",
         .options = options.text,
@@ -51,7 +59,8 @@ eq_status eq_unit_moments_grad_emit(struct eq_list *list, const struct eq_unit_p
                                     struct eq_unit_view dout, struct eq_unit_view out, struct eq_ref pivot, struct eq_ref sums,
                                     struct eq_ref tiles)
 {
-    const struct eq_options options = eq_unit_options(plan, true);
+    const struct eq_ref refs[] = { z.ref, dout.ref, out.ref, pivot, sums, tiles };
+    const struct eq_options options = moments_options(plan, true, refs, sizeof refs / sizeof *refs);
     const struct eq_launch launch = {
         .source = "moments",
         .options = options.text,

@@ -21,26 +21,33 @@ static int round_up(int value, int to)
 int eq_unit_group_size(const struct eq_target *target)
 {
     int size = 16;
-    while (size * 2 <= 128 && (size_t)size * 2 <= target->max_group)
+    while (size * 2 <= 256 && (size_t)size * 2 <= target->max_group)
         size *= 2;
     return size;
+}
+
+int eq_unit_pass_group_size(const struct eq_target *target)
+{
+    const int size = eq_unit_group_size(target);
+    return size < 128 ? size : 128;
 }
 
 struct eq_options eq_unit_options(const struct eq_unit_plan *plan, bool grad)
 {
     if (plan->target.family == EQ_FAMILY_VECTOR)
         return eq_options_format("-DBLOCK=%d -DSIMT=0 -DGRAD=%d", plan->block, grad);
-    return eq_options_format("-DBLOCK=%d -DSIMT=1 -DGRAD=%d -DWG=%d", plan->block, grad, eq_unit_group_size(&plan->target));
+    return eq_options_format("-DBLOCK=%d -DSIMT=1 -DGRAD=%d -DWG=%d%s", plan->block, grad,
+                             eq_unit_pass_group_size(&plan->target), plan->groups.span == 1 ? " -DSPAN=1" : "");
 }
 
 // Pieces of a plane: enough for every compute unit to have work at hand, and at most 4096 pixels in one sum; not below
-// 16 pixels (VECTOR) or 4 a work-item (SIMT), where the merging would cost more than the pass.
+// 16 pixels (VECTOR) or 4 of four channels a work-item (SIMT), where the merging would cost more than the pass.
 static void plan_parts(struct eq_unit_plan *plan)
 {
     const bool vector = plan->target.family == EQ_FAMILY_VECTOR;
     const int planes = plan->images * plan->blocks, units = plan->target.compute_units > 0 ? plan->target.compute_units : 1;
     const int tiles = planes * (plan->has_cross ? plan->groups.span : 1);
-    const int least = vector ? 16 : 4 * eq_unit_group_size(&plan->target) / plan->block;
+    const int least = vector ? 16 : 4 * eq_unit_pass_group_size(&plan->target) / (plan->block / 4);
     const int wanted = vector ? ceil_div(4 * units, tiles) : ceil_div(8 * units, tiles);
     // Where a block meets others of its group, the pieces of all of them should stay in a core's cache.
     const int enough = ceil_div(plan->pixels, plan->groups.span > 1 ? 2048 : 4096);

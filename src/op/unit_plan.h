@@ -61,8 +61,9 @@ struct eq_unit_view {
 struct eq_unit_view eq_unit_view(const struct eq_tensor *tensor, struct eq_ref ref); // an absent ref gives zeros
 #define EQ_UNIT_STRIDES(view) EQ_I32((view).image), EQ_I32((view).plane), EQ_I32((view).row)
 
-// Options of moments.cl and affine.cl, and their SIMT work-groups.
+// Options of moments.cl and affine.cl, and their SIMT work-groups; those of the solves. Both are powers of two.
 struct eq_options eq_unit_options(const struct eq_unit_plan *plan, bool grad);
+int eq_unit_pass_group_size(const struct eq_target *target);
 int eq_unit_group_size(const struct eq_target *target);
 
 // Pass 1 (moments.c): sums, and tiles where the plan has cross-products.
