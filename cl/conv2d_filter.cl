@@ -1,18 +1,26 @@
 // Filters between passes: transposed for the data gradient, partial sums of the weight gradient merged.
 
+#ifndef SLICES
+#define SLICES 1 // of the parts that conv2d_filter_merge adds; a power of two, 64 at most
+#endif
+
+// 4 x 4 values of a tile of BLOCK x BLOCK.
+static void transpose_quad(__global const float *w, __global float *t)
+{
+    const float4 r0 = EQ_LOAD4(w), r1 = EQ_LOAD4(w + BLOCK), r2 = EQ_LOAD4(w + 2 * BLOCK), r3 = EQ_LOAD4(w + 3 * BLOCK);
+    EQ_STORE4((float4)(r0.x, r1.x, r2.x, r3.x), t);
+    EQ_STORE4((float4)(r0.y, r1.y, r2.y, r3.y), t + BLOCK);
+    EQ_STORE4((float4)(r0.z, r1.z, r2.z, r3.z), t + 2 * BLOCK);
+    EQ_STORE4((float4)(r0.w, r1.w, r2.w, r3.w), t + 3 * BLOCK);
+}
+
 static void transpose_tile(__global const float *w, __global float *t)
 {
     #pragma unroll
     for (int c = 0; c < BLOCK; c += 4)
         #pragma unroll
-        for (int o = 0; o < BLOCK; o += 4) {
-            const float4 r0 = vload4(0, w + (c + 0) * BLOCK + o), r1 = vload4(0, w + (c + 1) * BLOCK + o);
-            const float4 r2 = vload4(0, w + (c + 2) * BLOCK + o), r3 = vload4(0, w + (c + 3) * BLOCK + o);
-            vstore4((float4)(r0.x, r1.x, r2.x, r3.x), 0, t + (o + 0) * BLOCK + c);
-            vstore4((float4)(r0.y, r1.y, r2.y, r3.y), 0, t + (o + 1) * BLOCK + c);
-            vstore4((float4)(r0.z, r1.z, r2.z, r3.z), 0, t + (o + 2) * BLOCK + c);
-            vstore4((float4)(r0.w, r1.w, r2.w, r3.w), 0, t + (o + 3) * BLOCK + c);
-        }
+        for (int o = 0; o < BLOCK; o += 4)
+            transpose_quad(w + c * BLOCK + o, t + o * BLOCK + c);
 }
 
 // Filters of a convolution, as filters of the convolutions that compute its data gradient.
@@ -48,15 +56,15 @@ void conv2d_filter_transpose(EQ_IN(float, w), EQ_BUF(float, t), const int oc_blo
     }
 }
 
-// The same for GPUs: one work-item per value, lanes side by side over what they write.
+// The same for GPUs: one work-item per 4 x 4 values of a tap's tile.
 __kernel __attribute__((reqd_work_group_size(64, 1, 1)))
 void conv2d_filter_transpose_simt(EQ_IN(float, w), EQ_BUF(float, t), const int oc_blocks, const int ic_blocks, const int kh,
                                   const int kw, const int stride_h, const int stride_w)
 {
     EQ_IN_PTR(float, w);
     EQ_PTR(float, t);
-    const int c = (int)get_global_id(0) % BLOCK, o = (int)get_global_id(0) / BLOCK % BLOCK;
-    const int block = (int)get_global_id(0) / (BLOCK * BLOCK), tap = (int)get_global_id(1);
+    const int quads = BLOCK / 4, item = (int)get_global_id(0), o = item % quads * 4, c = item / quads % quads * 4;
+    const int block = item / (quads * quads), tap = (int)get_global_id(1);
     if (block >= oc_blocks * ic_blocks)
         return;
     const int ob = block % oc_blocks, ib = block / oc_blocks, i = tap / kw, j = tap % kw, r = i % stride_h, s = j % stride_w;
@@ -69,10 +77,10 @@ void conv2d_filter_transpose_simt(EQ_IN(float, w), EQ_BUF(float, t), const int o
     const int place = (taps_r - 1 - i / stride_h) * taps_s + taps_s - 1 - j / stride_w;
     const ulong blocks = (ulong)oc_blocks * ic_blocks, tile = BLOCK * BLOCK;
     const ulong to = blocks * (before_r * kw + taps_r * before_s) + (ulong)block * (taps_r * taps_s) + place;
-    t[to * tile + o * BLOCK + c] = w[(((ulong)ob * ic_blocks + ib) * (kh * kw) + tap) * tile + c * BLOCK + o];
+    transpose_quad(w + (((ulong)ob * ic_blocks + ib) * (kh * kw) + tap) * tile + c * BLOCK + o, t + to * tile + o * BLOCK + c);
 }
 
-// dw = sum over parts, in their order.
+// dw = sum over parts, in their order; where filters are too small for a GPU, of SLICES sums of every SLICES-th part.
 //   partial  f32 [parts, quads, 4]    read
 //   dw       f32 [quads, 4]           write
 __kernel __attribute__((reqd_work_group_size(64, 1, 1)))
@@ -80,11 +88,24 @@ void conv2d_filter_merge(EQ_IN(float, partial), EQ_BUF(float, dw), const int par
 {
     EQ_IN_PTR(float, partial);
     EQ_PTR(float, dw);
-    const int quad = (int)get_global_id(0);
-    if (quad >= quads)
-        return;
-    float4 sum = vload4(quad, partial);
-    for (int p = 1; p < parts; p++)
-        sum += vload4(quad, partial + (ulong)p * quads * 4);
-    vstore4(sum, quad, dw);
+    int quad = (int)get_global_id(0), slice = 0;
+#if SLICES > 1
+    slice = (int)get_local_id(0) / (64 / SLICES);
+    quad = (int)get_group_id(0) * (64 / SLICES) + (int)get_local_id(0) % (64 / SLICES);
+#endif
+    float4 sum = (float4)(0.0f);
+    if (quad < quads) {
+        sum = EQ_LOAD4(partial + ((ulong)slice * quads + quad) * 4);
+        for (int p = slice + SLICES; p < parts; p += SLICES)
+            sum += EQ_LOAD4(partial + ((ulong)p * quads + quad) * 4);
+    }
+#if SLICES > 1
+    __local float4 sums[64];
+    sums[get_local_id(0)] = sum;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int s = 1; s < SLICES && slice == 0; s++)
+        sum += sums[s * (64 / SLICES) + get_local_id(0)];
+#endif
+    if (quad < quads && slice == 0)
+        EQ_STORE4(sum, dw + (ulong)quad * 4);
 }

@@ -165,14 +165,16 @@ static eq_status emit_transpose(struct eq_list *list, const struct eq_call *call
     if (groups_of(call) > 1)
         return eq_conv2d_grouped_transpose_emit(list, a, t, w, transposed);
     const int oc_blocks = eq_tensor_blocks(t), ic_blocks = eq_tensor_blocks(&call->output[0]);
-    const struct eq_options options = eq_options_format("-DBLOCK=%d", t->block);
     const bool is_vector = call->target->family == EQ_FAMILY_VECTOR;
+    const bool is_aligned = !is_vector && eq_refs_are_aligned((const struct eq_ref[]){ w, transposed }, 2);
+    const struct eq_options options = eq_options_format("-DBLOCK=%d -DEQ_ALIGNED=%d", t->block, is_aligned);
     const struct eq_launch launch = {
         .source = "conv2d_filter",
         .options = options.text,
         .kernel = is_vector ? "conv2d_filter_transpose" : "conv2d_filter_transpose_simt",
-        .range = is_vector ? eq_range_2d((size_t)oc_blocks, (size_t)ic_blocks, 1, 1)
-                           : eq_range_2d((size_t)(oc_blocks * ic_blocks * t->block * t->block), (size_t)(t->h * t->w), 64, 1),
+        .range = is_vector
+                     ? eq_range_2d((size_t)oc_blocks, (size_t)ic_blocks, 1, 1)
+                     : eq_range_2d((size_t)(oc_blocks * ic_blocks * t->block * t->block / 16), (size_t)(t->h * t->w), 64, 1),
         .cost = { 0, 8.0 * (double)eq_tensor_elems(t) },
     };
     return eq_list_kernel(list, &launch,

@@ -258,16 +258,30 @@ static eq_status emit_simt(struct eq_list *list, const struct eq_call *call, con
                                                                         .cost = cost(call) });
 }
 
+// SLICES in cl/conv2d_filter.cl: enough work-items for a GPU to have its memory busy, each with 4 parts or more.
+static int merge_slices(const struct eq_target *target, size_t quads, int parts)
+{
+    int slices = 1;
+    while (target->family == EQ_FAMILY_SIMT && slices < 8 && slices * 8 <= parts &&
+           quads * (size_t)slices < (size_t)target->compute_units * 1024)
+        slices *= 2;
+    return slices;
+}
+
 eq_status eq_conv2d_merge_emit(struct eq_list *list, const struct eq_call *call, struct eq_ref partial, struct eq_ref dw,
                                int parts)
 {
     const size_t elems = eq_tensor_elems(&call->output[0]);
-    const struct eq_options options = eq_options_format("-DBLOCK=%d", call->target->block);
+    const int slices = merge_slices(call->target, elems / 4, parts);
+    const bool is_aligned =
+        call->target->family == EQ_FAMILY_SIMT && eq_refs_are_aligned((const struct eq_ref[]){ partial, dw }, 2);
+    const struct eq_options options =
+        eq_options_format("-DBLOCK=%d -DSLICES=%d -DEQ_ALIGNED=%d", call->target->block, slices, is_aligned);
     const struct eq_launch launch = {
         .source = "conv2d_filter",
         .options = options.text,
         .kernel = "conv2d_filter_merge",
-        .range = eq_range_1d(elems / 4, 64),
+        .range = eq_range_1d(elems / 4 * (size_t)slices, 64),
         .cost = { (double)elems * parts, 4.0 * (double)elems * (parts + 1) },
     };
     return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(partial), EQ_REF(dw), EQ_I32(parts), EQ_I32(elems / 4)));
@@ -330,8 +344,8 @@ static eq_status tunables(const struct eq_call *call, struct eq_tunable *tunable
     if (a->conv.groups > 1)
         return EQ_OK;
     assert(max >= 3);
-    EQ_TRY(eq_conv2d_algorithm_tunable(call->target, &a->conv, a->kh, a->kw, call->output[0].block_in, &s,
-                                       &tunables[(*num)++]));
+    EQ_TRY(
+        eq_conv2d_algorithm_tunable(call->target, &a->conv, a->kh, a->kw, call->output[0].block_in, &s, &tunables[(*num)++]));
     if (algorithm_of(call) != EQ_CONV2D_DIRECT || call->target->family != EQ_FAMILY_VECTOR)
         return EQ_OK;
     EQ_TRY(add_tiles(call, &tunables[(*num)++]));
