@@ -275,6 +275,13 @@ static size_t stream_bytes(size_t cache_bytes)
     return cache_bytes > 0 ? cache_bytes / 2 : SIZE_MAX;
 }
 
+// rusticl (Mesa 22) counts what a kernel has twice.
+static size_t local_to_plan(const struct eq_device_info *info)
+{
+    const size_t bytes = strcmp(info->platform, "rusticl") == 0 ? info->local_bytes / 2 : info->local_bytes;
+    return bytes < MOST_LOCAL ? bytes : MOST_LOCAL;
+}
+
 static eq_status make_target(const struct eq_device_info *info, cl_device_id id, enum eq_kind kind, struct eq_target *target)
 {
     const char *family = eq_option(EQ_OPTION_CONV);
@@ -292,7 +299,7 @@ static eq_status make_target(const struct eq_device_info *info, cl_device_id id,
         .block = kind != EQ_KIND_CPU || info->vector_width >= 16 ? 16 : info->vector_width >= 8 ? 8 : 4,
         .compute_units = info->compute_units,
         .max_group = info->max_group < 256 ? info->max_group : 256,
-        .local_bytes = info->local_bytes < MOST_LOCAL ? info->local_bytes : MOST_LOCAL,
+        .local_bytes = local_to_plan(info),
         // Intel's have 128 registers of 32 bytes for 16 work-items: 64 sums would not leave any.
         .max_sums = contains(info->vendor, "Intel") ? 32 : 64,
         .max_alloc_bytes = info->max_alloc_bytes,

@@ -52,10 +52,11 @@ struct eq_target {
     int block;                 // channels in a block of activations: 16, 8 or 4
     int compute_units;
     size_t max_group;          // largest work-group Equil uses: min(256, device)
-    size_t local_bytes;        // local memory that a kernel may use: min(48 KiB, device)
+    size_t local_bytes;        // local memory of a work-group that kernels may be planned with: 48 KiB at most
     int max_sums;              // a work-item of the SIMT family holds in registers
     size_t max_alloc_bytes;    // largest buffer
     size_t memory_bytes;       // global memory
+    size_t local_bytes;        // local memory of a work-group
     size_t cache_bytes;        // a CPU's last cache; 0: none, or unknown
     size_t stream_bytes;       // results of at least this size are stored past a CPU's caches; SIZE_MAX: none is
     bool has_fma;              // CL_FP_FMA: kernels get -DEQ_FMA=1
