@@ -5,11 +5,11 @@
 //   bias f32 [oc_blocks, BLOCK]                            read    only where has_bias
 //   add  f32 as z                                          read    only where has_add; may be z itself
 //   z    f32 [n, oc_blocks, oh, ow, BLOCK]                 write   act(sum + bias + add); pixels z_step, rows z_row apart
-// A work-group has SP x SO groups of lanes, each of which makes TP x TO tiles of 16 pixels x 16 channels. The next values of k
-// are read into registers while the present ones, rounded, in local memory, are multiplied. Tiles of sums go through the same
-// local memory, so that lanes write neighbouring channels.
+// A work-group has SP x SO x SK groups of lanes, each of which makes TP x TO tiles of 16 pixels x 16 channels from one of SK
+// shares of k, which are added in their order. Local memory has a step of k twice: while one is multiplied, the next is read,
+// rounded and written to the other. Work-groups side by side have the same pixels: what they read is in a cache.
 // check: -DPRECISION=2 -DBI=1 -DKH=7 -DKW=7 -DSO=1 -DTO=1
-// check: -DPRECISION=3 -DSP=2 -DKH=3 -DKW=3
+// check: -DPRECISION=3 -DSP=2 -DSK=2 -DKH=3 -DKW=3
 #ifndef BI
 #define BI BLOCK // input channels in a block: BLOCK, or 1 for a plain image
 #endif
@@ -23,7 +23,10 @@
 #define SP 4 // groups of lanes over pixels
 #endif
 #ifndef SO
-#define SO 2 // and over output channels
+#define SO 2 // over output channels
+#endif
+#ifndef SK
+#define SK 1 // and over k: WORDS / SK is a multiple of 8
 #endif
 #ifndef TP
 #define TP 2 // tiles of a group of lanes over pixels
@@ -35,69 +38,221 @@
 #define ACT ACT_NONE
 #endif
 
-#define GROUP (SP * SO * EQ_TILE_LANES)
+#define GROUP (SP * SO * SK * EQ_TILE_LANES)
 #define PIXELS (SP * TP * 16)
 #define CHANNELS (SO * TO * 16)
-#define WORDS 16                       // of k in local memory
-#define DEPTH (WORDS * EQ_WORD_VALUES) // values of k
-#define QUADS (DEPTH / 4)
-#define QUAD_WORDS (4 / EQ_WORD_VALUES)
-#define NUM_X (PIXELS * QUADS / GROUP) // float4s of x that a work-item reads: 4 values of k each
-#define ITEMS_W (WORDS * CHANNELS / 4)
-#define NUM_W ((ITEMS_W + GROUP - 1) / GROUP) // words of w for 4 channels each
-#define SUMS (SP * SO * 16 * EQ_TILE_PITCH)
-#define IN_WORDS ((PIXELS + CHANNELS) * EQ_TILE_PITCH)
-#define LOCAL_WORDS (SUMS > IN_WORDS ? SUMS : IN_WORDS)
+#define WORDS EQ_TILE_WORDS            // of k in a step
+#define DEPTH (WORDS * EQ_WORD_VALUES) // values of k in a step
 
-// Where a work-item reads: the image and the input pixel under tap (0, 0).
+// Of x a work-item reads 4 values of k at a time: QUADS in a step of PASSES pixels. X_LANES side by side read a pixel, then
+// come the pixels, then the other SIDES of a step. A unit is what a tap has of a block.
+#if BI == 1
+#define X_LANES 1
+#define QUAD_UNITS 4
+#else
+#define X_LANES (BI / 4)
+#define QUAD_UNITS 1
+#endif
+#define ACROSS (PIXELS * X_LANES)
+#define PASSES (ACROSS > GROUP ? ACROSS / GROUP : 1)
+#define STEP_QUADS (DEPTH / 4 / X_LANES) // of one of X_LANES
+#define WANTED_SIDES (ACROSS < GROUP ? GROUP / ACROSS : 1)
+#define SIDES (WANTED_SIDES < STEP_QUADS ? WANTED_SIDES : STEP_QUADS)
+#define QUADS (STEP_QUADS / SIDES)
+#define NUM_X (QUADS * PASSES)
+
+// Of w, 4 channels of the values of a word. Neighbours have 4 channels after 4, then one word after the other.
+#define W_LANES (BLOCK / 4)
+#define W_CHANNEL(item) ((item) / (W_LANES * WORDS) * BLOCK + (item) % W_LANES * 4)
+#define W_WORD(item) ((item) / W_LANES % WORDS)
+#define ITEMS_W (WORDS * CHANNELS / 4)
+#define NUM_W ((ITEMS_W + GROUP - 1) / GROUP)
+#define HAS_W(item) (ITEMS_W % GROUP == 0 || (item) < ITEMS_W)
+
+#define RUNS (TO * EQ_RUNS)
+#define STAGE ((PIXELS + CHANNELS) * EQ_TILE_PITCH) // words of a step
+#define SHARE (SP * SO * TP * TO * 256)             // floats of a share's sums
+#define SHARES ((SK - 1) * SHARE)
+#define RESULT (SHARES + 4 * PIXELS)                // and the places of pixels
+#define LOCAL_WORDS (RESULT > 2 * STAGE ? RESULT : 2 * STAGE)
+
+struct image {
+    int h, w, row, plane, blocks;
+};
+
+// The pixel under tap (0, 0), and its place.
 struct source {
-    ulong image;
+    long at;
     int y, x;
 };
 
-// Offset of k's value from the pixel under tap (0, 0), or -1 where it lies outside of the image.
-static long place_x(const struct source *source, int k, int num_k, int ih, int iw, int x_row, int x_plane)
+struct tap {
+    int block, y, x;
+};
+
+// `units` further: a constant.
+static struct tap tap_plus(struct tap tap, int units)
 {
-    const int tap = k / BI, y = source->y + tap / KW % KH, x = source->x + tap % KW;
-    if (k >= num_k || y < 0 || y >= ih || x < 0 || x >= iw)
-        return -1;
-    return (long)source->image + (long)(tap / (KW * KH)) * x_plane + (long)y * x_row + x * BI + k % BI;
+    tap.x += units % KW;
+    tap.y += units / KW % KH;
+    tap.block += units / (KW * KH);
+    if (tap.x >= KW) {
+        tap.x -= KW;
+        tap.y++;
+    }
+    if (tap.y >= KH) {
+        tap.y -= KH;
+        tap.block++;
+    }
+    return tap;
 }
 
-// 4 values from k on.
-static float4 read_x(__global const float *x, const struct source *source, int k, int num_k, int ih, int iw, int x_row,
-                     int x_plane)
+static bool is_inside(struct source source, struct tap tap, const struct image *image)
+{
+    const int y = source.y + tap.y, x = source.x + tap.x;
+    return ((uint)y < (uint)image->h) & ((uint)x < (uint)image->w) & (tap.block < image->blocks); // without a branch
+}
+
+static long tap_place(struct tap tap, const struct image *image)
+{
+    return (long)tap.block * image->plane + (tap.y * image->row + tap.x * BI);
+}
+
+// 4 values of each pixel; the tap behind them. Outside of the image, and behind the last block, x is zero.
+static struct tap read_quads(__global const float *x, const struct source *source, struct tap tap, const struct image *image,
+                             float4 *value)
 {
 #if BI == 1
-    float part[4];
+    float part[PASSES][4];
     #pragma unroll
-    for (int e = 0; e < 4; e++) {
-        const long at = place_x(source, k + e, num_k, ih, iw, x_row, x_plane);
-        part[e] = at < 0 ? 0.0f : x[at];
+    for (int u = 0; u < 4; u++) {
+        #pragma unroll
+        for (int m = 0; m < PASSES; m++)
+            part[m][u] = is_inside(source[m], tap, image) ? x[source[m].at + tap_place(tap, image)] : 0.0f;
+        tap = tap_plus(tap, 1);
     }
-    return (float4)(part[0], part[1], part[2], part[3]);
+    #pragma unroll
+    for (int m = 0; m < PASSES; m++)
+        value[m] = (float4)(part[m][0], part[m][1], part[m][2], part[m][3]);
+    return tap;
 #else
-    const long at = place_x(source, k, num_k, ih, iw, x_row, x_plane);
-    return at < 0 ? (float4)(0.0f) : EQ_LOAD4(x + at);
+    #pragma unroll
+    for (int m = 0; m < PASSES; m++)
+        value[m] = is_inside(source[m], tap, image) ? EQ_LOAD4(x + (source[m].at + tap_place(tap, image))) : (float4)(0.0f);
+    return tap_plus(tap, 1);
 #endif
 }
 
-// Channels and word of k of a work-item's part of w: neighbours read 4 channels after 4, then one value of k after the other.
-#define W_CHANNEL(item) ((item) / (BLOCK / 4 * WORDS) * BLOCK + (item) % (BLOCK / 4) * 4)
-#define W_WORD(item) ((item) / (BLOCK / 4) % WORDS)
-
-static float4 read_w(__global const float *w, int k, int num_k, int oc, int oc_blocks)
+// A step's part of x; the tap that the next one begins with.
+static struct tap read_x(__global const float *x, const struct source *source, struct tap tap, const struct image *image,
+                         float4 *value)
 {
-    if (k >= num_k || oc >= oc_blocks * BLOCK)
-        return (float4)(0.0f);
-    return EQ_LOAD4(w + ((ulong)(oc / BLOCK) * num_k + k) * BLOCK + oc % BLOCK);
+    #pragma unroll
+    for (int q = 0; q < QUADS; q++)
+        tap = read_quads(x, source, tap, image, value + q * PASSES);
+    return tap_plus(tap, (STEP_QUADS - QUADS) * QUAD_UNITS);
 }
 
-static uint4 read_words(__global const float *w, int k, int num_k, int oc, int oc_blocks)
+static void write_x(__local uint *tile, int item, const float4 *value)
 {
-    const float4 low = read_w(w, k, num_k, oc, oc_blocks);
-    const float4 high = EQ_WORD_VALUES == 2 ? read_w(w, k + 1, num_k, oc, oc_blocks) : low;
-    return (uint4)(eq_pack(low.x, high.x), eq_pack(low.y, high.y), eq_pack(low.z, high.z), eq_pack(low.w, high.w));
+    if (ACROSS * SIDES < GROUP && item >= ACROSS * SIDES)
+        return;
+    #pragma unroll
+    for (int q = 0; q < QUADS; q++)
+        #pragma unroll
+        for (int m = 0; m < PASSES; m++) {
+            const int pixel = item / X_LANES % PIXELS + m * (GROUP / X_LANES);
+            const int quad = (item / ACROSS * QUADS + q) * X_LANES + item % X_LANES;
+            const float4 v = value[q * PASSES + m];
+            __local uint *to = tile + pixel * EQ_TILE_PITCH + quad * (4 / EQ_WORD_VALUES);
+#if EQ_WORD_VALUES == 1
+            *(__local uint4 *)to = (uint4)(eq_pack(v.x, v.x), eq_pack(v.y, v.y), eq_pack(v.z, v.z), eq_pack(v.w, v.w));
+#else
+            *(__local uint2 *)to = (uint2)(eq_pack(v.x, v.y), eq_pack(v.z, v.w));
+#endif
+        }
+}
+
+// A step's part of w, k0: the step's first value of k; behind the last one, w is zero.
+static void read_w(__global const float *w, const ulong *at, int item, int k0, int num_k, float4 *value)
+{
+    #pragma unroll
+    for (int m = 0; m < NUM_W; m++) {
+        const int i = item + m * GROUP;
+        #pragma unroll
+        for (int v = 0; v < EQ_WORD_VALUES; v++)
+            value[m * EQ_WORD_VALUES + v] = HAS_W(i) && k0 + W_WORD(i) * EQ_WORD_VALUES + v < num_k
+                                                ? EQ_LOAD4(w + (at[m] + (ulong)(k0 + v) * BLOCK))
+                                                : (float4)(0.0f);
+    }
+}
+
+static void write_w(__local uint *tile, int item, const float4 *value)
+{
+    #pragma unroll
+    for (int m = 0; m < NUM_W; m++) {
+        const int i = item + m * GROUP;
+        const float4 low = value[m * EQ_WORD_VALUES], high = value[m * EQ_WORD_VALUES + EQ_WORD_VALUES - 1];
+        if (HAS_W(i)) {
+            __local uint *to = tile + W_CHANNEL(i) * EQ_TILE_PITCH + W_WORD(i);
+            to[0] = eq_pack(low.x, high.x);
+            to[EQ_TILE_PITCH] = eq_pack(low.y, high.y);
+            to[2 * EQ_TILE_PITCH] = eq_pack(low.z, high.z);
+            to[3 * EQ_TILE_PITCH] = eq_pack(low.w, high.w);
+        }
+    }
+}
+
+// Adds the products of a share of a step to its sums.
+static void multiply(__local const uint *x_tile, __local const uint *w_tile, int lane, eq_tile_sums *sums)
+{
+    #pragma unroll
+    for (int k = 0; k < WORDS / SK; k += 8) {
+        eq_tile_b b[TO];
+        #pragma unroll
+        for (int o = 0; o < TO; o++)
+            b[o] = eq_tile_load_b(w_tile + 16 * o * EQ_TILE_PITCH + k, lane);
+        #pragma unroll
+        for (int p = 0; p < TP; p++) {
+            const eq_tile_a a = eq_tile_load_a(x_tile + 16 * p * EQ_TILE_PITCH + k, lane);
+            #pragma unroll
+            for (int o = 0; o < TO; o++)
+                eq_tile_mma(a, b[o], &sums[p * TO + o]);
+        }
+    }
+}
+
+// Strides of z or add.
+struct view {
+    int row, step, plane;
+};
+
+static ulong pixel_place(struct view view, int p, int oh, int ow, int oc_blocks)
+{
+    const int row = p / ow, n = row / oh;
+    return (ulong)n * oc_blocks * view.plane + (ulong)(row - n * oh) * view.row + (ulong)(p - row * ow) * view.step;
+}
+
+static ulong channel_place(struct view view, int oc)
+{
+    return (ulong)(oc / BLOCK) * view.plane + oc % BLOCK;
+}
+
+// Run (r, c) of tile t of a share, which is not the first.
+static __local eq_run *share_run(__local uint *memory, int share, int part, int t, int r, int c, int lane)
+{
+    return (__local eq_run *)(memory + (share - 1) * SHARE) +
+           ((((part * TP * TO + t) * EQ_ROWS + r) * EQ_RUNS + c) * EQ_TILE_LANES + lane);
+}
+
+static void write_share(__local uint *memory, int share, int part, int lane, const eq_tile_sums *sums)
+{
+    #pragma unroll
+    for (int t = 0; t < TP * TO; t++)
+        #pragma unroll
+        for (int i = 0; i < EQ_ROWS * EQ_RUNS; i++)
+            *share_run(memory, share, part, t, i / EQ_RUNS, i % EQ_RUNS, lane) =
+                eq_tile_run(&sums[t], i / EQ_RUNS, i % EQ_RUNS);
 }
 
 __kernel EQ_TILE_ATTRIBUTES __attribute__((reqd_work_group_size(GROUP, 1, 1)))
@@ -112,103 +267,96 @@ void conv2d_matrix(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_
     EQ_IN_PTR(float, w);
     EQ_PTR(float, z);
     __local uint memory[LOCAL_WORDS] __attribute__((aligned(16)));
-    __local uint *x_tile = memory, *w_tile = memory + PIXELS * EQ_TILE_PITCH;
-
-    const int item = (int)get_local_id(0), lane = item % EQ_TILE_LANES, part = item / EQ_TILE_LANES;
+    const int item = (int)get_local_id(0), lane = item % EQ_TILE_LANES, part = item / EQ_TILE_LANES % (SP * SO);
+    const int share = item / (EQ_TILE_LANES * SP * SO);
     const int tile_px = part % SP * TP * 16, tile_oc = part / SP * TO * 16; // first of the lanes' tiles
-    const int first_px = (int)EQ_GROUP(0) * PIXELS, first_oc = (int)get_group_id(1) * CHANNELS;
+    const int groups_oc = (oc_blocks * BLOCK + CHANNELS - 1) / CHANNELS, group = (int)EQ_GROUP(0);
+    const int first_px = group / groups_oc * PIXELS, first_oc = group % groups_oc * CHANNELS;
     const int num_px = num_images * oh * ow, num_k = x_blocks * KH * KW * BI;
+    const struct image image = { ih, iw, x_row, x_plane, x_blocks };
 
-    struct source source[NUM_X];
+    // Pixels and channels behind the last ones read the last ones' inputs, and are not written.
+    struct source source[PASSES];
     #pragma unroll
-    for (int m = 0; m < NUM_X; m++) {
-        const int p = first_px + (item + m * GROUP) / QUADS, row = p / ow, n = row / oh;
-        source[m].image = (ulong)n * x_blocks * x_plane;
-        source[m].y = p < num_px ? (row - n * oh) * stride_h + first_y : ih;
+    for (int m = 0; m < PASSES; m++) {
+        const int p = min(first_px + item / X_LANES % PIXELS + m * (GROUP / X_LANES), num_px - 1), row = p / ow, n = row / oh;
+        source[m].y = (row - n * oh) * stride_h + first_y;
         source[m].x = (p - row * ow) * stride_w + first_x;
+        source[m].at = (long)n * x_blocks * x_plane + (long)source[m].y * x_row + source[m].x * BI + item % X_LANES * 4;
+    }
+    ulong w_place[NUM_W];
+    #pragma unroll
+    for (int m = 0; m < NUM_W; m++) {
+        const int i = item + m * GROUP, oc = min(first_oc + W_CHANNEL(i), oc_blocks * BLOCK - BLOCK + W_CHANNEL(i) % BLOCK);
+        w_place[m] = ((ulong)(oc / BLOCK) * num_k + W_WORD(i) * EQ_WORD_VALUES) * BLOCK + oc % BLOCK;
     }
 
     eq_tile_sums sums[TP * TO];
     #pragma unroll
     for (int t = 0; t < TP * TO; t++)
         eq_tile_zero(&sums[t]);
-    float4 x_next[NUM_X];
-    uint4 w_next[NUM_W];
-
-    for (int k0 = -DEPTH; k0 < num_k; k0 += DEPTH) {
-        const int next = k0 + DEPTH;
-        if (next < num_k) {
-            #pragma unroll
-            for (int m = 0; m < NUM_X; m++)
-                x_next[m] = read_x(x, &source[m], next + (item + m * GROUP) % QUADS * 4, num_k, ih, iw, x_row, x_plane);
-            #pragma unroll
-            for (int m = 0; m < NUM_W; m++) {
-                const int i = item + m * GROUP;
-                if (i < ITEMS_W)
-                    w_next[m] = read_words(w, next + W_WORD(i) * EQ_WORD_VALUES, num_k, first_oc + W_CHANNEL(i), oc_blocks);
-            }
-        }
-        if (k0 >= 0) {
-            #pragma unroll
-            for (int k = 0; k < WORDS; k += 8) {
-                eq_tile_b b[TO];
-                #pragma unroll
-                for (int o = 0; o < TO; o++)
-                    b[o] = eq_tile_load_b(w_tile + (tile_oc + 16 * o) * EQ_TILE_PITCH + k, lane);
-                #pragma unroll
-                for (int p = 0; p < TP; p++) {
-                    const eq_tile_a a = eq_tile_load_a(x_tile + (tile_px + 16 * p) * EQ_TILE_PITCH + k, lane);
-                    #pragma unroll
-                    for (int o = 0; o < TO; o++)
-                        eq_tile_mma(a, b[o], &sums[p * TO + o]);
-                }
-            }
-        }
-        barrier(CLK_LOCAL_MEM_FENCE);
-        if (next < num_k) {
-            #pragma unroll
-            for (int m = 0; m < NUM_X; m++) {
-                const int i = item + m * GROUP;
-                const float value[4] = { x_next[m].x, x_next[m].y, x_next[m].z, x_next[m].w };
-                #pragma unroll
-                for (int e = 0; e < QUAD_WORDS; e++)
-                    x_tile[i / QUADS * EQ_TILE_PITCH + i % QUADS * QUAD_WORDS + e] =
-                        eq_pack(value[e * EQ_WORD_VALUES], value[e * EQ_WORD_VALUES + EQ_WORD_VALUES - 1]);
-            }
-            #pragma unroll
-            for (int m = 0; m < NUM_W; m++) {
-                const int i = item + m * GROUP;
-                if (i < ITEMS_W) {
-                    __local uint *to = w_tile + W_CHANNEL(i) * EQ_TILE_PITCH + W_WORD(i);
-                    to[0] = w_next[m].x;
-                    to[EQ_TILE_PITCH] = w_next[m].y;
-                    to[2 * EQ_TILE_PITCH] = w_next[m].z;
-                    to[3 * EQ_TILE_PITCH] = w_next[m].w;
-                }
-            }
-        }
+    float4 x_next[NUM_X], w_next[NUM_W * EQ_WORD_VALUES];
+    struct tap tap = { 0, 0, 0 };
+    for (int s = SIDES > 1 ? item / ACROSS : 0; s > 0; s--)
+        tap = tap_plus(tap, QUADS * QUAD_UNITS);
+    tap = read_x(x, source, tap, &image, x_next);
+    read_w(w, w_place, item, 0, num_k, w_next);
+    write_x(memory, item, x_next);
+    write_w(memory + PIXELS * EQ_TILE_PITCH, item, w_next);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int k0 = 0, now = 0; k0 < num_k; k0 += DEPTH, now = STAGE - now) {
+        __local const uint *from = memory + now + share * (WORDS / SK);
+        __local uint *to = memory + STAGE - now;
+        tap = read_x(x, source, tap, &image, x_next);
+        read_w(w, w_place, item, k0 + DEPTH, num_k, w_next);
+        multiply(from + tile_px * EQ_TILE_PITCH, from + (PIXELS + tile_oc) * EQ_TILE_PITCH, lane, sums);
+        write_x(to, item, x_next);
+        write_w(to + PIXELS * EQ_TILE_PITCH, item, w_next);
         barrier(CLK_LOCAL_MEM_FENCE);
     }
 
-    __local float *out = (__local float *)memory + part * 16 * EQ_TILE_PITCH;
+    const struct view zv = { z_row, z_step, z_plane }, av = { a_row, a_step, a_plane };
+    __local ulong *z_place = (__local ulong *)(memory + SHARES), *a_place = z_place + PIXELS;
+    for (int i = item; i < PIXELS; i += GROUP) {
+        z_place[i] = pixel_place(zv, first_px + i, oh, ow, oc_blocks);
+        a_place[i] = pixel_place(av, first_px + i, oh, ow, oc_blocks) + add_at;
+    }
+    if (SK > 1 && share > 0)
+        write_share(memory, share, part, lane, sums);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    if (SK > 1 && share > 0)
+        return;
+    int oc[RUNS];
+    bool is_there[RUNS];
+    eq_run bias[RUNS];
     #pragma unroll
-    for (int t = 0; t < TP * TO; t++) {
-        eq_tile_store(&sums[t], out, lane);
-        barrier(CLK_LOCAL_MEM_FENCE);
-        for (int i = lane; i < 64; i += EQ_TILE_LANES) {
-            const int p = first_px + tile_px + t / TO * 16 + i / 4, oc = first_oc + tile_oc + t % TO * 16 + i % 4 * 4;
-            const int block = oc / BLOCK;
-            if (p >= num_px || block >= oc_blocks)
-                continue;
-            const int row = p / ow, n = row / oh, yz = row - n * oh, xz = p - row * ow;
-            const ulong plane = (ulong)n * oc_blocks + block;
-            float4 sum = *(__local const float4 *)(out + i / 4 * EQ_TILE_PITCH + i % 4 * 4);
-            if (has_bias)
-                sum += EQ_LOAD4(bias_base + bias_at + oc);
-            if (has_add)
-                sum += EQ_LOAD4(add_base + add_at + plane * a_plane + (ulong)yz * a_row + (ulong)xz * a_step + oc % BLOCK);
-            EQ_STORE4(ACT_APPLY(ACT, sum, float4), z + plane * z_plane + (ulong)yz * z_row + (ulong)xz * z_step + oc % BLOCK);
+    for (int j = 0; j < RUNS; j++) {
+        oc[j] = first_oc + tile_oc + j / EQ_RUNS * 16 + EQ_COLUMN(lane, j % EQ_RUNS);
+        is_there[j] = oc[j] / BLOCK < oc_blocks;
+        bias[j] = has_bias && is_there[j] ? EQ_LOAD_RUN(bias_base + bias_at + oc[j]) : (eq_run)(0.0f);
+    }
+    #pragma unroll
+    for (int i = 0; i < TP * EQ_ROWS; i++) {
+        const int r = i % EQ_ROWS, px = tile_px + i / EQ_ROWS * 16 + EQ_ROW(lane, r);
+        if (first_px + px >= num_px)
+            continue;
+        eq_run run[RUNS];
+        #pragma unroll
+        for (int j = 0; j < RUNS; j++) {
+            const int t = i / EQ_ROWS * TO + j / EQ_RUNS, c = j % EQ_RUNS;
+            run[j] = eq_tile_run(&sums[t], r, c);
+            for (int s = 1; s < SK; s++)
+                run[j] += *share_run(memory, s, part, t, r, c, lane);
+            run[j] += bias[j];
         }
-        barrier(CLK_LOCAL_MEM_FENCE);
+        if (has_add)
+            #pragma unroll
+            for (int j = 0; j < RUNS; j++)
+                if (is_there[j])
+                    run[j] += EQ_LOAD_RUN(add_base + (a_place[px] + channel_place(av, oc[j])));
+        #pragma unroll
+        for (int j = 0; j < RUNS; j++)
+            if (is_there[j])
+                EQ_STORE_RUN(ACT_APPLY(ACT, run[j], eq_run), z + (z_place[px] + channel_place(zv, oc[j])));
     }
 }

@@ -5,7 +5,8 @@
 //   dw   f32 [parts, oc_blocks, x_blocks, kh, kw, BI, BLOCK]    write   part p has pixels [p * part_px, (p + 1) * part_px)
 // Pixels are those of all images in one row; each part adds them in order. A work-group has SK x SO groups of lanes, each of
 // which makes TK x TO tiles of 16 values of k x 16 channels. A work-item reads 4 values of k, or channels, of the pixels of a
-// word: the tiles in local memory have k and channels as rows, pixels along them.
+// word: the tiles in local memory have k and channels as rows, pixels along them. Local memory has a step of pixels twice:
+// while one is multiplied, the next is read, rounded and written to the other.
 // check: -DPRECISION=2 -DBI=1 -DSO=1 -DTO=1
 // check: -DPRECISION=3 -DSK=2 -DTK=4
 #ifndef BI
@@ -27,8 +28,8 @@
 #define GROUP (SK * SO * EQ_TILE_LANES) // a multiple of 64: a work-item has the same word of every 4 values
 #define VALUES (SK * TK * 16)
 #define CHANNELS (SO * TO * 16)
-#define WORDS 16                       // of pixels in local memory
-#define DEPTH (WORDS * EQ_WORD_VALUES) // pixels
+#define WORDS EQ_TILE_WORDS            // of pixels in a step
+#define DEPTH (WORDS * EQ_WORD_VALUES) // pixels in a step
 #if BI == 1
 #define X_QUADS 1 // work-items side by side in a block: 4 values of k each
 #define TAPS 4
@@ -45,13 +46,25 @@
 #define X_WORD(item) ((item) / X_QUADS % WORDS)
 #define D_ROW(item) ((item) / (D_QUADS * WORDS) * BLOCK + (item) % D_QUADS * 4)
 #define D_WORD(item) ((item) / D_QUADS % WORDS)
-#define SUMS (SK * SO * 16 * EQ_TILE_PITCH)
-#define IN_WORDS ((VALUES + CHANNELS) * EQ_TILE_PITCH)
-#define LOCAL_WORDS (SUMS > IN_WORDS ? SUMS : IN_WORDS)
+#define HAS_X(item) (ITEMS_X % GROUP == 0 || (item) < ITEMS_X)
+#define HAS_D(item) (ITEMS_D % GROUP == 0 || (item) < ITEMS_D)
+#define STAGE ((VALUES + CHANNELS) * EQ_TILE_PITCH) // words of a step
+
+// x, dz and the end of the part's pixels.
+struct shape {
+    int ih, iw, x_row, stride_h, stride_w, oh, ow, d_row, end;
+    ulong x_image, d_image;
+};
 
 // A pixel of the output.
 struct pixel {
     int p, n, y, x;
+};
+
+// Where a value of k is, seen from tap (pad_h, pad_w) of its first channel.
+struct tap {
+    long at;
+    int y, x;
 };
 
 static struct pixel pixel_at(int p, int oh, int ow)
@@ -78,20 +91,60 @@ static struct pixel pixel_plus(struct pixel at, struct pixel step, int oh, int o
     return at;
 }
 
-// 4 values of the pixels of a word: EQ_WORD_VALUES of them.
-static uint4 pack(const float4 *pixels)
+static bool is_inside(struct tap tap, struct pixel at, const struct shape *shape)
 {
-    const float4 low = pixels[0], high = pixels[EQ_WORD_VALUES - 1];
-    return (uint4)(eq_pack(low.x, high.x), eq_pack(low.y, high.y), eq_pack(low.z, high.z), eq_pack(low.w, high.w));
+    const int y = at.y * shape->stride_h + tap.y, x = at.x * shape->stride_w + tap.x;
+    return ((uint)y < (uint)shape->ih) & ((uint)x < (uint)shape->iw) & (at.p < shape->end); // without a branch
 }
 
-static void write_rows(__local uint *tile, int row, int word, uint4 words)
+// 4 values of k of a pixel. Outside of the image, and behind the part's last pixel, x is zero.
+static float4 read_x(__global const float *x, const struct tap *tap, struct pixel at, const struct shape *shape)
 {
-    tile += row * EQ_TILE_PITCH + word;
-    tile[0] = words.x;
-    tile[EQ_TILE_PITCH] = words.y;
-    tile[2 * EQ_TILE_PITCH] = words.z;
-    tile[3 * EQ_TILE_PITCH] = words.w;
+    x += at.n * shape->x_image + (ulong)(at.y * shape->stride_h) * shape->x_row + at.x * shape->stride_w * BI;
+#if BI == 1
+    float value[4];
+    #pragma unroll
+    for (int e = 0; e < 4; e++)
+        value[e] = is_inside(tap[e], at, shape) ? x[tap[e].at] : 0.0f;
+    return (float4)(value[0], value[1], value[2], value[3]);
+#else
+    return is_inside(*tap, at, shape) ? EQ_LOAD4(x + tap->at) : (float4)(0.0f);
+#endif
+}
+
+// 4 channels of a pixel, `place` from its first one. Behind the part's last pixel, dz is zero.
+static float4 read_d(__global const float *dz, ulong place, struct pixel at, const struct shape *shape)
+{
+    dz += at.n * shape->d_image + (ulong)at.y * shape->d_row + at.x * BLOCK;
+    return at.p < shape->end ? EQ_LOAD4(dz + place) : (float4)(0.0f);
+}
+
+// 4 rows of a word from the values of its pixels.
+static void write_rows(__local uint *to, const float4 *pixels)
+{
+    const float4 low = pixels[0], high = pixels[EQ_WORD_VALUES - 1];
+    to[0] = eq_pack(low.x, high.x);
+    to[EQ_TILE_PITCH] = eq_pack(low.y, high.y);
+    to[2 * EQ_TILE_PITCH] = eq_pack(low.z, high.z);
+    to[3 * EQ_TILE_PITCH] = eq_pack(low.w, high.w);
+}
+
+// What a work-item reads of a step.
+struct step {
+    float4 x[NUM_X * EQ_WORD_VALUES], d[NUM_D * EQ_WORD_VALUES];
+};
+
+static void write_step(__local uint *stage, int item, const struct step *step)
+{
+    #pragma unroll
+    for (int m = 0; m < NUM_X; m++)
+        if (HAS_X(item + m * GROUP))
+            write_rows(stage + X_ROW(item + m * GROUP) * EQ_TILE_PITCH + X_WORD(item), step->x + m * EQ_WORD_VALUES);
+    stage += VALUES * EQ_TILE_PITCH;
+    #pragma unroll
+    for (int m = 0; m < NUM_D; m++)
+        if (HAS_D(item + m * GROUP))
+            write_rows(stage + D_ROW(item + m * GROUP) * EQ_TILE_PITCH + D_WORD(item), step->d + m * EQ_WORD_VALUES);
 }
 
 // Adds the products of the tiles in local memory to a part's sums.
@@ -123,24 +176,30 @@ void conv2d_matrix_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, 
     EQ_IN_PTR(float, x);
     EQ_IN_PTR(float, dz);
     EQ_PTR(float, dw);
-    __local uint memory[LOCAL_WORDS] __attribute__((aligned(16)));
-    __local uint *x_tile = memory, *d_tile = memory + VALUES * EQ_TILE_PITCH;
+    __local uint memory[2 * STAGE] __attribute__((aligned(16)));
     const int item = (int)get_local_id(0), lane = item % EQ_TILE_LANES, part = item / EQ_TILE_LANES;
     const int tile_k = part % SK * TK * 16, tile_oc = part / SK * TO * 16; // first of the lanes' tiles
     const int first_k = (int)get_group_id(0) * VALUES, first_oc = (int)get_group_id(1) * CHANNELS;
     const int first = (int)EQ_GROUP(2) * part_px, end = min(first + part_px, num_px), num_k = x_blocks * kh * kw * BI;
+    const struct shape shape = { ih, iw, x_row, stride_h, stride_w, oh, ow, d_row, end, (ulong)x_blocks * x_plane,
+                                 (ulong)oc_blocks * d_plane };
 
-    // what this work-item reads of x: the same k for every pixel
-    int tap_y[NUM_X * TAPS], tap_x[NUM_X * TAPS];
-    ulong tap_at[NUM_X * TAPS];
+    struct tap taps[NUM_X * TAPS];
     #pragma unroll
     for (int e = 0; e < NUM_X * TAPS; e++) {
         const int k = first_k + X_ROW(item + e / TAPS * GROUP) + e % TAPS, tap = k / BI;
-        tap_y[e] = k < num_k ? tap / kw % kh - pad_h : ih + pad_h * 2 + kh; // far outside: reads as zero
-        tap_x[e] = tap % kw - pad_w;
-        tap_at[e] = (ulong)(tap / (kw * kh)) * x_plane + k % BI;
+        const int y = tap / kw % kh - pad_h, xi = tap % kw - pad_w;
+        taps[e].at = (long)(tap / (kw * kh)) * x_plane + (long)y * x_row + xi * BI + k % BI;
+        taps[e].y = k < num_k ? y : ih + pad_h * 2 + kh; // far outside: reads as zero
+        taps[e].x = xi;
     }
-    const struct pixel step = pixel_at(DEPTH, oh, ow), beside = pixel_at(1, oh, ow);
+    ulong d_place[NUM_D]; // channels behind the last block read the last one, and are not written
+    #pragma unroll
+    for (int m = 0; m < NUM_D; m++) {
+        const int oc = first_oc + D_ROW(item + m * GROUP);
+        d_place[m] = (ulong)min(oc / BLOCK, oc_blocks - 1) * d_plane + oc % BLOCK;
+    }
+    const struct pixel far = pixel_at(DEPTH, oh, ow), beside = pixel_at(1, oh, ow);
     struct pixel at_x = pixel_at(first + X_WORD(item) * EQ_WORD_VALUES, oh, ow);
     struct pixel at_d = pixel_at(first + D_WORD(item) * EQ_WORD_VALUES, oh, ow);
 
@@ -148,82 +207,38 @@ void conv2d_matrix_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, 
     #pragma unroll
     for (int t = 0; t < TK * TO; t++)
         eq_tile_zero(&sums[t]);
-    uint4 x_next[NUM_X], d_next[NUM_D];
-
-    for (int p0 = first - DEPTH; p0 < end; p0 += DEPTH) {
-        if (p0 + DEPTH < end) {
-            float4 x_value[NUM_X][EQ_WORD_VALUES], d_value[NUM_D][EQ_WORD_VALUES];
-            struct pixel px = at_x, pd = at_d;
-            #pragma unroll
-            for (int v = 0; v < EQ_WORD_VALUES; v++) {
-                #pragma unroll
-                for (int m = 0; m < NUM_X; m++) {
-                    float value[4] = { 0.0f, 0.0f, 0.0f, 0.0f };
-                    x_value[m][v] = (float4)(0.0f);
-                    #pragma unroll
-                    for (int e = 0; e < TAPS; e++) {
-                        const int y = px.y * stride_h + tap_y[m * TAPS + e], xi = px.x * stride_w + tap_x[m * TAPS + e];
-                        if (px.p < end && y >= 0 && y < ih && xi >= 0 && xi < iw) {
-                            const ulong at =
-                                (ulong)px.n * x_blocks * x_plane + tap_at[m * TAPS + e] + (ulong)y * x_row + xi * BI;
-#if BI == 1
-                            value[e] = x[at];
-#else
-                            x_value[m][v] = EQ_LOAD4(x + at);
-#endif
-                        }
-                    }
-                    if (BI == 1)
-                        x_value[m][v] = (float4)(value[0], value[1], value[2], value[3]);
-                }
-                #pragma unroll
-                for (int m = 0; m < NUM_D; m++) {
-                    const int oc = first_oc + D_ROW(item + m * GROUP);
-                    d_value[m][v] = (float4)(0.0f);
-                    if (pd.p < end && oc < oc_blocks * BLOCK)
-                        d_value[m][v] = EQ_LOAD4(dz + ((ulong)pd.n * oc_blocks + oc / BLOCK) * d_plane + (ulong)pd.y * d_row +
-                                                      pd.x * BLOCK + oc % BLOCK);
-                }
-                px = pixel_plus(px, beside, oh, ow);
-                pd = pixel_plus(pd, beside, oh, ow);
-            }
+    for (int p0 = first - DEPTH, now = STAGE; p0 < end; p0 += DEPTH, now = STAGE - now) {
+        struct step next;
+        struct pixel px = at_x, pd = X_QUADS == D_QUADS ? at_x : at_d;
+        #pragma unroll
+        for (int v = 0; v < EQ_WORD_VALUES; v++) {
             #pragma unroll
             for (int m = 0; m < NUM_X; m++)
-                x_next[m] = pack(x_value[m]);
+                next.x[m * EQ_WORD_VALUES + v] = read_x(x, taps + m * TAPS, px, &shape);
             #pragma unroll
             for (int m = 0; m < NUM_D; m++)
-                d_next[m] = pack(d_value[m]);
-            at_x = pixel_plus(at_x, step, oh, ow);
-            at_d = pixel_plus(at_d, step, oh, ow);
+                next.d[m * EQ_WORD_VALUES + v] = read_d(dz, d_place[m], pd, &shape);
+            px = pixel_plus(px, beside, oh, ow);
+            pd = pixel_plus(pd, beside, oh, ow);
         }
+        at_x = pixel_plus(at_x, far, oh, ow);
+        at_d = pixel_plus(at_d, far, oh, ow);
         if (p0 >= first)
-            multiply(x_tile + tile_k * EQ_TILE_PITCH, d_tile + tile_oc * EQ_TILE_PITCH, lane, sums);
-        barrier(CLK_LOCAL_MEM_FENCE);
-        if (p0 + DEPTH < end) {
-            #pragma unroll
-            for (int m = 0; m < NUM_X; m++)
-                if (item + m * GROUP < ITEMS_X)
-                    write_rows(x_tile, X_ROW(item + m * GROUP), X_WORD(item), x_next[m]);
-            #pragma unroll
-            for (int m = 0; m < NUM_D; m++)
-                if (item + m * GROUP < ITEMS_D)
-                    write_rows(d_tile, D_ROW(item + m * GROUP), D_WORD(item), d_next[m]);
-        }
+            multiply(memory + now + tile_k * EQ_TILE_PITCH, memory + now + (VALUES + tile_oc) * EQ_TILE_PITCH, lane, sums);
+        write_step(memory + STAGE - now, item, &next);
         barrier(CLK_LOCAL_MEM_FENCE);
     }
 
-    __local float *out = (__local float *)memory + part * 16 * EQ_TILE_PITCH;
     dw += (ulong)EQ_GROUP(2) * oc_blocks * num_k * BLOCK;
     #pragma unroll
-    for (int t = 0; t < TK * TO; t++) {
-        eq_tile_store(&sums[t], out, lane);
-        barrier(CLK_LOCAL_MEM_FENCE);
-        for (int i = lane; i < 64; i += EQ_TILE_LANES) {
-            const int k = first_k + tile_k + t / TO * 16 + i / 4, oc = first_oc + tile_oc + t % TO * 16 + i % 4 * 4;
+    for (int i = 0; i < TK * EQ_ROWS; i++) {
+        const int k = first_k + tile_k + i / EQ_ROWS * 16 + EQ_ROW(lane, i % EQ_ROWS);
+        #pragma unroll
+        for (int j = 0; j < TO * EQ_RUNS; j++) {
+            const int oc = first_oc + tile_oc + j / EQ_RUNS * 16 + EQ_COLUMN(lane, j % EQ_RUNS);
             if (k < num_k && oc < oc_blocks * BLOCK)
-                EQ_STORE4(*(__local const float4 *)(out + i / 4 * EQ_TILE_PITCH + i % 4 * 4),
-                          dw + ((ulong)(oc / BLOCK) * num_k + k) * BLOCK + oc % BLOCK);
+                EQ_STORE_RUN(eq_tile_run(&sums[i / EQ_ROWS * TO + j / EQ_RUNS], i % EQ_ROWS, j % EQ_RUNS),
+                             dw + ((ulong)(oc / BLOCK) * num_k + k) * BLOCK + oc % BLOCK);
         }
-        barrier(CLK_LOCAL_MEM_FENCE);
     }
 }

@@ -17,7 +17,6 @@ void matrix_probe(EQ_IN(float, a), EQ_IN(float, b), EQ_BUF(float, z))
     EQ_PTR(float, z);
     __local uint a_tile[ROWS * EQ_TILE_PITCH] __attribute__((aligned(16)));
     __local uint b_tile[16 * EQ_TILE_PITCH] __attribute__((aligned(16)));
-    __local float out[ROWS * EQ_TILE_PITCH];
     const int item = (int)get_local_id(0), group = 2 * EQ_TILE_LANES;
     const int lane = item % EQ_TILE_LANES, half_of = item / EQ_TILE_LANES;
 
@@ -35,8 +34,7 @@ void matrix_probe(EQ_IN(float, a), EQ_IN(float, b), EQ_BUF(float, z))
     eq_tile_zero(&sums);
     for (int k = 0; k < WORDS; k += 8)
         eq_tile_mma(eq_tile_load_a(a_tile + half_of * 16 * EQ_TILE_PITCH + k, lane), eq_tile_load_b(b_tile + k, lane), &sums);
-    eq_tile_store(&sums, out + half_of * 16 * EQ_TILE_PITCH, lane);
-    barrier(CLK_LOCAL_MEM_FENCE);
-    for (int i = item; i < ROWS * 16; i += group)
-        z[i] = out[i / 16 * EQ_TILE_PITCH + i % 16];
+    for (int r = 0; r < EQ_ROWS; r++)
+        for (int c = 0; c < EQ_RUNS; c++)
+            EQ_STORE_RUN(eq_tile_run(&sums, r, c), z + (half_of * 16 + EQ_ROW(lane, r)) * 16 + EQ_COLUMN(lane, c));
 }

@@ -1,56 +1,191 @@
 // Convolutions and gradients of filters on matrix units: the work-group's tile and the launch.
 #include <assert.h>
+#include <stdio.h>
 
 #include "op/conv2d.h"
 
-// Groups of lanes over pixels and output channels, and the tiles of 16 x 16 of each.
+// How a work-group divides its tile: groups of lanes over pixels, output channels and k, the tiles of 16 x 16 of each, and the
+// words of k in a step. registers: the most that a lane may have, for NVIDIA's compiler; 0: what it likes.
 struct split {
-    int groups_px, groups_oc, tiles_px, tiles_oc;
+    int groups_px, groups_oc, groups_k, tiles_px, tiles_oc, words, registers;
 };
+
+// By the lanes of a matrix unit. Of two with the same tile the first is taken where the device allows it. A compute unit of
+// NVIDIA's holds two groups of 256 work-items with 128 registers each, three with 80.
+static const struct {
+    int lanes;
+    struct split split;
+} splits[] = {
+    { 32, { 2, 4, 1, 4, 2, 16, 128 } }, // 128 pixels x 128 channels
+    { 32, { 4, 2, 1, 2, 2, 16, 80 } },  // 128 x 64
+    { 32, { 2, 2, 2, 2, 2, 32, 80 } },  // 64 x 64
+    { 32, { 1, 2, 4, 2, 2, 32, 80 } },  // 32 x 64
+    { 32, { 8, 1, 1, 1, 2, 16, 80 } },  // 128 x 32
+    { 32, { 2, 1, 4, 2, 2, 32, 80 } },  // 64 x 32
+    { 32, { 8, 1, 1, 1, 1, 16, 80 } },  // 128 x 16
+    { 32, { 2, 1, 1, 2, 2, 16, 0 } },   // 64 x 32
+    { 32, { 2, 1, 1, 2, 1, 16, 0 } },   // 64 x 16
+    { 64, { 2, 2, 1, 4, 2, 16, 0 } },   // 128 x 64
+    { 64, { 1, 2, 2, 4, 2, 16, 0 } },   // 64 x 64
+    { 64, { 2, 1, 1, 4, 2, 16, 0 } },   // 128 x 32
+    { 64, { 2, 1, 1, 4, 1, 16, 0 } },   // 128 x 16
+    { 64, { 1, 1, 1, 4, 2, 16, 0 } },   // 64 x 32
+    { 64, { 1, 1, 1, 4, 1, 16, 0 } },   // 64 x 16
+    { 16, { 4, 2, 1, 2, 2, 16, 0 } },   // 128 x 64
+    { 16, { 2, 2, 1, 2, 2, 16, 0 } },   // 64 x 64
+    { 16, { 4, 1, 1, 2, 2, 16, 0 } },   // 128 x 32
+    { 16, { 4, 1, 1, 2, 1, 16, 0 } },   // 128 x 16
+    { 16, { 2, 1, 1, 2, 2, 16, 0 } },   // 64 x 32
+    { 8, { 4, 2, 1, 1, 2, 16, 0 } },    // 64 x 64
+    { 8, { 2, 2, 1, 1, 2, 16, 0 } },    // 32 x 64
+    { 8, { 4, 1, 1, 1, 2, 16, 0 } },    // 64 x 32
+    { 8, { 4, 1, 1, 1, 1, 16, 0 } },    // 64 x 16
+};
+enum { NUM_SPLITS = sizeof splits / sizeof *splits };
 
 static size_t ceil_div(size_t a, size_t b)
 {
     return (a + b - 1) / b;
 }
 
-// Groups of lanes in a work-group that the device allows: fewer over pixels (or values of k), then over channels.
-static void fit_group(const struct eq_target *target, int lanes, int *groups, int *groups_oc)
+static int split_pixels(const struct split *split)
 {
-    while (*groups > 1 && (size_t)(*groups * *groups_oc * lanes) > target->max_group)
-        *groups /= 2;
-    while (*groups_oc > 1 && (size_t)(*groups * *groups_oc * lanes) > target->max_group)
-        *groups_oc /= 2;
+    return 16 * split->groups_px * split->tiles_px;
 }
 
-// 128 pixels x 64 channels, in which a lane of 32 holds 32 sums; lanes of 8 hold 64 of 64 x 64. Half the pixels where there are
-// too few work-groups to fill the device twice.
-static struct split choose_split(const struct eq_target *target, int lanes, int channels, size_t pixels)
+static int split_channels(const struct split *split)
 {
-    struct split split = { .groups_px = lanes == 64 ? 2 : 4, .groups_oc = channels <= 32 ? 1 : 2,
-                           .tiles_px = lanes == 64 ? 4 : lanes == 8 ? 1 : 2, .tiles_oc = channels <= 16 ? 1 : 2 };
-    const size_t rows = ceil_div((size_t)channels, (size_t)(16 * split.groups_oc * split.tiles_oc));
-    if (rows * ceil_div(pixels, (size_t)(16 * split.groups_px * split.tiles_px)) < 2 * (size_t)target->compute_units)
-        split.groups_px /= 2;
-    fit_group(target, lanes, &split.groups_px, &split.groups_oc);
-    assert((size_t)(split.groups_px * split.groups_oc * lanes) <= 256);
+    return 16 * split->groups_oc * split->tiles_oc;
+}
+
+static size_t split_group(const struct split *split, int lanes)
+{
+    return (size_t)(split->groups_px * split->groups_oc * split->groups_k * lanes);
+}
+
+// Two steps, with rows of EQ_TILE_PITCH of cl/matrix.clh, or the sums of all shares of k but the first and pixels' places.
+static size_t split_local_bytes(const struct split *split)
+{
+    const int pixels = split_pixels(split), channels = split_channels(split);
+    const size_t steps = (size_t)(2 * (pixels + channels) * (split->words + 4)),
+                 result = (size_t)((split->groups_k - 1) * pixels * channels + 4 * pixels);
+    return sizeof(float) * (steps > result ? steps : result);
+}
+
+static bool split_fits(const struct eq_target *target, const struct split *split, int lanes)
+{
+    return split_group(split, lanes) <= target->max_group && split_local_bytes(split) <= target->local_bytes;
+}
+
+// Time of a launch for one value of k, in products of a matrix unit. A tile costs its products, and 100 for each pixel and
+// channel that is read for it: an H100's second-level cache feeds no more. Its compute units take the work-groups by turns, two
+// at a time; a step of 16 words, of 32 values in 16 bits, waits as long for memory as 900000 products take.
+static double split_time(const struct eq_target *target, const struct split *split, int channels, size_t pixels)
+{
+    const int px = split_pixels(split), oc = split_channels(split);
+    const size_t groups = ceil_div(pixels, (size_t)px) * ceil_div((size_t)channels, (size_t)oc),
+                 turns = ceil_div(groups, (size_t)target->compute_units);
+    const double work = (double)turns * (px * oc + 100.0 * (px + oc)),
+                 waiting = (double)ceil_div(turns, 2) * 900000.0 / (2 * split->words);
+    return work > waiting ? work : waiting;
+}
+
+// Values of the tuning: the members of struct split in their order.
+enum { NUM_VALUES = 7 };
+
+struct device_lanes {
+    const struct eq_target *target;
+    int lanes;
+};
+
+static struct split split_of(const int *values)
+{
+    return (struct split){ values[0], values[1], values[2], values[3], values[4], values[5], values[6] };
+}
+
+static bool is_split(const int *values, const void *user)
+{
+    const struct device_lanes *device = user;
+    for (int i = 0; i < NUM_VALUES; i++)
+        if (values[i] < 0 || values[i] > 256 || (i < 6 && (values[i] == 0 || (values[i] & (values[i] - 1)) != 0)))
+            return false;
+    const struct split split = split_of(values);
+    const int depth = (device->target->precision == EQ_TF32 ? 1 : 2) * split.words; // no less than a block has
+    return depth >= 16 && split.words % (8 * split.groups_k) == 0 && split_fits(device->target, &split, device->lanes);
+}
+
+static struct split choose_split(const struct eq_target *target, int lanes, const struct eq_conv2d_job *job)
+{
+    const struct eq_conv2d_view *x = &job->x, *z = &job->z;
+    char key[EQ_TUNE_MAX_KEY];
+    int values[NUM_VALUES];
+    snprintf(key, sizeof key, "conv2d_matrix %s block=%dx%d ic=%d oc=%d h=%d w=%d k=%dx%d s=%dx%d step=%d",
+             eq_precision_name(target->precision), x->block, z->block, x->c, z->c, z->h, z->w, job->kh, job->kw, job->stride_h,
+             job->stride_w, z->step / z->block);
+    if (eq_tuning_choose(target->tuning, key, values, NUM_VALUES, is_split, &(struct device_lanes){ target, lanes }))
+        return split_of(values);
+    const size_t pixels = (size_t)x->n * (size_t)z->h * (size_t)z->w;
+    const struct split *best = NULL;
+    double best_time = 0;
+    for (int i = 0; i < NUM_SPLITS; i++) {
+        const struct split *split = &splits[i].split;
+        if (splits[i].lanes != lanes || !split_fits(target, split, lanes))
+            continue;
+        const double time = split_time(target, split, z->blocks * z->block, pixels);
+        if (!best || time < best_time) {
+            best = split;
+            best_time = time;
+        }
+    }
+    assert(best); // 64 work-items and 16 KiB, the least that a device may have, are enough for the last of each
+    struct split chosen = *best;
+    chosen.registers = x->block == 1 ? 128 : chosen.registers; // values of an image, one by one, have a place each
+    return chosen;
+}
+
+// Registers of a lane, as an option that only NVIDIA's compiler knows.
+static struct eq_options register_option(const struct eq_target *target, int registers)
+{
+    return target->matrix_unit == EQ_MATRIX_MMA && registers > 0 ? eq_options_format(" -cl-nv-maxrregcount=%d", registers)
+                                                                 : (struct eq_options){ "" };
+}
+
+// The tile of a filter's gradient: values of k stand for pixels. 128 x 128 or 64 x 128 for lanes of 32, 128 x 64 of more, where
+// there are as many channels; then whatever the device allows. cl/conv2d_matrix_weight_grad.cl wants 64 work-items or more.
+static struct split grad_split(const struct eq_target *target, int lanes, int channels, int k)
+{
+    struct split split = { lanes == 64 ? 2 : 4, channels <= 32 ? 1 : 2, 1, lanes == 64 ? 4 : lanes == 8 ? 1 : 2,
+                           channels <= 16 ? 1 : 2, 16, 128 };
+    if (lanes == 8 && channels <= 32)
+        split.groups_px = 8;
+    if (lanes == 32 && channels > 64) {
+        const struct split wide = { 2, 4, 1, k > 64 ? 4 : 2, 2, 16, 128 };
+        split = split_fits(target, &wide, lanes) ? wide : split;
+    }
+    while (!split_fits(target, &split, lanes)) {
+        const bool is_least = split_group(&split, lanes) <= 64;
+        int *part = is_least ? &split.tiles_oc : split.groups_px > 1 ? &split.groups_px : &split.groups_oc;
+        if (*part == 1)
+            break; // the list says what the device lacks
+        *part /= 2;
+    }
     return split;
 }
 
 struct eq_conv2d_grad_tile eq_conv2d_matrix_grad_tile(const struct eq_target *target, int block_in, int block, int channels,
                                                       int k)
 {
-    const int lanes = eq_matrix_unit_lanes(target->matrix_unit), tiles_oc = channels <= 16 ? 1 : 2,
-              tiles_k = lanes == 64 ? 4 : lanes == 8 ? 1 : 2;
-    int groups_oc = channels <= 32 ? 1 : 2, groups_k = lanes == 64 ? 2 : lanes == 8 && groups_oc == 1 ? 8 : 4;
-    fit_group(target, lanes, &groups_k, &groups_oc);
+    const int lanes = eq_matrix_unit_lanes(target->matrix_unit);
+    const struct split split = grad_split(target, lanes, channels, k);
     return (struct eq_conv2d_grad_tile){
         .kernel = "conv2d_matrix_weight_grad",
-        .options = eq_options_format("-DEQ_MATRIX=%d -DPRECISION=%d -DBLOCK=%d -DBI=%d -DSK=%d -DSO=%d -DTK=%d -DTO=%d",
-                                     (int)target->matrix_unit, (int)target->precision, block, block_in, groups_k,
-                                     groups_oc, tiles_k, tiles_oc),
-        .group = groups_k * groups_oc * lanes,
-        .tiles_oc = (int)ceil_div((size_t)channels, (size_t)(16 * groups_oc * tiles_oc)),
-        .tiles_k = (int)ceil_div((size_t)k, (size_t)(16 * groups_k * tiles_k)),
+        .options = eq_options_format("-DEQ_MATRIX=%d -DPRECISION=%d -DBLOCK=%d -DBI=%d -DSK=%d -DSO=%d -DTK=%d -DTO=%d%s",
+                                     (int)target->matrix_unit, (int)target->precision, block, block_in, split.groups_px,
+                                     split.groups_oc, split.tiles_px, split.tiles_oc,
+                                     register_option(target, split.registers).text),
+        .group = (int)split_group(&split, lanes),
+        .tiles_oc = (int)ceil_div((size_t)channels, (size_t)split_channels(&split)),
+        .tiles_k = (int)ceil_div((size_t)k, (size_t)split_pixels(&split)),
     };
 }
 
@@ -59,28 +194,27 @@ eq_status eq_conv2d_matrix_emit(struct eq_list *list, const struct eq_conv2d_job
     const struct eq_target *target = eq_list_target(list);
     const struct eq_conv2d_view *x = &job->x, *z = &job->z, *add = &job->add;
     const int lanes = eq_matrix_unit_lanes(target->matrix_unit);
-    const size_t pixels = (size_t)x->n * (size_t)z->h * (size_t)z->w;
-    const struct split split = choose_split(target, lanes, z->blocks * z->block, pixels);
-    const size_t group = (size_t)(split.groups_px * split.groups_oc * lanes);
-    EQ_REQUIRE(group <= target->max_group, EQ_ERR_UNSUPPORTED,
-               "conv2d: %s needs work-groups of %zu, the device has %zu at most", eq_precision_name(target->precision), group,
-               target->max_group);
+    const struct split split = choose_split(target, lanes, job);
+    const size_t pixels = (size_t)x->n * (size_t)z->h * (size_t)z->w, group = split_group(&split, lanes),
+                 channels = (size_t)(z->blocks * z->block);
     const bool has_taps = job->kh > 0 && job->kw > 0;
     const struct eq_ref refs[] = { x->origin, job->filter, job->bias, job->has_add ? add->origin : EQ_REF_NONE, z->origin };
     const bool is_aligned = eq_refs_are_aligned(refs + (x->block == 1), 5 - (x->block == 1)); // pixels of an image one by one
     // Without taps there is nothing to sum: no input block, and any filter size will do.
     const struct eq_options options =
-        eq_options_format("-DEQ_MATRIX=%d -DPRECISION=%d -DBLOCK=%d -DBI=%d -DKH=%d -DKW=%d -DSP=%d -DSO=%d -DTP=%d -DTO=%d "
-                          "-DACT=%d -DEQ_ALIGNED=%d", (int)target->matrix_unit, (int)target->precision, z->block, x->block,
-                          has_taps ? job->kh : 1, has_taps ? job->kw : 1, split.groups_px, split.groups_oc, split.tiles_px,
-                          split.tiles_oc, (int)job->activation, is_aligned);
+        eq_options_format("-DEQ_MATRIX=%d -DPRECISION=%d -DBLOCK=%d -DBI=%d -DKH=%d -DKW=%d -DSP=%d -DSO=%d -DSK=%d -DTP=%d "
+                          "-DTO=%d -DEQ_TILE_WORDS=%d -DACT=%d -DEQ_ALIGNED=%d%s", (int)target->matrix_unit,
+                          (int)target->precision, z->block, x->block, has_taps ? job->kh : 1, has_taps ? job->kw : 1,
+                          split.groups_px, split.groups_oc, split.groups_k, split.tiles_px, split.tiles_oc, split.words,
+                          (int)job->activation, is_aligned,
+                          register_option(target, split.registers).text);
     const struct eq_launch launch = {
         .source = "conv2d_matrix",
         .options = options.text,
         .kernel = "conv2d_matrix",
-        .range = eq_range_2d(group * ceil_div(pixels, (size_t)(16 * split.groups_px * split.tiles_px)),
-                             ceil_div((size_t)(z->blocks * z->block), (size_t)(16 * split.groups_oc * split.tiles_oc)),
-                             group, 1),
+        .range = eq_range_1d(group * ceil_div(pixels, (size_t)split_pixels(&split)) *
+                                 ceil_div(channels, (size_t)split_channels(&split)),
+                             group),
         .cost = job->cost,
         .cut = 1,
     };

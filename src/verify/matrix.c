@@ -306,21 +306,28 @@ static void test_conv(int index)
     }
 }
 
-// Many work-groups, so that the wide tile is taken.
-static void check_wide(void *user)
+// How a work-group divides its tile follows from the channels and from how many compute units are to be filled: on units with
+// 32 lanes, each row gets another way.
+static const struct split {
+    int oc, units;
+} splits[] = { { 72, 1 }, { 64, 1 }, { 72, 22 }, { 72, 1000 }, { 32, 1 }, { 32, 11 }, { 16, 1 } };
+enum { NUM_SPLITS = sizeof splits / sizeof *splits };
+
+static void check_split(void *user)
 {
-    const struct conv2d_case c = { .name = "wide", .n = 2, .ic = 32, .ih = 17, .iw = 19, .oc = 72, .kh = 3, .kw = 3,
-                                   .ph = 1, .pw = 1 };
     const struct setting *setting = user;
+    const struct split *split = setting->user;
+    const struct conv2d_case c = { .name = "split", .n = 2, .ic = 32, .ih = 17, .iw = 19, .oc = split->oc, .kh = 3, .kw = 3,
+                                   .ph = 1, .pw = 1 };
     set_target(setting);
-    eq_check_device->target.compute_units = 1;
+    eq_check_device->target.compute_units = split->units;
     check_case(c, setting->precision, true);
 }
 
-static void test_wide(int index)
+static void test_split(int index)
 {
     if (!eq_check_is_small())
-        each_unit(precisions[index], 16, true, check_wide, NULL);
+        each_unit(precisions[index % NUM_PRECISIONS], 16, true, check_split, &splits[index]);
 }
 
 // Bias, residual and activation are added to the sums unrounded.
@@ -380,5 +387,5 @@ static void test_fused(int index)
 }
 
 EQ_CHECK_SUITE(eq_suite_matrix, "matrix", { "rounding", test_round, 0 }, { "tiles", test_tiles, NUM_PRECISIONS },
-               { "convolutions", test_conv, NUM_CASES }, { "wide", test_wide, NUM_PRECISIONS },
+               { "splits", test_split, NUM_SPLITS }, { "convolutions", test_conv, NUM_CASES },
                { "fused", test_fused, NUM_PRECISIONS })

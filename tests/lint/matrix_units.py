@@ -3,7 +3,7 @@
 
 1. cl/matrix.cl and the kernels of convolutions compile for NVIDIA's, AMD's and Intel's compilers as far as clang has these targets, and
    come out with the unit's instruction; what a device lacks is refused. Where there is ptxas, it assembles NVIDIA's.
-2. eq_tile_load_a, _b and eq_tile_store of cl/matrix.clh, compiled for this processor, put elements where the vendors' manuals say
+2. eq_tile_load_a, _b and eq_tile_run of cl/matrix.clh, compiled for this processor, put elements where the vendors' manuals say
    that lanes hold them: a product that is computed as the manuals describe comes out right.
 """
 import concurrent.futures
@@ -36,8 +36,8 @@ size_t OVERLOADED get_global_offset(uint d) { return d >> 31; }
 int OVERLOADED min(int a, int b) { return a < b ? a : b; }
 void OVERLOADED barrier(cl_mem_fence_flags f) { (void)f; __nvvm_bar_sync(0); }
 float4 OVERLOADED vload4(size_t i, const __global float *p) { p += 4 * i; return (float4)(p[0], p[1], p[2], p[3]); }
-float4 OVERLOADED vload4(size_t i, const __local float *p) { p += 4 * i; return (float4)(p[0], p[1], p[2], p[3]); }
-void OVERLOADED vstore4(float4 v, size_t i, __global float *p) { p += 4 * i; p[0] = v.x; p[1] = v.y; p[2] = v.z; p[3] = v.w; }
+float2 OVERLOADED vload2(size_t i, const __global float *p) { p += 2 * i; return (float2)(p[0], p[1]); }
+void OVERLOADED vstore2(float2 v, size_t i, __global float *p) { p += 2 * i; p[0] = v.x; p[1] = v.y; }
 """
 # Declarations of Intel's extensions, from their specifications.
 INTEL_DECLARATIONS = """
@@ -216,6 +216,20 @@ uint8 OVERLOADED vload8(size_t i, const __local uint *p)
     p += 8 * i;
     return (uint8)(p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]);
 }
+#if EQ_MATRIX == 1 // as the PTX ISA has ldmatrix: lane 8 i + j points at row j of matrix i, of 4 words; lanes get a word of each
+uint lanes_a(__local const uint *tile, int lane, __local uint *elements)
+{
+    for (int i = 0; i < 4; i++)
+        elements[i] = tile[EQ_MATRICES_A(8 * i + lane / 4) + lane % 4];
+    return sizeof(eq_tile_a);
+}
+uint lanes_b(__local const uint *tile, int lane, __local uint *elements)
+{
+    for (int i = 0; i < 4; i++)
+        elements[i] = tile[EQ_MATRICES_B(8 * i + lane / 4) + lane % 4];
+    return sizeof(eq_tile_b);
+}
+#else
 uint lanes_a(__local const uint *tile, int lane, __local uint *elements)
 {
     union { eq_tile_a a; uint words[sizeof(eq_tile_a) / 4]; } u;
@@ -232,12 +246,19 @@ uint lanes_b(__local const uint *tile, int lane, __local uint *elements)
         elements[i] = u.words[i];
     return sizeof u;
 }
-uint lanes_store(__local const float *elements, __local float *out, int lane)
+#endif
+uint lanes_sums(__local const float *elements, __local float *out, int lane)
 {
     union { eq_tile_sums sums; float values[sizeof(eq_tile_sums) / 4]; } u;
     for (uint i = 0; i < sizeof u / 4; i++)
         u.values[i] = elements[i];
-    eq_tile_store(&u.sums, out, lane);
+    for (int r = 0; r < EQ_ROWS; r++)
+        for (int c = 0; c < EQ_RUNS; c++) {
+            union { eq_run run; float values[EQ_RUN]; } v;
+            v.run = eq_tile_run(&u.sums, r, c);
+            for (int i = 0; i < EQ_RUN; i++)
+                out[EQ_ROW(lane, r) * EQ_TILE_PITCH + EQ_COLUMN(lane, c) + i] = v.values[i];
+        }
     return sizeof u;
 }
 uint lanes_count(void) { return EQ_TILE_LANES; }
@@ -245,7 +266,7 @@ uint lanes_count(void) { return EQ_TILE_LANES; }
 # What only the real compilers know.
 STUBS = ["-D__builtin_amdgcn_%s(a, b, c, ...)=(c)" % name for name in (
     "mfma_f32_16x16x8_xf32", "mfma_f32_16x16x16f16", "mfma_f32_16x16x16bf16_1k", "wmma_f32_16x16x16_f16_w32", "wmma_f32_16x16x16_bf16_w32",
-    "wmma_f32_16x16x16_f16_w32_gfx12", "wmma_f32_16x16x16_bf16_w32_gfx12")] + ["-D__gfx942__", "-D__GFX11__", "-D__GFX12__", "-D__asm__=", "-Dvolatile(...)="]
+    "wmma_f32_16x16x16_f16_w32_gfx12", "wmma_f32_16x16x16_bf16_w32_gfx12")] + ["-D__gfx942__", "-D__GFX11__", "-D__GFX12__", "-D__asm__(...)=", '-Dvolatile(...)=("")']
 
 
 def lanes_library(root, folder, unit, precision):
@@ -292,7 +313,7 @@ def check_layout(root, folder, unit, precision):
         for i in range(256 // lanes):
             row, column = place_c(lane, i, bits)
             sums[i] = product[row][column]
-        if library.lanes_store(sums, out, lane) != 1024 // lanes:
+        if library.lanes_sums(sums, out, lane) != 1024 // lanes:
             return "a lane holds another number of sums than %d" % (256 // lanes)
     for row in range(16):
         for column in range(16):
