@@ -60,6 +60,9 @@
 #define SIDES (WANTED_SIDES < STEP_QUADS ? WANTED_SIDES : STEP_QUADS)
 #define QUADS (STEP_QUADS / SIDES)
 #define NUM_X (QUADS * PASSES)
+// Pixels side by side are two rows of the tile apart, so that 4 of them lie in different banks.
+#define PIXEL_ROW(pixel) ((pixel) / 8 * 8 + (pixel) % 4 * 2 + (pixel) / 4 % 2)
+#define ROW_PIXEL(row) ((row) / 8 * 8 + (row) % 2 * 4 + (row) % 8 / 2)
 
 // Of w, 4 channels of the values of a word. Neighbours have 4 channels after 4, then one word after the other.
 #define W_LANES (BLOCK / 4)
@@ -164,7 +167,7 @@ static void write_x(__local uint *tile, int item, const float4 *value)
             const int pixel = item / X_LANES % PIXELS + m * (GROUP / X_LANES);
             const int quad = (item / ACROSS * QUADS + q) * X_LANES + item % X_LANES;
             const float4 v = value[q * PASSES + m];
-            __local uint *to = tile + pixel * EQ_TILE_PITCH + quad * (4 / EQ_WORD_VALUES);
+            __local uint *to = tile + PIXEL_ROW(pixel) * EQ_TILE_PITCH + quad * (4 / EQ_WORD_VALUES);
 #if EQ_WORD_VALUES == 1
             *(__local uint4 *)to = (uint4)(eq_pack(v.x, v.x), eq_pack(v.y, v.y), eq_pack(v.z, v.z), eq_pack(v.w, v.w));
 #else
@@ -194,11 +197,11 @@ static void write_w(__local uint *tile, int item, const float4 *value)
         const int i = item + m * GROUP;
         const float4 low = value[m * EQ_WORD_VALUES], high = value[m * EQ_WORD_VALUES + EQ_WORD_VALUES - 1];
         if (HAS_W(i)) {
-            __local uint *to = tile + W_CHANNEL(i) * EQ_TILE_PITCH + W_WORD(i);
+            __local uint *to = tile + EQ_B_ROW(W_CHANNEL(i)) * EQ_TILE_PITCH + W_WORD(i);
             to[0] = eq_pack(low.x, high.x);
-            to[EQ_TILE_PITCH] = eq_pack(low.y, high.y);
-            to[2 * EQ_TILE_PITCH] = eq_pack(low.z, high.z);
-            to[3 * EQ_TILE_PITCH] = eq_pack(low.w, high.w);
+            to[EQ_B_ROW(1) * EQ_TILE_PITCH] = eq_pack(low.y, high.y);
+            to[EQ_B_ROW(2) * EQ_TILE_PITCH] = eq_pack(low.z, high.z);
+            to[EQ_B_ROW(3) * EQ_TILE_PITCH] = eq_pack(low.w, high.w);
         }
     }
 }
@@ -337,7 +340,7 @@ void conv2d_matrix(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_
     }
     #pragma unroll
     for (int i = 0; i < TP * EQ_ROWS; i++) {
-        const int r = i % EQ_ROWS, px = tile_px + i / EQ_ROWS * 16 + EQ_ROW(lane, r);
+        const int r = i % EQ_ROWS, px = tile_px + i / EQ_ROWS * 16 + ROW_PIXEL(EQ_ROW(lane, r));
         if (first_px + px >= num_px)
             continue;
         eq_run run[RUNS];

@@ -119,14 +119,18 @@ static float4 read_d(__global const float *dz, ulong place, struct pixel at, con
     return at.p < shape->end ? EQ_LOAD4(dz + place) : (float4)(0.0f);
 }
 
-// 4 rows of a word from the values of its pixels.
-static void write_rows(__local uint *to, const float4 *pixels)
+// Values of k have rows as columns of sums do, for the same banks.
+#define K_ROW(k) ((k) / 16 * 16 + (k) % 16 / 4 * 2 + (k) % 2 + (k) % 4 / 2 * 8)
+#define ROW_K(row) ((row) / 16 * 16 + (row) % 8 / 2 * 4 + (row) % 2 + (row) / 8 % 2 * 2)
+
+// 4 rows of a word, the second, third and fourth so far behind the first, from the values of its pixels.
+static void write_rows(__local uint *to, int second, int third, int fourth, const float4 *pixels)
 {
     const float4 low = pixels[0], high = pixels[EQ_WORD_VALUES - 1];
     to[0] = eq_pack(low.x, high.x);
-    to[EQ_TILE_PITCH] = eq_pack(low.y, high.y);
-    to[2 * EQ_TILE_PITCH] = eq_pack(low.z, high.z);
-    to[3 * EQ_TILE_PITCH] = eq_pack(low.w, high.w);
+    to[second * EQ_TILE_PITCH] = eq_pack(low.y, high.y);
+    to[third * EQ_TILE_PITCH] = eq_pack(low.z, high.z);
+    to[fourth * EQ_TILE_PITCH] = eq_pack(low.w, high.w);
 }
 
 // What a work-item reads of a step.
@@ -139,12 +143,14 @@ static void write_step(__local uint *stage, int item, const struct step *step)
     #pragma unroll
     for (int m = 0; m < NUM_X; m++)
         if (HAS_X(item + m * GROUP))
-            write_rows(stage + X_ROW(item + m * GROUP) * EQ_TILE_PITCH + X_WORD(item), step->x + m * EQ_WORD_VALUES);
+            write_rows(stage + K_ROW(X_ROW(item + m * GROUP)) * EQ_TILE_PITCH + X_WORD(item), K_ROW(1), K_ROW(2), K_ROW(3),
+                       step->x + m * EQ_WORD_VALUES);
     stage += VALUES * EQ_TILE_PITCH;
     #pragma unroll
     for (int m = 0; m < NUM_D; m++)
         if (HAS_D(item + m * GROUP))
-            write_rows(stage + D_ROW(item + m * GROUP) * EQ_TILE_PITCH + D_WORD(item), step->d + m * EQ_WORD_VALUES);
+            write_rows(stage + EQ_B_ROW(D_ROW(item + m * GROUP)) * EQ_TILE_PITCH + D_WORD(item), EQ_B_ROW(1), EQ_B_ROW(2),
+                       EQ_B_ROW(3), step->d + m * EQ_WORD_VALUES);
 }
 
 // Adds the products of the tiles in local memory to a part's sums.
@@ -232,7 +238,7 @@ void conv2d_matrix_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, 
     dw += (ulong)EQ_GROUP(2) * oc_blocks * num_k * BLOCK;
     #pragma unroll
     for (int i = 0; i < TK * EQ_ROWS; i++) {
-        const int k = first_k + tile_k + i / EQ_ROWS * 16 + EQ_ROW(lane, i % EQ_ROWS);
+        const int k = first_k + tile_k + i / EQ_ROWS * 16 + ROW_K(EQ_ROW(lane, i % EQ_ROWS));
         #pragma unroll
         for (int j = 0; j < TO * EQ_RUNS; j++) {
             const int oc = first_oc + tile_oc + j / EQ_RUNS * 16 + EQ_COLUMN(lane, j % EQ_RUNS);

@@ -26,7 +26,7 @@ void matrix_probe(EQ_IN(float, a), EQ_IN(float, b), EQ_BUF(float, z))
     }
     for (int i = item; i < 16 * WORDS; i += group) {
         __global const float *from = b + i * EQ_WORD_VALUES;
-        b_tile[i / WORDS * EQ_TILE_PITCH + i % WORDS] = eq_pack(from[0], from[EQ_WORD_VALUES - 1]);
+        b_tile[EQ_B_ROW(i / WORDS) * EQ_TILE_PITCH + i % WORDS] = eq_pack(from[0], from[EQ_WORD_VALUES - 1]);
     }
     barrier(CLK_LOCAL_MEM_FENCE);
 

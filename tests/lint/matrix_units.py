@@ -36,8 +36,7 @@ size_t OVERLOADED get_global_offset(uint d) { return d >> 31; }
 int OVERLOADED min(int a, int b) { return a < b ? a : b; }
 void OVERLOADED barrier(cl_mem_fence_flags f) { (void)f; __nvvm_bar_sync(0); }
 float4 OVERLOADED vload4(size_t i, const __global float *p) { p += 4 * i; return (float4)(p[0], p[1], p[2], p[3]); }
-float2 OVERLOADED vload2(size_t i, const __global float *p) { p += 2 * i; return (float2)(p[0], p[1]); }
-void OVERLOADED vstore2(float2 v, size_t i, __global float *p) { p += 2 * i; p[0] = v.x; p[1] = v.y; }
+void OVERLOADED vstore4(float4 v, size_t i, __global float *p) { p += 4 * i; p[0] = v.x; p[1] = v.y; p[2] = v.z; p[3] = v.w; }
 """
 # Declarations of Intel's extensions, from their specifications.
 INTEL_DECLARATIONS = """
@@ -262,6 +261,7 @@ uint lanes_sums(__local const float *elements, __local float *out, int lane)
     return sizeof u;
 }
 uint lanes_count(void) { return EQ_TILE_LANES; }
+uint lanes_b_row(int column) { return EQ_B_ROW(column); }
 """
 # What only the real compilers know.
 STUBS = ["-D__builtin_amdgcn_%s(a, b, c, ...)=(c)" % name for name in (
@@ -296,7 +296,8 @@ def check_layout(root, folder, unit, precision):
         for r, row in enumerate(rows):
             words[r * PITCH:r * PITCH + 8] = struct.unpack("<8I", struct.pack(pack % depth, *row))
         return words
-    a_tile, b_tile, out = tile(a), tile(b), (ctypes.c_float * (16 * PITCH))()
+    b_rows = {library.lanes_b_row(column): b[column] for column in range(16)}
+    a_tile, b_tile, out = tile(a), tile([b_rows[row] for row in range(16)]), (ctypes.c_float * (16 * PITCH))()
     elements, sums = (ctypes.c_uint32 * 64)(), (ctypes.c_float * 64)()
     a_held, b_held = [[None] * depth for _ in range(16)], [[None] * 16 for _ in range(depth)]
     for lane in range(lanes):
