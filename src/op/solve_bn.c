@@ -7,24 +7,27 @@ static bool is_vector(const struct eq_list *list)
     return eq_list_target(list)->family == EQ_FAMILY_VECTOR;
 }
 
-static const char *options(const struct eq_list *list)
+static struct eq_options options(const struct eq_list *list)
 {
-    return is_vector(list) ? "-DSIMT=0" : "-DSIMT=1";
+    return is_vector(list) ? eq_options_format("-DSIMT=0")
+                           : eq_options_format("-DSIMT=1 -DWG=%d", eq_unit_group_size(eq_list_target(list)));
 }
 
-// A work-item does 16 channels (VECTOR) or one.
+// A work-item does 16 channels (VECTOR), a work-group 8.
 static struct eq_range channel_range(const struct eq_list *list, int stride)
 {
-    return is_vector(list) ? eq_range_1d((size_t)stride / 16, 1) : eq_range_1d((size_t)stride, 64);
+    const size_t local = (size_t)eq_unit_group_size(eq_list_target(list));
+    return is_vector(list) ? eq_range_1d((size_t)stride / 16, 1) : eq_range_1d((size_t)stride / 8 * local, local);
 }
 
 // A map that is the same for every channel. slope may be absent.
 static eq_status constant_map_emit(struct eq_list *list, const struct eq_unit_plan *plan, float value, struct eq_ref scale,
                                    struct eq_ref slope, struct eq_ref shift)
 {
+    const struct eq_options text = options(list);
     const struct eq_launch launch = {
         .source = "solve_bn",
-        .options = options(list),
+        .options = text.text,
         .kernel = "constant_map",
         .range = eq_range_1d((size_t)plan->stride, 16),
         .cost = { 0, 8.0 * plan->stride },
@@ -37,9 +40,10 @@ static eq_status constant_map_emit(struct eq_list *list, const struct eq_unit_pl
 static eq_status statistics_emit(struct eq_list *list, const struct eq_unit_plan *plan, const struct eq_ref *in,
                                  struct eq_unit_view z, const struct eq_unit_saved *s, const struct eq_unit_work *w)
 {
+    const struct eq_options text = options(list);
     const struct eq_launch launch = {
         .source = "solve_bn",
-        .options = options(list),
+        .options = text.text,
         .kernel = "statistics",
         .range = channel_range(list, plan->stride),
         .cost = { 4.0 * plan->images * plan->parts * plan->stride, 8.0 * plan->images * plan->parts * plan->stride },
@@ -123,9 +127,10 @@ eq_status eq_unit_solve_emit(struct eq_list *list, const struct eq_unit_plan *pl
 
 static eq_status statistics_grad_emit(struct eq_list *list, const struct eq_unit_plan *plan, const struct eq_unit_grad_work *w)
 {
+    const struct eq_options text = options(list);
     const struct eq_launch launch = {
         .source = "solve_bn",
-        .options = options(list),
+        .options = text.text,
         .kernel = "statistics_grad",
         .range = channel_range(list, plan->stride),
         .cost = { 2.0 * plan->images * plan->parts * plan->stride, 8.0 * plan->images * plan->parts * plan->stride },
@@ -211,9 +216,10 @@ static eq_status finish_grad_emit(struct eq_list *list, const struct eq_unit_pla
                                   const struct eq_unit_saved *s, const struct eq_unit_grad_work *w)
 {
     const bool by_var = plan->instance == 1, by_mean = plan->instance == 2;
+    const struct eq_options text = options(list);
     const struct eq_launch launch = {
         .source = "solve_bn",
-        .options = options(list),
+        .options = text.text,
         .kernel = "finish_grad",
         .range = channel_range(list, plan->stride),
         .cost = { 20.0 * plan->images * plan->stride, 32.0 * plan->images * plan->stride },
