@@ -2,22 +2,7 @@
 // (SE: y = sigmoid(W2 relu(W1 v + bias1) + bias2)), and their gradients.
 //
 // Arrays over channels have `stride` entries, over hidden units `hidden_stride`: multiples of 16, zero beyond the real ones.
-// SIMT 0: one work-item does a row with vectors of 16. SIMT 1: work-groups of WG work-items.
-#ifndef SIMT
-#define SIMT 0
-#endif
-#if SIMT
-#ifndef WG
-#define WG 256 // work-items per image, a power of two
-#endif
-#define LANES 1
-typedef float lanef;
-#define LANE_LOAD(p) (*(p))
-#define LANE_STORE(v, p) (*(p) = (v))
-#define LANE_PICK(values) ((values)[0])
-#else
-#undef WG
-#define WG 1
+// For processors: one work-item does a row with vectors of 16. GPUs have solve_gate_simt.cl.
 #define LANES 16
 typedef float16 lanef;
 typedef lanef __attribute__((aligned(4))) anyf; // vstore16 would be cut into pieces by PoCL
@@ -26,7 +11,6 @@ typedef lanef __attribute__((aligned(4))) anyf; // vstore16 would be cut into pi
 #define LANE_PICK(values)                                                                                                   \
     (float16)(values[0], values[1], values[2], values[3], values[4], values[5], values[6], values[7], values[8], values[9],  \
               values[10], values[11], values[12], values[13], values[14], values[15])
-#endif
 #define LAYER_NORM_EPS 1e-5f
 
 // Weight of the reweighting branch: 1 - sigmoid(x_weight), 1 without one.
@@ -40,12 +24,6 @@ static float dot_row(__global const float *row, __global const float *x, int num
 {
     float sum = 0.0f;
     int i = 0;
-#if SIMT
-    float4 v = (float4)(0.0f);
-    for (; i + 4 <= num; i += 4)
-        v = EQ_MAD(vload4(0, row + i), vload4(0, x + i), v);
-    sum = (v.x + v.y) + (v.z + v.w);
-#else
     float16 v = (float16)(0.0f), v1 = v, v2 = v, v3 = v;
     for (; i + 64 <= num; i += 64) {
         v = EQ_MAD(LANE_LOAD(row + i), LANE_LOAD(x + i), v);
@@ -59,13 +37,11 @@ static float dot_row(__global const float *row, __global const float *x, int num
     const float8 v8 = ((const float8 *)&v)[0] + ((const float8 *)&v)[1]; // .lo and .hi look uninitialised to Oclgrind
     const float4 v4 = ((const float4 *)&v8)[0] + ((const float4 *)&v8)[1];
     sum = (v4.x + v4.y) + (v4.z + v4.w);
-#endif
     for (; i < num; i++)
         sum = EQ_MAD(row[i], x[i], sum);
     return sum;
 }
 
-#if !SIMT
 // x^T w for WIDE * LANES columns side by side: rows of w are far apart, so that one vector a row would miss the cache.
 #define WIDE 4
 static void dot_columns(__global const float *x, __global const float *w, int rows, int ld, __global float *to)
@@ -103,24 +79,8 @@ static void dot_all_columns(__global const float *x, __global const float *w, in
         LANE_STORE(v, to + first);
     }
 }
-#endif
 
-// Sum over the work-items of a group, in a fixed order; all get it.
-static float group_sum(float value, __local float *partial)
-{
-    const int item = get_local_id(0);
-    barrier(CLK_LOCAL_MEM_FENCE);
-    partial[item] = value;
-    barrier(CLK_LOCAL_MEM_FENCE);
-    for (int reach = WG / 2; reach > 0; reach /= 2) {
-        if (item < reach)
-            partial[item] += partial[item + reach];
-        barrier(CLK_LOCAL_MEM_FENCE);
-    }
-    return partial[0];
-}
-
-// The hidden layer: one work-group per image.
+// The hidden layer: one work-item per image.
 //   value      f32 [n, stride]               read    instance variances (layer_norm) or means
 //   value_sum  f32 [stride]                  read    over the images
 //   w1         f32 [hidden, channels]        read
@@ -131,7 +91,7 @@ static float group_sum(float value, __local float *partial)
 //   normal     f32 [n, hidden_stride]        write   before gain and bias (layer_norm)
 //   deviation  f32 [n]                       write   1 / standard deviation of the hidden layer (layer_norm)
 //   spread     f32 [1]                       write   s: sqrt of the mean variance, its running mean in evaluation, 1 for SE
-__kernel __attribute__((reqd_work_group_size(WG, 1, 1)))
+__kernel __attribute__((reqd_work_group_size(1, 1, 1)))
 void reweight(EQ_IN(float, value), EQ_IN(float, value_sum), EQ_IN(float, w1), EQ_IN(float, gain), EQ_IN(float, bias),
                        EQ_BUF(float, run_scale), EQ_BUF(float, active), EQ_BUF(float, normal), EQ_BUF(float, deviation),
                        EQ_BUF(float, spread), int channels, int hidden, int stride, int hidden_stride, int layer_norm,
@@ -147,16 +107,12 @@ void reweight(EQ_IN(float, value), EQ_IN(float, value_sum), EQ_IN(float, w1), EQ
     EQ_PTR(float, normal);
     EQ_PTR(float, deviation);
     EQ_PTR(float, spread);
-    __local float partial[WG];
-    const int n = get_group_id(0), images = get_num_groups(0), item = get_local_id(0);
+    const int n = get_group_id(0), images = get_num_groups(0);
     __global float *out = active + n * hidden_stride, *h = normal + n * hidden_stride;
-    // Every group adds up the spread, though only the first one needs it, and SE goes through the sums of LayerNorm: barriers
-    // must not depend on the group (PoCL 3.1 compiles such ones wrongly).
     float sum = 0.0f;
-    for (int c = item; c < channels && layer_norm && training; c += WG)
+    for (int c = 0; c < channels && n == 0 && layer_norm && training; c++)
         sum += value_sum[c];
-    sum = group_sum(sum, partial);
-    if (n == 0 && item == 0) {
+    if (n == 0) {
         float s = 1.0f;
         if (layer_norm && training) {
             s = sqrt(sum / ((float)images * channels));
@@ -167,7 +123,7 @@ void reweight(EQ_IN(float, value), EQ_IN(float, value_sum), EQ_IN(float, w1), EQ
         spread[0] = s;
     }
     sum = 0.0f;
-    for (int j = item; j < hidden_stride; j += WG) {
+    for (int j = 0; j < hidden_stride; j++) {
         const float v = j < hidden ? dot_row(w1 + (size_t)j * channels, value + n * stride, channels) : 0.0f;
         sum += v;
         if (layer_norm)
@@ -175,17 +131,17 @@ void reweight(EQ_IN(float, value), EQ_IN(float, value_sum), EQ_IN(float, w1), EQ
         else
             out[j] = j < hidden ? fmax(v + bias[j], 0.0f) : 0.0f;
     }
-    const float mean = group_sum(sum, partial) / hidden;
+    const float mean = sum / hidden;
     float square = 0.0f;
-    for (int j = item; j < hidden && layer_norm; j += WG)
+    for (int j = 0; j < hidden && layer_norm; j++)
         square = EQ_MAD(h[j] - mean, h[j] - mean, square);
-    const float inverse = 1.0f / sqrt(group_sum(square, partial) / hidden + LAYER_NORM_EPS);
-    for (int j = item; j < hidden_stride && layer_norm; j += WG) {
+    const float inverse = 1.0f / sqrt(square / hidden + LAYER_NORM_EPS);
+    for (int j = 0; j < hidden_stride && layer_norm; j++) {
         const float v = j < hidden ? (h[j] - mean) * inverse : 0.0f;
         h[j] = v;
         out[j] = j < hidden ? fmax(EQ_MAD(v, gain[j], bias[j]), 0.0f) : 0.0f;
     }
-    if (item == 0 && layer_norm)
+    if (layer_norm)
         deviation[n] = inverse;
 }
 
@@ -246,14 +202,14 @@ __kernel void reweight_output(EQ_IN(float, active), EQ_IN(float, w2), EQ_IN(floa
     }
 }
 
-// Backward through the output layer, the ReLU and LayerNorm: one work-group per image.
+// Backward through the output layer, the ReLU and LayerNorm: one work-item per image.
 //   image_sum, image_product  f32 [n, stride]  read   sums of dp and dp (z - k)
 //   a, b, y, spread, x_weight, active, normal, deviation, w2, gain   read   as above
 //   dpre        f32 [n, stride]         write   gradient before the sigmoid
 //   total       f32 [n]                 write   sum of dp x y over the channels
 //   dactive     f32 [n, hidden_stride]  write   gradient before the ReLU
 //   dhidden     f32 [n, hidden_stride]  write   gradient of W1 v
-__kernel __attribute__((reqd_work_group_size(WG, 1, 1)))
+__kernel __attribute__((reqd_work_group_size(1, 1, 1)))
 void reweight_grad(EQ_IN(float, image_sum), EQ_IN(float, image_product), EQ_IN(float, a), EQ_IN(float, b),
                             EQ_IN(float, y), EQ_IN(float, spread), EQ_IN(float, x_weight), EQ_IN(float, active),
                             EQ_IN(float, normal), EQ_IN(float, deviation), EQ_IN(float, w2), EQ_IN(float, gain),
@@ -276,57 +232,31 @@ void reweight_grad(EQ_IN(float, image_sum), EQ_IN(float, image_product), EQ_IN(f
     EQ_PTR(float, total);
     EQ_PTR(float, dactive);
     EQ_PTR(float, dhidden);
-    __local float partial[WG];
-    const int n = get_group_id(0), item = get_local_id(0);
+    const int n = get_group_id(0);
     const float weight = gate_weight(x_weight, has_weight) / spread[0];
     __global float *dp = dpre + n * stride, *du = dactive + n * hidden_stride, *dh = dhidden + n * hidden_stride;
     float sum = 0.0f;
-    for (int c = item; c < stride; c += WG) {
+    for (int c = 0; c < stride; c++) {
         const int at = n * stride + c;
         const float d = EQ_MAD(image_product[at], a[c], image_sum[at] * b[c]) * y[at];
         sum += d;
         dp[c] = weight * d * (1.0f - y[at]);
     }
-    sum = group_sum(sum, partial);
-    if (item == 0)
-        total[n] = sum;
-    barrier(CLK_GLOBAL_MEM_FENCE | CLK_LOCAL_MEM_FENCE);
-#if SIMT
-    // Columns of w2 side by side; where there are fewer than WG, slices of its rows.
-    int columns = 1;
-    while (columns < hidden && columns < WG)
-        columns *= 2;
-    for (int first = 0; first < hidden_stride; first += columns) {
-        const int j = first + item % columns;
-        float v = 0.0f;
-        for (int c = item / columns; c < channels && j < hidden; c += WG / columns)
-            v = EQ_MAD(dp[c], w2[(size_t)c * hidden + j], v);
-        partial[item] = v;
-        barrier(CLK_LOCAL_MEM_FENCE);
-        if (item < columns && j < hidden_stride) {
-            v = 0.0f;
-            for (int i = item; i < WG; i += columns)
-                v += partial[i];
-            du[j] = j < hidden && active[n * hidden_stride + j] > 0.0f ? v : 0.0f;
-        }
-        barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);
-    }
-#else
+    total[n] = sum;
     dot_all_columns(dp, w2, channels, hidden, du, hidden, hidden_stride);
     for (int j = 0; j < hidden_stride; j += LANES)
         LANE_STORE(
             select((lanef)(0.0f), LANE_LOAD(du + j), isgreater(LANE_LOAD(active + n * hidden_stride + j), (lanef)(0.0f))),
             du + j);
-#endif
     float mean = 0.0f, product = 0.0f;
-    for (int j = item; j < hidden && layer_norm; j += WG) {
+    for (int j = 0; j < hidden && layer_norm; j++) {
         const float d = du[j] * gain[j];
         mean += d;
         product = EQ_MAD(d, normal[n * hidden_stride + j], product);
     }
-    mean = group_sum(mean, partial) / hidden;
-    product = group_sum(product, partial) / hidden;
-    for (int j = item; j < hidden_stride; j += WG) {
+    mean /= hidden;
+    product /= hidden;
+    for (int j = 0; j < hidden_stride; j++) {
         float d = du[j];
         if (layer_norm)
             d = j < hidden ? deviation[n] * (d * gain[j] - mean - normal[n * hidden_stride + j] * product) : 0.0f;
@@ -359,20 +289,11 @@ __kernel void reweight_grad_input(EQ_IN(float, dhidden), EQ_IN(float, w1), EQ_IN
         by_spread *= gate_weight(x_weight, has_weight) / (s * s * 2.0f * s * ((float)images * channels));
     }
     __global const float *dh = dhidden + n * hidden_stride;
-#if SIMT
-    const int first = get_global_id(0), end = min(first + 1, stride);
-    float v = 0.0f;
-    for (int j = 0; j < hidden && first < channels; j++)
-        v = EQ_MAD(dh[j], w1[(size_t)j * channels + first], v);
-    if (first < stride)
-        dvalue[n * stride + first] = v;
-#else
     const int piece = (stride / LANES + get_global_size(0) - 1) / get_global_size(0) * LANES;
     const int first = get_global_id(0) * piece, end = min(first + piece, stride);
     if (first < end)
         dot_all_columns(dh, w1 + first, hidden, channels, dvalue + n * stride + first, min(channels - first, piece),
                         end - first);
-#endif
     for (int c = first; c < end && layer_norm; c += LANES) { // a is zero beyond the real channels
         __global float *at = dvalue + n * stride + c;
         LANE_STORE(2.0f / (pixels - 1) * (LANE_LOAD(at) - by_spread) * LANE_LOAD(a + c), at);
@@ -397,16 +318,12 @@ __kernel void reweight_weight_grad(EQ_IN(float, left), EQ_IN(float, right), EQ_B
         lanef v = (lanef)(0.0f);
         for (int n = 0; n < images; n++)
             v = EQ_MAD((lanef)(left[n * left_stride + row]), LANE_LOAD(right + n * right_stride + column), v);
-#if SIMT
-        dweight[(size_t)row * columns + column] = v;
-#else
         if (column + LANES <= columns) {
             LANE_STORE(v, dweight + (size_t)row * columns + column);
         } else {
             for (int i = 0; column + i < columns; i++)
                 dweight[(size_t)row * columns + column + i] = ((const float *)&v)[i];
         }
-#endif
     }
 }
 

@@ -50,7 +50,8 @@ struct eq_solve_gate {
 };
 struct eq_solve_reweight {
     struct eq_ref value, value_sum, w1, gain, bias1, w2, bias2, x_weight, a, b, common, run_map; // read
-    struct eq_ref run_scale, active, normal, deviation, spread, y, gate, scale, shift;  // write
+    struct eq_ref run_scale, active, normal, deviation, spread, y, gate, scale, shift;           // write
+    struct eq_ref sums; // write: W1 v before LayerNorm, f32 [images, hidden_stride]; only GPUs take it
 };
 // The gate, and the part of the affine map that differs between images.
 eq_status eq_solve_reweight_emit(struct eq_list *list, const struct eq_solve_gate *s, const struct eq_solve_reweight *refs);
@@ -61,5 +62,11 @@ struct eq_solve_reweight_grad {
 };
 eq_status eq_solve_reweight_grad_emit(struct eq_list *list, const struct eq_solve_gate *s,
                                       const struct eq_solve_reweight_grad *refs);
+
+// What these two append for GPUs (solve_gate_simt.c).
+eq_status eq_solve_reweight_simt_emit(struct eq_list *list, const struct eq_solve_gate *s,
+                                      const struct eq_solve_reweight *refs);
+eq_status eq_solve_reweight_grad_simt_emit(struct eq_list *list, const struct eq_solve_gate *s,
+                                           const struct eq_solve_reweight_grad *refs);
 
 #endif

@@ -116,6 +116,7 @@ eq_status eq_unit_solve_emit(struct eq_list *list, const struct eq_unit_plan *pl
             .gate = saved->gate,
             .scale = saved->scale,
             .shift = saved->shift,
+            .sums = work->hidden_sums,
         };
         return eq_solve_reweight_emit(list, &plan->gate, &refs);
     }

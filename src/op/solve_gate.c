@@ -1,4 +1,4 @@
-// Solve of the gates (IR's, CE's, SE's): launches of cl/solve_gate.cl.
+// Solve of the gates (IR's, CE's, SE's): launches of cl/solve_gate.cl where vectors rule; GPUs have those of solve_gate_simt.c.
 #include "op/solve.h"
 #include "op/unit_plan.h"
 
@@ -7,30 +7,10 @@ static bool is_vector(const struct eq_list *list)
     return eq_list_target(list)->family == EQ_FAMILY_VECTOR;
 }
 
-static struct eq_options options(const struct eq_list *list)
+// Rows of `columns`, cut in pieces of at most `piece` of them.
+static struct eq_range row_range(int columns, int rows, int piece)
 {
-    return is_vector(list) ? eq_options_format("-DSIMT=0")
-                           : eq_options_format("-DSIMT=1 -DWG=%d", eq_unit_group_size(eq_list_target(list)));
-}
-
-static struct eq_range image_range(const struct eq_list *list, int images)
-{
-    const size_t local = is_vector(list) ? 1 : (size_t)eq_unit_group_size(eq_list_target(list));
-    return eq_range_1d((size_t)images * local, local);
-}
-
-// A grid of rows: VECTOR cuts a row in pieces of 64 columns at least, SIMT has a work-item per column.
-static struct eq_range row_range(const struct eq_list *list, int columns, int rows)
-{
-    if (is_vector(list))
-        return eq_range_2d((size_t)(columns + 255) / 256, (size_t)rows, 1, 1);
-    return eq_range_2d((size_t)columns, (size_t)rows, 64, 1);
-}
-
-// Of the output layer, 16 columns at a time in the VECTOR family: a dot product for each, so pieces are smaller.
-static struct eq_range output_range(const struct eq_list *list, int columns, int rows)
-{
-    return is_vector(list) ? eq_range_2d((size_t)(columns + 63) / 64, (size_t)rows, 1, 1) : row_range(list, columns, rows);
+    return eq_range_2d((size_t)((columns + piece - 1) / piece), (size_t)rows, 1, 1);
 }
 
 static struct eq_cost layer_cost(const struct eq_solve_gate *s)
@@ -42,19 +22,18 @@ static struct eq_cost layer_cost(const struct eq_solve_gate *s)
 eq_status eq_solve_reweight_emit(struct eq_list *list, const struct eq_solve_gate *s, const struct eq_solve_reweight *refs)
 {
     const struct eq_solve_reweight *r = refs;
-    const struct eq_options text = options(list);
+    if (!is_vector(list))
+        return eq_solve_reweight_simt_emit(list, s, r);
     const struct eq_launch hidden = {
         .source = "solve_gate",
-        .options = text.text,
         .kernel = "reweight",
-        .range = image_range(list, s->images),
+        .range = eq_range_1d((size_t)s->images, 1),
         .cost = layer_cost(s),
     };
     const struct eq_launch output = {
         .source = "solve_gate",
-        .options = text.text,
         .kernel = "reweight_output",
-        .range = output_range(list, s->stride, s->images),
+        .range = row_range(s->stride, s->images, 64),
         .cost = layer_cost(s),
     };
     EQ_TRY(eq_list_kernel(list, &hidden,
@@ -74,12 +53,10 @@ eq_status eq_solve_reweight_emit(struct eq_list *list, const struct eq_solve_gat
 static eq_status weight_grad(struct eq_list *list, const struct eq_solve_gate *s, struct eq_ref left, struct eq_ref right,
                              struct eq_ref dweight, int rows, int columns, int left_stride, int right_stride)
 {
-    const struct eq_options text = options(list);
     const struct eq_launch launch = {
         .source = "solve_gate",
-        .options = text.text,
         .kernel = "reweight_weight_grad",
-        .range = row_range(list, columns, rows),
+        .range = row_range(columns, rows, 256),
         .cost = layer_cost(s),
     };
     return eq_list_kernel(list, &launch,
@@ -90,10 +67,8 @@ static eq_status weight_grad(struct eq_list *list, const struct eq_solve_gate *s
 static eq_status vector_grad(struct eq_list *list, const struct eq_solve_gate *s, struct eq_ref left, struct eq_ref right,
                              struct eq_ref dbias, struct eq_ref dgain, int num, int stride)
 {
-    const struct eq_options text = options(list);
     const struct eq_launch launch = {
         .source = "solve_gate",
-        .options = text.text,
         .kernel = "reweight_vector_grad",
         .range = eq_range_1d((size_t)num, 16),
         .cost = { 2.0 * s->images * num, 4.0 * s->images * num },
@@ -107,19 +82,18 @@ eq_status eq_solve_reweight_grad_emit(struct eq_list *list, const struct eq_solv
                                       const struct eq_solve_reweight_grad *refs)
 {
     const struct eq_solve_reweight_grad *r = refs;
-    const struct eq_options text = options(list);
+    if (!is_vector(list))
+        return eq_solve_reweight_grad_simt_emit(list, s, r);
     const struct eq_launch output = {
         .source = "solve_gate",
-        .options = text.text,
         .kernel = "reweight_grad",
-        .range = image_range(list, s->images),
+        .range = eq_range_1d((size_t)s->images, 1),
         .cost = layer_cost(s),
     };
     const struct eq_launch input = {
         .source = "solve_gate",
-        .options = text.text,
         .kernel = "reweight_grad_input",
-        .range = output_range(list, s->stride, s->images),
+        .range = row_range(s->stride, s->images, 64),
         .cost = layer_cost(s),
     };
     EQ_TRY(eq_list_kernel(list, &output,

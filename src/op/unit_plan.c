@@ -221,6 +221,8 @@ size_t eq_unit_work_place(const struct eq_unit_plan *plan, struct eq_ref base, s
         .tiles = take(base, &total, plan->has_cross, tile * (size_t)plan->groups.partials),
         .sigma = take(base, &total, plan->has_cross, matrix),
         .scratch = take(base, &total, plan->has_cross, eq_solve_scratch_elems(&plan->groups)),
+        .hidden_sums = take(base, &total, plan->has_gate && plan->target.family == EQ_FAMILY_SIMT,
+                            (size_t)plan->gate.hidden_stride * (size_t)plan->images),
     };
     return total > 0 ? total : 1;
 }

@@ -40,7 +40,7 @@ struct eq_unit_saved {
     struct eq_ref scale, shift; // map of an image, or of the batch: [n, stride] or [stride]
 };
 struct eq_unit_work {
-    struct eq_ref sums, tiles, sigma, scratch; // forward solve
+    struct eq_ref sums, tiles, sigma, scratch, hidden_sums; // forward solve; the last one on GPUs
 };
 struct eq_unit_grad_work {
     struct eq_ref sums, tiles, image_sum, image_product, sum, product;

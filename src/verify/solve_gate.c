@@ -38,6 +38,7 @@ enum gate_buffer {
     GATE,
     SCALE,
     SHIFT,
+    SUMS,
     NUM_BUFFERS
 };
 
@@ -89,7 +90,8 @@ static void make(struct fixture *f, const struct gate_case *c)
                    image,
                    image,
                    image,
-                   image },
+                   image,
+                   hidden },
     };
     for (int i = 0; i < NUM_BUFFERS; i++) {
         const bool padded = i == VALUE || i == VALUE_SUM || i == A || i == B || i == COMMON;
@@ -141,6 +143,7 @@ static void run(struct fixture *f)
         .gate = ref(f, GATE),
         .scale = ref(f, SCALE),
         .shift = ref(f, SHIFT),
+        .sums = ref(f, SUMS),
     };
     EQ_CHECK_OK(eq_list_create(eq_check_device, &list));
     EQ_CHECK_OK(eq_solve_reweight_emit(list, &f->s, &refs));
