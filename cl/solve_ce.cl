@@ -11,7 +11,16 @@
 #define LANES 4 // columns a work-item computes at a time; divides GP
 #endif
 #ifndef WG
-#define WG 64 // work-items per matrix
+#define WG 64 // work-items per matrix, a power of two
+#endif
+#ifndef SLICES
+#define SLICES 1 // work-items that share the partial tiles of an entry, a power of two; over 1 on GPUs
+#endif
+// GPUs wait long for a load, so that several should be under way; what a loop adds up keeps its order.
+#if SLICES > 1
+#define UNROLLED _Pragma("unroll 8")
+#else
+#define UNROLLED
 #endif
 #if LANES == 16
 typedef float16 lanef;
@@ -38,14 +47,38 @@ static float branch_weight(__global const float *x_weight, int has_weight)
     return has_weight ? 1.0f / (1.0f + exp(-x_weight[0])) : 1.0f;
 }
 
-// Sum of a tile entry over `num` partial tiles, in order; row and column are channels.
+#if SLICES > 1
+#define SLICE ((int)get_local_id(2))
+#define SLICED (16 * SLICES) // work-items of a group: 4 LANES columns, 4 rows, slices
+// The sum of the slices, in a fixed order; slice 0 gets it.
+static lanef slice_sum(lanef value, __local lanef *partial)
+{
+    const int item = get_local_id(0) + 4 * get_local_id(1) + 16 * SLICE;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    partial[item] = value;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int reach = SLICES / 2; reach > 0; reach /= 2) {
+        if (SLICE < reach)
+            partial[item] += partial[item + 16 * reach];
+        barrier(CLK_LOCAL_MEM_FENCE);
+    }
+    return partial[item];
+}
+#else
+#define SLICE 0
+#define SLICED 1
+#define slice_sum(value, partial) ((void)(partial), (value))
+#endif
+
+// Sum of a tile entry over every SLICES-th of `num` partial tiles, in order; row and column are channels.
 static float tile_sum(__global const float *tiles, int row, int column, int block, int blocks, int span, int group, int num)
 {
     const int b = row / block, j = column / block - first_block(b, block, group);
     const size_t image = (size_t)blocks * span * block * block;
     __global const float *at = tiles + ((size_t)(b * span + j) * block + row % block) * block + column % block;
     float sum = 0.0f;
-    for (int i = 0; i < num; i++)
+    UNROLLED
+    for (int i = SLICE; i < num; i += SLICES)
         sum += at[i * image];
     return sum;
 }
@@ -57,9 +90,24 @@ static lanef tile_sums(__global const float *tiles, int row, int column, int blo
     const size_t image = (size_t)blocks * span * block * block;
     __global const float *at = tiles + ((size_t)(b * span + j) * block + row % block) * block + column % block;
     lanef sum = (lanef)(0.0f);
-    for (int i = 0; i < num; i++)
+    UNROLLED
+    for (int i = SLICE; i < num; i += SLICES)
         sum += *(__global const anyf *)(at + i * image);
     return sum;
+}
+
+// Sum over the work-items of a matrix, in a fixed order; all get it. Once in a kernel: `partial` is not waited for.
+static float group_sum(float value, __local float *partial)
+{
+    const int item = get_local_id(0);
+    partial[item] = value;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int reach = WG / 2; reach > 0; reach /= 2) {
+        if (item < reach)
+            partial[item] += partial[item + reach];
+        barrier(CLK_LOCAL_MEM_FENCE);
+    }
+    return partial[0];
 }
 
 // Whether LANES columns of a group lie in one row of a tile.
@@ -72,31 +120,32 @@ static bool is_aligned(int block, int group)
 //   tiles  f32 [num, blocks, span, block, block]  read    cross-products of z - k, upper triangle of tiles
 //   mean, a  f32 [stride]                         read
 //   cov, sigma  f32 [groups, GP, GP]              write
-// Work-items: LANES columns, rows of all matrices.
+// Work-items: LANES columns, rows of all matrices, SLICES.
 __kernel void covariance(EQ_IN(float, tiles), EQ_IN(float, mean), EQ_IN(float, a), EQ_BUF(float, cov), EQ_BUF(float, sigma),
-                         int block, int blocks, int span, int group, int num, int rows, int samples, float eps)
+                         int block, int blocks, int span, int group, int num, int samples, float eps)
 {
     EQ_IN_PTR(float, tiles);
     EQ_IN_PTR(float, mean);
     EQ_IN_PTR(float, a);
     EQ_PTR(float, cov);
     EQ_PTR(float, sigma);
-    const int row = get_global_id(1);
-    if (row >= rows)
-        return;
-    const int i = row % GP, first = row / GP * group, ci = first + i;
-    for (int j0 = get_global_id(0) * LANES; j0 < GP; j0 += get_global_size(0) * LANES) {
+    __local lanef partial[SLICED];
+    const int row = get_global_id(1), i = row % GP, first = row / GP * group, ci = first + i;
+    for (int begin = 0; begin < GP; begin += get_global_size(0) * LANES) {
+        const int j0 = begin + get_global_id(0) * LANES, end = min(j0 + LANES, GP);
         lanef sums = (lanef)(0.0f);
-        const bool aligned = is_aligned(block, group) && i < group && j0 < group && (first + j0) / block >= ci / block;
-        if (aligned)
+        if (is_aligned(block, group) && i < group && j0 < group && (first + j0) / block >= ci / block)
             sums = tile_sums(tiles, ci, first + j0, block, blocks, span, group, num);
-        for (int j = j0; j < j0 + LANES; j++) {
+        else
+            for (int j = j0; j < end && i < group && j < group; j++)
+                ((float *)&sums)[j - j0] =
+                    tile_sum(tiles, min(ci, first + j), max(ci, first + j), block, blocks, span, group, num);
+        sums = slice_sum(sums, partial);
+        for (int j = j0; SLICE == 0 && j < end; j++) {
             float v = 0.0f, s = 0.0f;
             if (i < group && j < group) {
                 const int cj = first + j;
-                v = aligned ? ((const float *)&sums)[j - j0]
-                            : tile_sum(tiles, min(ci, cj), max(ci, cj), block, blocks, span, group, num);
-                v = v / samples - mean[ci] * mean[cj];
+                v = ((const float *)&sums)[j - j0] / samples - mean[ci] * mean[cj];
                 s = EQ_MAD(v, a[ci] * a[cj], i == j ? eps : 0.0f);
             }
             cov[(size_t)row * GP + j] = v;
@@ -106,11 +155,13 @@ __kernel void covariance(EQ_IN(float, tiles), EQ_IN(float, mean), EQ_IN(float, a
 }
 
 // sigma / its trace, the trace, and P_0 = 1: what Newton-Schulz begins with.
-static void begin(__global const float *sigma, __global float *normal, __global float *trace, __global float *power, int group)
+static void begin(__global const float *sigma, __global float *normal, __global float *trace, __global float *power, int group,
+                  __local float *partial)
 {
     float sum = 0.0f;
-    for (int i = 0; i < group; i++)
+    for (int i = get_local_id(0); i < group; i += WG)
         sum += sigma[i * GP + i];
+    sum = group_sum(sum, partial);
     if (get_local_id(0) == 0)
         trace[0] = sum;
     for (int q = get_local_id(0); q < GP2; q += WG) {
@@ -129,17 +180,20 @@ void newton_schulz_begin(EQ_IN(float, sigma), EQ_BUF(float, normal), EQ_BUF(floa
     EQ_PTR(float, trace);
     EQ_PTR(float, powers);
     const size_t at = (size_t)get_group_id(0) * GP2;
-    begin(sigma + at, normal + at, trace + get_group_id(0), powers + at, group);
+    __local float partial[WG];
+    begin(sigma + at, normal + at, trace + get_group_id(0), powers + at, group, partial);
 }
 
 // The end of the backward solve for a group: from dn = gradient of sigma / trace to
 // K = (dsigma + dsigma^T) / samples * a_j, which acts on z - mu.
 static void end_grad(__global const float *dn, __global const float *normal, float trace, __global const float *a,
-                     __global float *k, int group, float samples)
+                     __global float *k, int group, float samples, __local float *partial)
 {
     float inner = 0.0f;
-    for (int q = 0; q < GP2; q++)
+    UNROLLED
+    for (int q = get_local_id(0); q < GP2; q += WG)
         inner = EQ_MAD(dn[q], normal[q], inner);
+    inner = group_sum(inner, partial);
     for (int q = get_local_id(0); q < GP2; q += WG) {
         const int i = q / GP, j = q % GP;
         const float d = dn[q] + dn[j * GP + i] - (i == j ? 2.0f * inner : 0.0f);
@@ -157,9 +211,10 @@ void newton_schulz_grad_end(EQ_IN(float, dnormal), EQ_IN(float, normal), EQ_IN(f
     EQ_IN_PTR(float, trace);
     EQ_IN_PTR(float, a);
     EQ_PTR(float, k);
+    __local float partial[WG];
     const int g = get_group_id(0);
     const size_t at = (size_t)g * GP2;
-    end_grad(dnormal + at, normal + at, trace[g], a + g * group, k + at, group, samples);
+    end_grad(dnormal + at, normal + at, trace[g], a + g * group, k + at, group, samples, partial);
 }
 
 // What the backward solve begins with: gradient of W, and zero for that of sigma / trace. Work-items: entries of all matrices.
@@ -218,7 +273,8 @@ void newton_schulz(EQ_IN(float, sigma), EQ_BUF(float, normal), EQ_BUF(float, tra
     EQ_PTR(float, powers);
     FORWARD_MATRICES;
     const size_t at = (size_t)get_group_id(0) * GP2, step = (size_t)get_num_groups(0) * GP2;
-    begin(sigma + at, normal + at, trace + get_group_id(0), powers + at, group);
+    __local float partial[WG];
+    begin(sigma + at, normal + at, trace + get_group_id(0), powers + at, group, partial);
     FENCE;
     EACH(q) LANE_STORE(LANE_LOAD(powers + at + q), x + q);
     FENCE;
@@ -267,6 +323,7 @@ void newton_schulz_grad(EQ_IN(float, dmap), EQ_IN(float, normal), EQ_IN(float, t
     EQ_PTR(float, k);
     EQ_PTR(float, scratch);
     BACKWARD_MATRICES;
+    __local float partial[WG];
     const int g = get_group_id(0);
     const size_t at = (size_t)g * GP2, step = (size_t)get_num_groups(0) * GP2;
     const float lambda = branch_weight(x_weight, has_weight);
@@ -293,7 +350,7 @@ void newton_schulz_grad(EQ_IN(float, dmap), EQ_IN(float, normal), EQ_IN(float, t
         PRODUCT(x2, t, LANE_STORE(LANE_LOAD(dp + q) + v, dp + q));
         FENCE;
     }
-    end_grad(dn, s, trace[g], a + g * group, k + at, group, samples);
+    end_grad(dn, s, trace[g], a + g * group, k + at, group, samples, partial);
 }
 #endif // GP <= 64
 
@@ -337,6 +394,7 @@ __kernel void decorrelation_map(EQ_IN(float, w), EQ_IN(float, mean), EQ_IN(float
     if (get_global_id(1) > 0)
         return;
     float sum = 0.0f;
+    UNROLLED
     for (int j = 0; j < group && o < channels; j++)
         sum = EQ_MAD(w_row[j], b[g * group + j], sum);
     shift[o] = lambda * sum;
@@ -349,7 +407,7 @@ __kernel void decorrelation_map(EQ_IN(float, w), EQ_IN(float, mean), EQ_IN(float
 //   a, b, sum f32 [stride]                            read    sum: of dp
 //   product, dmap  f32 [groups, GP, GP]               write
 __kernel void covariance_grad(EQ_IN(float, tiles), EQ_IN(float, a), EQ_IN(float, b), EQ_IN(float, sum), EQ_BUF(float, product),
-                              EQ_BUF(float, dmap), int block, int blocks, int span, int group, int num, int rows)
+                              EQ_BUF(float, dmap), int block, int blocks, int span, int group, int num)
 {
     EQ_IN_PTR(float, tiles);
     EQ_IN_PTR(float, a);
@@ -357,20 +415,22 @@ __kernel void covariance_grad(EQ_IN(float, tiles), EQ_IN(float, a), EQ_IN(float,
     EQ_IN_PTR(float, sum);
     EQ_PTR(float, product);
     EQ_PTR(float, dmap);
-    const int row = get_global_id(1);
-    if (row >= rows)
-        return;
-    const int i = row % GP, first = row / GP * group, ci = first + i;
-    for (int j0 = get_global_id(0) * LANES; j0 < GP; j0 += get_global_size(0) * LANES) {
+    __local lanef partial[SLICED];
+    const int row = get_global_id(1), i = row % GP, first = row / GP * group, ci = first + i;
+    for (int begin = 0; begin < GP; begin += get_global_size(0) * LANES) {
+        const int j0 = begin + get_global_id(0) * LANES, end = min(j0 + LANES, GP);
         lanef sums = (lanef)(0.0f);
-        const bool aligned = is_aligned(block, group) && i < group && j0 < group;
-        if (aligned)
+        if (is_aligned(block, group) && i < group && j0 < group)
             sums = tile_sums(tiles, ci, first + j0, block, blocks, span, group, num);
-        for (int j = j0; j < j0 + LANES; j++) {
+        else
+            for (int j = j0; j < end && i < group && j < group; j++)
+                ((float *)&sums)[j - j0] = tile_sum(tiles, ci, first + j, block, blocks, span, group, num);
+        sums = slice_sum(sums, partial);
+        for (int j = j0; SLICE == 0 && j < end; j++) {
             const int cj = first + j;
             float v = 0.0f, d = 0.0f;
             if (i < group && j < group) {
-                v = aligned ? ((const float *)&sums)[j - j0] : tile_sum(tiles, ci, cj, block, blocks, span, group, num);
+                v = ((const float *)&sums)[j - j0];
                 d = EQ_MAD(v, a[cj], sum[ci] * b[cj]);
             }
             product[(size_t)row * GP + j] = v;
@@ -424,6 +484,7 @@ __kernel void decorrelation_map_grad(EQ_IN(float, w), EQ_IN(float, k), EQ_IN(flo
     if (get_global_id(1) > 0)
         return;
     float beta_sum = 0.0f, product_sum = 0.0f, cov_sum = 0.0f, mean_sum = 0.0f, weight_sum = 0.0f;
+    UNROLLED
     for (int r = 0; r < group && o < channels; r++) {
         const int c = g * group + r;
         const float w_r = w[at + r * GP + i], k_r = k[at + i * GP + r];
@@ -454,18 +515,13 @@ void x_weight_grad(EQ_IN(float, by_weight), EQ_IN(float, image_total), EQ_IN(flo
     __local float partial[WG];
     const int item = get_local_id(0);
     float sum = 0.0f;
+    UNROLLED
     for (int c = item; c < channels; c += WG)
         sum += by_weight[c];
     for (int n = item; n < images; n += WG)
         sum -= image_total[n] / spread[0];
-    partial[item] = sum;
-    barrier(CLK_LOCAL_MEM_FENCE);
-    for (int reach = WG / 2; reach > 0; reach /= 2) {
-        if (item < reach)
-            partial[item] += partial[item + reach];
-        barrier(CLK_LOCAL_MEM_FENCE);
-    }
+    sum = group_sum(sum, partial);
     const float lambda = branch_weight(x_weight, 1);
     if (item == 0)
-        dx_weight[0] = partial[0] * lambda * (1.0f - lambda);
+        dx_weight[0] = sum * lambda * (1.0f - lambda);
 }

@@ -61,9 +61,16 @@ static int lanes(const struct eq_list *list, const struct eq_solve_groups *s)
     return is_vector(list) && s->padded % 16 == 0 ? 16 : 4;
 }
 
+// Work-items that share the partial tiles of an entry; on GPUs a work-group has 16 times as many.
+static int slices(const struct eq_list *list)
+{
+    return is_vector(list) ? 1 : eq_unit_group_size(eq_list_target(list)) / 16;
+}
+
 static struct eq_options options(const struct eq_list *list, const struct eq_solve_groups *s)
 {
-    return eq_options_format("-DGP=%d -DLANES=%d -DWG=%d", s->padded, lanes(list, s), group_size(list, s));
+    return eq_options_format("-DGP=%d -DLANES=%d -DWG=%d -DSLICES=%d", s->padded, lanes(list, s), group_size(list, s),
+                             slices(list));
 }
 
 // All matrices, one work-group each.
@@ -73,12 +80,14 @@ static struct eq_range matrix_range(const struct eq_list *list, const struct eq_
     return eq_range_1d((size_t)s->groups * local, local);
 }
 
-// All rows of all matrices, and their columns: one work-item a row where vectors rule, else one for 4 columns.
+// All rows of all matrices, and their columns: one work-item a row where vectors rule, else one for 4 columns and a slice.
 static struct eq_range row_range(const struct eq_list *list, const struct eq_solve_groups *s)
 {
     if (is_vector(list))
         return eq_range_2d(1, (size_t)s->groups * (size_t)s->padded, 1, 1);
-    return eq_range_2d((size_t)(s->padded / lanes(list, s)), (size_t)s->groups * (size_t)s->padded, 4, 16);
+    const size_t num = (size_t)slices(list);
+    return eq_range_3d((const size_t[]){ (size_t)(s->padded / 4), (size_t)s->groups * (size_t)s->padded, num },
+                       (const size_t[]){ 4, 4, num });
 }
 
 // Output channels, and input channels of a row of tiles: where vectors rule one work-item has all of them.
@@ -103,8 +112,8 @@ eq_status eq_solve_covariance_emit(struct eq_list *list, const struct eq_solve_g
     };
     return eq_list_kernel(list, &launch,
                           EQ_ARGS(EQ_REF(tiles), EQ_REF(mean), EQ_REF(a), EQ_REF(cov), EQ_REF(sigma), EQ_I32(s->block),
-                                  EQ_I32(s->blocks), EQ_I32(s->span), EQ_I32(s->group), EQ_I32(s->partials),
-                                  EQ_I32(s->groups * s->padded), EQ_I32(s->samples), EQ_F32(s->eps)));
+                                  EQ_I32(s->blocks), EQ_I32(s->span), EQ_I32(s->group), EQ_I32(s->partials), EQ_I32(s->samples),
+                                  EQ_F32(s->eps)));
 }
 
 // to = alpha x y + beta to, for every group.
@@ -266,7 +275,7 @@ eq_status eq_solve_covariance_grad_emit(struct eq_list *list, const struct eq_so
     return eq_list_kernel(list, &launch,
                           EQ_ARGS(EQ_REF(refs->tiles), EQ_REF(refs->a), EQ_REF(refs->b), EQ_REF(refs->sum), EQ_REF(refs->cross),
                                   EQ_REF(refs->dmap), EQ_I32(s->block), EQ_I32(s->blocks), EQ_I32(s->span), EQ_I32(s->group),
-                                  EQ_I32(s->partials), EQ_I32(s->groups * s->padded)));
+                                  EQ_I32(s->partials)));
 }
 
 eq_status eq_solve_map_grad_emit(struct eq_list *list, const struct eq_solve_groups *s, const struct eq_solve_map_grad *refs)
