@@ -234,15 +234,28 @@ __kernel void newton_schulz_grad_begin(EQ_IN(float, dmap), EQ_IN(float, x_weight
 
 #if GP <= 64
 
-// EACH entry (LANES at a time, at q) of the product x y: body sees `v`. x and y are in any address space.
+// Rows of a product that a work-item does together: a load of y serves all of them where matrices are not in local memory.
+#if SLICES > 1 && GP > 32
+#define TALL 4
+#else
+#define TALL 1
+#endif
+
+// Each entry (LANES at a time, at q) of the product x y: body sees `v`. x and y are in any address space.
 #define PRODUCT(x, y, body)                                                                                                \
-    EACH(q)                                                                                                                \
-    {                                                                                                                      \
-        const int row_ = q / GP * GP, column_ = q % GP;                                                                    \
-        lanef v = (lanef)(0.0f);                                                                                           \
+    for (int piece_ = get_local_id(0); piece_ < GP2 / (LANES * TALL); piece_ += WG) {                                      \
+        const int row_ = piece_ / (GP / LANES) * TALL * GP, column_ = piece_ % (GP / LANES) * LANES;                       \
+        lanef sums_[TALL];                                                                                                 \
+        for (int t_ = 0; t_ < TALL; t_++)                                                                                  \
+            sums_[t_] = (lanef)(0.0f);                                                                                     \
         for (int i_ = 0; i_ < GP; i_++)                                                                                    \
-            v = EQ_MAD((lanef)((x)[row_ + i_]), LANE_LOAD((y) + i_ * GP + column_), v);                                    \
-        body;                                                                                                              \
+            for (int t_ = 0; t_ < TALL; t_++)                                                                              \
+                sums_[t_] = EQ_MAD((lanef)((x)[row_ + t_ * GP + i_]), LANE_LOAD((y) + i_ * GP + column_), sums_[t_]);      \
+        for (int t_ = 0; t_ < TALL; t_++) {                                                                                \
+            const int q = row_ + t_ * GP + column_;                                                                        \
+            const lanef v = sums_[t_];                                                                                     \
+            body;                                                                                                          \
+        }                                                                                                                  \
     }
 
 #if GP <= 32
