@@ -513,7 +513,7 @@ __kernel void decorrelation_map_grad(EQ_IN(float, w), EQ_IN(float, k), EQ_IN(flo
     by_weight[o] = weight_sum;
 }
 
-// Gradient of x_weight: one work-item.
+// Gradient of x_weight: one work-group.
 //   by_weight f32 [stride], image_total f32 [n], spread f32 [1]   read    image_total: sum of dp x y over an image's channels
 //   dx_weight f32 [1]                                             write
 __kernel __attribute__((reqd_work_group_size(WG, 1, 1)))
