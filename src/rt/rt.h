@@ -56,7 +56,6 @@ struct eq_target {
     int max_sums;              // a work-item of the SIMT family holds in registers
     size_t max_alloc_bytes;    // largest buffer
     size_t memory_bytes;       // global memory
-    size_t local_bytes;        // local memory of a work-group that kernels may be planned with
     size_t cache_bytes;        // a CPU's last cache; 0: none, or unknown
     size_t stream_bytes;       // results of at least this size are stored past a CPU's caches; SIZE_MAX: none is
     bool has_fma;              // CL_FP_FMA: kernels get -DEQ_FMA=1

@@ -215,20 +215,6 @@ uint8 OVERLOADED vload8(size_t i, const __local uint *p)
     p += 8 * i;
     return (uint8)(p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]);
 }
-#if EQ_MATRIX == 1 // as the PTX ISA has ldmatrix: lane 8 i + j points at row j of matrix i, of 4 words; lanes get a word of each
-uint lanes_a(__local const uint *tile, int lane, __local uint *elements)
-{
-    for (int i = 0; i < 4; i++)
-        elements[i] = tile[EQ_MATRICES_A(8 * i + lane / 4) + lane % 4];
-    return sizeof(eq_tile_a);
-}
-uint lanes_b(__local const uint *tile, int lane, __local uint *elements)
-{
-    for (int i = 0; i < 4; i++)
-        elements[i] = tile[EQ_MATRICES_B(8 * i + lane / 4) + lane % 4];
-    return sizeof(eq_tile_b);
-}
-#else
 uint lanes_a(__local const uint *tile, int lane, __local uint *elements)
 {
     union { eq_tile_a a; uint words[sizeof(eq_tile_a) / 4]; } u;
@@ -245,7 +231,6 @@ uint lanes_b(__local const uint *tile, int lane, __local uint *elements)
         elements[i] = u.words[i];
     return sizeof u;
 }
-#endif
 uint lanes_sums(__local const float *elements, __local float *out, int lane)
 {
     union { eq_tile_sums sums; float values[sizeof(eq_tile_sums) / 4]; } u;
