@@ -79,13 +79,12 @@ eq_status eq_buffer_create_from(struct eq_device *device, const void *host, size
 eq_status eq_buffer_touch(struct eq_buffer *buffer)
 {
     struct eq_device *device = buffer->device;
-    const cl_uchar zero = 0;
     if (device->kind == EQ_KIND_CPU || !device->is_own_queue || !buffer->mem)
         return EQ_OK;
     int num_retries = 0;
     cl_int code;
     do // a fill, of contents that are undefined: twice does no harm
-        code = clEnqueueFillBuffer(device->queue, buffer->mem, &zero, sizeof zero, 0, buffer->bytes, 0, NULL, NULL);
+        code = eq_enqueue_fill(device, buffer->mem, 0.0f, 0, buffer->bytes / sizeof(float) * sizeof(float));
     while (eq_device_retries(device, code, &num_retries));
     const bool is_written = code == CL_SUCCESS && eq_device_finish(device) == EQ_OK;
     EQ_REQUIRE(is_written, EQ_ERR_DEVICE_MEMORY, "%s: a buffer of %zu bytes, with %zu in use, cannot be written: %s",
@@ -258,10 +257,6 @@ eq_status eq_ref_fill(struct eq_ref ref, float value, size_t elems)
 {
     struct eq_device *device = ref.buffer->device;
     EQ_TRY(check_span(ref, elems, sizeof value, "fill"));
-    const struct eq_turn turn = eq_turn_next(device);
-    EQ_CL(clEnqueueFillBuffer(device->queue, ref.buffer->mem, &value, sizeof value, byte_of(ref, sizeof value),
-                              elems * sizeof value, turn.num, turn.wait, turn.event),
-          "filling memory");
-    eq_turn_end(device);
+    EQ_CL(eq_enqueue_fill(device, ref.buffer->mem, value, byte_of(ref, sizeof value), elems * sizeof value), "filling memory");
     return EQ_OK;
 }

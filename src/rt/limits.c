@@ -7,6 +7,9 @@
 // NVIDIA's with a display) or never.
 static const double LAUNCH_FLOPS = 3e10;
 
+// NVIDIA's driver hangs, or loses its context, in a fill of 2 GiB (pyopencl's issue 395).
+static const size_t FILL_BYTES = (size_t)1 << 30;
+
 static struct eq_limits imposed; // 0: nothing
 
 static size_t least(size_t limit, size_t other)
@@ -23,6 +26,7 @@ struct eq_limits eq_limits_read(cl_device_id id)
         .local_bytes = least((size_t)EQ_DEVICE_VALUE(cl_ulong, id, CL_DEVICE_LOCAL_MEM_SIZE), imposed.local_bytes),
         .max_alloc_bytes = least((size_t)EQ_DEVICE_VALUE(cl_ulong, id, CL_DEVICE_MAX_MEM_ALLOC_SIZE), imposed.max_alloc_bytes),
         .memory_bytes = least((size_t)EQ_DEVICE_VALUE(cl_ulong, id, CL_DEVICE_GLOBAL_MEM_SIZE), imposed.memory_bytes),
+        .fill_bytes = least(FILL_BYTES, imposed.fill_bytes),
         .launch_flops = EQ_DEVICE_VALUE(cl_device_type, id, CL_DEVICE_TYPE) & CL_DEVICE_TYPE_CPU ? 0 : LAUNCH_FLOPS,
     };
     for (int d = 0; d < 3; d++)

@@ -317,11 +317,7 @@ static cl_int run_kernel(struct eq_device *device, const struct step *step)
 
 static cl_int run_fill(struct eq_device *device, const struct step *step)
 {
-    const struct eq_turn turn = eq_turn_next(device);
-    const cl_int code = clEnqueueFillBuffer(device->queue, step->a.buffer->mem, &step->value, 4, 4 * place(step->a),
-                                            4 * step->elems, turn.num, turn.wait, turn.event);
-    eq_turn_end(device);
-    return code;
+    return eq_enqueue_fill(device, step->a.buffer->mem, step->value, 4 * place(step->a), 4 * step->elems);
 }
 
 static cl_int run_copy(struct eq_device *device, const struct step *step)

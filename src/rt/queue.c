@@ -24,6 +24,18 @@ void eq_turn_end(struct eq_device *device)
     device->next = NULL;
 }
 
+cl_int eq_enqueue_fill(struct eq_device *device, cl_mem mem, float value, size_t at, size_t bytes)
+{
+    cl_int code = CL_SUCCESS;
+    for (size_t piece; bytes > 0 && code == CL_SUCCESS; at += piece, bytes -= piece) {
+        piece = bytes < device->limits.fill_bytes ? bytes : device->limits.fill_bytes;
+        const struct eq_turn turn = eq_turn_next(device);
+        code = clEnqueueFillBuffer(device->queue, mem, &value, sizeof value, at, piece, turn.num, turn.wait, turn.event);
+        eq_turn_end(device);
+    }
+    return code;
+}
+
 static eq_status make_wait_list(const struct eq_device *device, const cl_event *events, cl_uint num, cl_event **list)
 {
     *list = eq_malloc((size_t)num + 1, sizeof **list);

@@ -150,6 +150,34 @@ START_TEST(launches)
 }
 END_TEST
 
+// Fills in pieces of two values, the last one shorter: all of what they are to fill, and nothing beside it.
+START_TEST(fills)
+{
+    enum { NUM = 16, FIRST = 3, FILLED = 9 };
+    float values[NUM], want[NUM];
+    struct eq_device *device;
+    struct eq_list *list;
+    struct eq_buffer *buffer;
+    open_limited(&(struct eq_limits){ .fill_bytes = 2 * sizeof(float) }, &device);
+    EQ_TEST_OK(eq_buffer_create(device, sizeof values, &buffer));
+    EQ_TEST_OK(eq_list_create(device, &list));
+    for (int i = 0; i < NUM; i++)
+        values[i] = want[i] = (float)i;
+    for (int i = FIRST; i < FIRST + FILLED; i++)
+        want[i] = 0.5f;
+    EQ_TEST_OK(eq_ref_write(eq_ref_at(buffer, 0), values, NUM, sizeof *values));
+    EQ_TEST_OK(eq_list_fill(list, eq_ref_at(buffer, FIRST), 0.5f, FILLED));
+    EQ_TEST_OK(_i ? eq_list_run(list) : eq_ref_fill(eq_ref_at(buffer, FIRST), 0.5f, FILLED));
+    EQ_TEST_OK(eq_ref_read(eq_ref_at(buffer, 0), values, NUM, sizeof *values));
+    for (int i = 0; i < NUM; i++)
+        ck_assert_msg(values[i] == want[i], "value %d is %g, not %g", i, values[i], want[i]);
+    eq_list_destroy(&list);
+    eq_buffer_destroy(&buffer);
+    eq_device_destroy(&device);
+    restore();
+}
+END_TEST
+
 enum { N = 4, SIZE = 32, CLASSES = 5 };
 
 // Loss, logits and gradients of a network on a device with the limits; *num floats, malloc'ed.
@@ -296,5 +324,5 @@ START_TEST(tensor_too_large)
 }
 END_TEST
 
-EQ_TEST_MAIN("limits", { touched, 2 }, { imposed, 1 }, { too_small, 1 }, { launches, 1 }, { same_bits, 3 }, { pieces, 1 },
-             { tensor_too_large, 1 })
+EQ_TEST_MAIN("limits", { touched, 2 }, { imposed, 1 }, { too_small, 1 }, { launches, 1 }, { fills, 2 }, { same_bits, 3 },
+             { pieces, 1 }, { tensor_too_large, 1 })

@@ -22,6 +22,7 @@ static const struct {
         .local_bytes = KIB(16),
         .max_alloc_bytes = MIB(128),
         .memory_bytes = MIB(512),
+        .fill_bytes = KIB(4),
         .launch_flops = 1e5 } },
     // Arc and other Xe: 64 KiB of local memory, at most 4 GiB in a buffer.
     { "intel",
