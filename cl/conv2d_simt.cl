@@ -93,6 +93,105 @@ static long place_x(const struct source *source, int tap, int channel, int num_t
     return source->at + (long)(tap / (KW * KH)) * x_plane + (down * x_row + right * BI + channel);
 }
 
+// A work-item's part of the tile of filters from k0 on.
+static void read_filters(__global const float *w, int k0, int num_k, int lane, int first_oc, int oc_blocks, float4 *next)
+{
+    #pragma unroll
+    for (int m = 0; m < NUM_W; m++) {
+        const int i = lane + m * LANES;
+        next[m] = read_w(w, k0 + i / QUADS, num_k, first_oc + i % QUADS * 4, oc_blocks);
+    }
+}
+
+// And of the tile of pixels.
+static void read_pixels(__global const float *x, const struct source *source, int k0, int num_taps, int lane, int ih, int iw,
+                        int x_row, int x_plane, float4 *next)
+{
+    #pragma unroll
+    for (int m = 0; m < NUM_X; m++) {
+#if BI == 1
+        float part[4];
+        #pragma unroll
+        for (int e = 0; e < 4; e++) {
+            const int item = 4 * m + e, k = k0 + lane / PIXELS + item / OWN * K_STEP;
+            const long at = place_x(&source[item % OWN], k, 0, num_taps, ih, iw, x_row, x_plane);
+            part[e] = at < 0 ? 0.0f : x[at];
+        }
+        next[m] = (float4)(part[0], part[1], part[2], part[3]);
+#else
+        const int channel = lane % (DEPTH / 4) * 4;
+#if BI % DEPTH == 0 // a tile has one tap: the same arithmetic for all work-items
+        const long at = place_x(&source[m], k0 / BI, k0 % BI + channel, num_taps, ih, iw, x_row, x_plane);
+#else
+        const int k = k0 + channel;
+        const long at = place_x(&source[m], k / BI, k % BI, num_taps, ih, iw, x_row, x_plane);
+#endif
+        next[m] = at < 0 ? (float4)(0.0f) : EQ_LOAD4(x + at);
+#endif
+    }
+}
+
+static void write_pixels(__local float *values, int lane, const float4 *next)
+{
+    #pragma unroll
+    for (int m = 0; m < NUM_X; m++) {
+        const float part[4] = { next[m].x, next[m].y, next[m].z, next[m].w };
+        #pragma unroll
+        for (int e = 0; e < 4; e++) {
+#if BI == 1
+            const int item = 4 * m + e, k = lane / PIXELS + item / OWN * K_STEP, p = OWN_PIXEL(lane, item % OWN);
+            values[4 * X_ROW(k) + p] = part[e];
+#else
+            const int row = lane % (DEPTH / 4) * 4;
+            values[4 * (X_ROW(row) + e * (PIXELS / 4)) + OWN_PIXEL(lane, m)] = part[e];
+#endif
+        }
+    }
+}
+
+// Adds the products of a tile to the sums.
+static void multiply(__local const float4 *w_tile, __local const float4 *x_tile, int lane_oc, int lane_px, float4 *acc)
+{
+    #pragma unroll 4
+    for (int k = 0; k < DEPTH; k++) {
+        float4 wv[OQ];
+        #pragma unroll
+        for (int o = 0; o < OQ; o++)
+            wv[o] = w_tile[k * QUADS + o * NTO + lane_oc];
+        #pragma unroll
+        for (int v = 0; v < PT / 4; v++) {
+            const float4 xv = x_tile[X_ROW(k) + v * NTP + lane_px];
+            #pragma unroll
+            for (int o = 0; o < OQ; o++) {
+                float4 *sums = acc + (o * PT + 4 * v);
+                sums[0] = EQ_MAD((float4)(xv.x), wv[o], sums[0]);
+                sums[1] = EQ_MAD((float4)(xv.y), wv[o], sums[1]);
+                sums[2] = EQ_MAD((float4)(xv.z), wv[o], sums[2]);
+                sums[3] = EQ_MAD((float4)(xv.w), wv[o], sums[3]);
+            }
+        }
+    }
+}
+
+// The sums of all slices, to slice 0.
+static void add_slices(__local float4 *memory, int slice, int lane, float4 *acc)
+{
+    for (int reach = KS / 2; reach > 0; reach /= 2) {
+        if (slice / reach == 1) {
+            #pragma unroll
+            for (int t = 0; t < PT * OQ; t++)
+                memory[((slice - reach) * PT * OQ + t) * LANES + lane] = acc[t];
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+        if (slice < reach) {
+            #pragma unroll
+            for (int t = 0; t < PT * OQ; t++)
+                acc[t] += memory[(slice * PT * OQ + t) * LANES + lane];
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+    }
+}
+
 __kernel __attribute__((reqd_work_group_size(LANES * KS, 1, 1)))
 void conv2d_simt(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base, const ulong bias_at,
                  __global const float *add_base, const ulong add_at, EQ_BUF(float, z),
@@ -115,7 +214,6 @@ void conv2d_simt(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_ba
     w += filter * oc_blocks * num_k * BLOCK;
     z += filter * num_images * oc_blocks * z_plane;
     __local float4 *w_tile = memory + slice * TILE, *x_tile = w_tile + DEPTH * QUADS;
-    __local float *x_values = (__local float *)x_tile;
 
     struct source source[OWN];
     #pragma unroll
@@ -135,96 +233,24 @@ void conv2d_simt(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_ba
         const int k0 = first + DEPTH * (KS + slice); // of the next tiles
         const bool has_next = first + DEPTH * KS < num_k;
         if (has_next) {
-            #pragma unroll
-            for (int m = 0; m < NUM_W; m++) {
-                const int i = lane + m * LANES;
-                w_next[m] = read_w(w, k0 + i / QUADS, num_k, first_oc + i % QUADS * 4, oc_blocks);
-            }
-            #pragma unroll
-            for (int m = 0; m < NUM_X; m++) {
-#if BI == 1
-                float part[4];
-                #pragma unroll
-                for (int e = 0; e < 4; e++) {
-                    const int item = 4 * m + e, k = k0 + lane / PIXELS + item / OWN * K_STEP;
-                    const long at = place_x(&source[item % OWN], k, 0, num_taps, ih, iw, x_row, x_plane);
-                    part[e] = at < 0 ? 0.0f : x[at];
-                }
-                x_next[m] = (float4)(part[0], part[1], part[2], part[3]);
-#else
-                const int channel = lane % (DEPTH / 4) * 4;
-#if BI % DEPTH == 0 // a tile has one tap: the same arithmetic for all work-items
-                const long at = place_x(&source[m], k0 / BI, k0 % BI + channel, num_taps, ih, iw, x_row, x_plane);
-#else
-                const int k = k0 + channel;
-                const long at = place_x(&source[m], k / BI, k % BI, num_taps, ih, iw, x_row, x_plane);
-#endif
-                x_next[m] = at < 0 ? (float4)(0.0f) : EQ_LOAD4(x + at);
-#endif
-            }
+            read_filters(w, k0, num_k, lane, first_oc, oc_blocks, w_next);
+            read_pixels(x, source, k0, num_taps, lane, ih, iw, x_row, x_plane, x_next);
         }
-        if (first >= 0) {
-            #pragma unroll 4
-            for (int k = 0; k < DEPTH; k++) {
-                float4 wv[OQ];
-                #pragma unroll
-                for (int o = 0; o < OQ; o++)
-                    wv[o] = w_tile[k * QUADS + o * NTO + lane_oc];
-                #pragma unroll
-                for (int v = 0; v < PT / 4; v++) {
-                    const float4 xv = x_tile[X_ROW(k) + v * NTP + lane_px];
-                    #pragma unroll
-                    for (int o = 0; o < OQ; o++) {
-                        __private float4 *sums = acc + (o * PT + 4 * v);
-                        sums[0] = EQ_MAD((float4)(xv.x), wv[o], sums[0]);
-                        sums[1] = EQ_MAD((float4)(xv.y), wv[o], sums[1]);
-                        sums[2] = EQ_MAD((float4)(xv.z), wv[o], sums[2]);
-                        sums[3] = EQ_MAD((float4)(xv.w), wv[o], sums[3]);
-                    }
-                }
-            }
-        }
+        if (first >= 0)
+            multiply(w_tile, x_tile, lane_oc, lane_px, acc);
         barrier(CLK_LOCAL_MEM_FENCE);
         if (has_next) {
             #pragma unroll
             for (int m = 0; m < NUM_W; m++)
                 w_tile[lane + m * LANES] = w_next[m];
-            #pragma unroll
-            for (int m = 0; m < NUM_X; m++) {
-                const float part[4] = { x_next[m].x, x_next[m].y, x_next[m].z, x_next[m].w };
-                #pragma unroll
-                for (int e = 0; e < 4; e++) {
-#if BI == 1
-                    const int item = 4 * m + e, k = lane / PIXELS + item / OWN * K_STEP, p = OWN_PIXEL(lane, item % OWN);
-                    x_values[4 * X_ROW(k) + p] = part[e];
-#else
-                    const int row = lane % (DEPTH / 4) * 4;
-                    x_values[4 * (X_ROW(row) + e * (PIXELS / 4)) + OWN_PIXEL(lane, m)] = part[e];
-#endif
-                }
-            }
+            write_pixels((__local float *)x_tile, lane, x_next);
         }
         barrier(CLK_LOCAL_MEM_FENCE);
     }
 
-#if KS > 1
-    for (int reach = KS / 2; reach > 0; reach /= 2) {
-        if (slice / reach == 1) {
-            #pragma unroll
-            for (int t = 0; t < PT * OQ; t++)
-                memory[((slice - reach) * PT * OQ + t) * LANES + lane] = acc[t];
-        }
-        barrier(CLK_LOCAL_MEM_FENCE);
-        if (slice < reach) {
-            #pragma unroll
-            for (int t = 0; t < PT * OQ; t++)
-                acc[t] += memory[(slice * PT * OQ + t) * LANES + lane];
-        }
-        barrier(CLK_LOCAL_MEM_FENCE);
-    }
+    add_slices(memory, slice, lane, acc);
     if (slice > 0)
         return;
-#endif
 
     #pragma unroll
     for (int t = 0; t < PT; t++) {

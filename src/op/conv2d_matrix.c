@@ -143,13 +143,6 @@ static struct split choose_split(const struct eq_target *target, int lanes, cons
     return chosen;
 }
 
-// Registers of a lane, as an option that only NVIDIA's compiler knows.
-static struct eq_options register_option(const struct eq_target *target, int registers)
-{
-    return target->matrix_unit == EQ_MATRIX_MMA && registers > 0 ? eq_options_format(" -cl-nv-maxrregcount=%d", registers)
-                                                                 : (struct eq_options){ "" };
-}
-
 // The tile of a filter's gradient: values of k stand for pixels. 128 x 128 or 64 x 128 for lanes of 32, 128 x 64 of more, where
 // there are as many channels; then whatever the device allows. cl/conv2d_matrix_weight_grad.cl wants 64 work-items or more.
 static struct split grad_split(const struct eq_target *target, int lanes, int channels, int k)
@@ -182,7 +175,7 @@ struct eq_conv2d_grad_tile eq_conv2d_matrix_grad_tile(const struct eq_target *ta
         .options = eq_options_format("-DEQ_MATRIX=%d -DPRECISION=%d -DBLOCK=%d -DBI=%d -DSK=%d -DSO=%d -DTK=%d -DTO=%d%s",
                                      (int)target->matrix_unit, (int)target->precision, block, block_in, split.groups_px,
                                      split.groups_oc, split.tiles_px, split.tiles_oc,
-                                     register_option(target, split.registers).text),
+                                     eq_register_option(target, split.registers).text),
         .group = (int)split_group(&split, lanes),
         .tiles_oc = (int)ceil_div((size_t)channels, (size_t)split_channels(&split)),
         .tiles_k = (int)ceil_div((size_t)k, (size_t)split_pixels(&split)),
@@ -207,7 +200,7 @@ eq_status eq_conv2d_matrix_emit(struct eq_list *list, const struct eq_conv2d_job
                           (int)target->precision, z->block, x->block, has_taps ? job->kh : 1, has_taps ? job->kw : 1,
                           split.groups_px, split.groups_oc, split.groups_k, split.tiles_px, split.tiles_oc, split.words,
                           (int)job->activation, is_aligned,
-                          register_option(target, split.registers).text);
+                          eq_register_option(target, split.registers).text);
     const struct eq_launch launch = {
         .source = "conv2d_matrix",
         .options = options.text,

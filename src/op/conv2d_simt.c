@@ -58,6 +58,12 @@ static size_t local_bytes(const struct tile *tile)
     return sizeof(float) * ((size_t)tile->slices * values > sums ? (size_t)tile->slices * values : sums);
 }
 
+// NVIDIA's compute units hold 65536: two work-groups of 256 where a work-item has no more than 128. 0: what it likes.
+static int registers(const struct tile *tile)
+{
+    return num_sums(tile) == 64 && num_lanes(tile) == 256 ? 128 : 0;
+}
+
 // Whether every work-item has whole float4s to read.
 static bool is_even(const struct tile *tile)
 {
@@ -206,9 +212,10 @@ eq_status eq_conv2d_simt_emit(struct eq_list *list, const struct eq_conv2d_job *
     // Without taps there is nothing to sum: no input block, and any filter size will do.
     const struct eq_options options =
         eq_options_format("-DBLOCK=%d -DBI=%d -DKH=%d -DKW=%d -DNTO=%d -DNTP=%d -DPT=%d -DOQ=%d -DKS=%d "
-                          "-DDEPTH=%d -DACT=%d -DEQ_ALIGNED=%d", z->block,
-                          x->block, has_taps ? job->kh : 1, has_taps ? job->kw : 1, tile.lanes_oc, tile.lanes_px, tile.pixels,
-                          tile.quads, tile.slices, (int)depth(&tile), (int)job->activation, is_aligned);
+                          "-DDEPTH=%d -DACT=%d -DEQ_ALIGNED=%d%s", z->block, x->block, has_taps ? job->kh : 1,
+                          has_taps ? job->kw : 1, tile.lanes_oc, tile.lanes_px, tile.pixels, tile.quads, tile.slices,
+                          (int)depth(&tile), (int)job->activation, is_aligned,
+                          eq_register_option(eq_list_target(list), registers(&tile)).text);
     const size_t group = group_size(&tile);
     const struct eq_launch launch = {
         .source = "conv2d_simt",

@@ -20,6 +20,12 @@ struct eq_options eq_options_format(const char *format, ...)
     return options;
 }
 
+struct eq_options eq_register_option(const struct eq_target *target, int registers)
+{
+    return target->can_limit_registers && registers > 0 ? eq_options_format(" -cl-nv-maxrregcount=%d", registers)
+                                                        : (struct eq_options){ "" };
+}
+
 bool eq_streams(const struct eq_target *target, struct eq_ref to, size_t elems)
 {
     return target->family == EQ_FAMILY_VECTOR && to.at % (size_t)target->block == 0 &&

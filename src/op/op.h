@@ -92,6 +92,8 @@ struct eq_options {
     char text[512];
 };
 struct eq_options eq_options_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
+// Has the compiler give a work-item no more than so many registers, where it knows how; 0, or elsewhere: "".
+struct eq_options eq_register_option(const struct eq_target *target, int registers);
 // Whether vectors of a result of this many elements are stored past the caches: EQ_STREAM of cl/common.clh.
 bool eq_streams(const struct eq_target *target, struct eq_ref to, size_t elems);
 // Whether all places are multiples of 4 floats: what EQ_ALIGNED tells a kernel whose rows and planes are. Absent ones are.

@@ -307,6 +307,7 @@ static eq_status make_target(const struct eq_device_info *info, cl_device_id id,
         .cache_bytes = cache,
         .stream_bytes = stream_bytes(cache),
         .has_fma = info->has_fma,
+        .can_limit_registers = contains(info->platform, "NVIDIA"),
         .has_real_local = EQ_DEVICE_VALUE(cl_device_local_mem_type, id, CL_DEVICE_LOCAL_MEM_TYPE) == CL_LOCAL,
         .use_winograd = !winograd || strcmp(winograd, "1") == 0,
     };

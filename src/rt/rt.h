@@ -60,6 +60,7 @@ struct eq_target {
     size_t cache_bytes;        // a CPU's last cache; 0: none, or unknown
     size_t stream_bytes;       // results of at least this size are stored past a CPU's caches; SIZE_MAX: none is
     bool has_fma;              // CL_FP_FMA: kernels get -DEQ_FMA=1
+    bool can_limit_registers;  // the compiler knows -cl-nv-maxrregcount
     bool has_real_local;       // local memory is not emulated in global memory
     bool use_winograd;         // 3x3 convolutions may go through Winograd's transform (EQUIL_WINOGRAD=0: none does)
     enum eq_precision precision;    // of the inputs of convolutions; other than fp32 only with the SIMT family
