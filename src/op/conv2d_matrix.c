@@ -78,8 +78,8 @@ static bool split_fits(const struct eq_target *target, const struct split *split
 }
 
 // Time of a launch for one value of k, in products of a matrix unit. A tile costs its products, and 100 for each pixel and
-// channel that is read for it: an H100's second-level cache feeds no more. Its compute units take the work-groups by turns, two
-// at a time; a step of 16 words, of 32 values in 16 bits, waits as long for memory as 900000 products take.
+// channel that is read for it. Compute units take the work-groups by turns, two at a time; a step of 16 words, of 32 values in
+// 16 bits, waits as long for memory as 900000 products take. Both numbers are reckoned for an H100's caches, not measured.
 static double split_time(const struct eq_target *target, const struct split *split, int channels, size_t pixels)
 {
     const int px = split_pixels(split), oc = split_channels(split);

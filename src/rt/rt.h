@@ -109,7 +109,8 @@ float eq_precision_round(enum eq_precision precision, float value);
 // Work-items that share a tile.
 int eq_matrix_unit_lanes(enum eq_matrix_unit unit);
 const char *eq_matrix_unit_name(enum eq_matrix_unit unit);
-// Whether the unit works on the device: compiles and runs cl/matrix.cl and compares. Why not goes to the log, at debug.
+// Whether the unit works on the device: compiles and runs cl/matrix.cl and compares. Why not goes to the log, at debug. An
+// instruction that stops the device is not for it to find out: NVIDIA's driver then fails every later call on the context.
 bool eq_matrix_probe(struct eq_device *device, enum eq_matrix_unit unit, enum eq_precision precision);
 // The unit that works, among those that the device may have; EQ_MATRIX_EMULATED where there is none.
 enum eq_matrix_unit eq_matrix_find(struct eq_device *device, enum eq_precision precision);

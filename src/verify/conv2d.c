@@ -296,7 +296,7 @@ static void check_slices(void *user)
                                   .is_workspace = { false, true } };
     eq_check_call_run(&call);
     EQ_CHECK_OK(eq_op_conv2d.tunables(&call.shaped, open, 2, &num));
-    const int slices = open[1].candidates[0][4];
+    const int slices = open[1].candidates[0][4]; // the last of the values of a tile; candidate 0 is the model's choice
     free(open[0].candidates);
     free(open[1].candidates);
     compare(&call, &d, NULL, ref_forward);
