@@ -288,23 +288,34 @@ void NAME(affine_cross)(INPUTS, MATRICES, OUTPUTS, STRIDES, SIZES, int blocks, i
 #define QUADS (BLOCK / 4)
 #define ROWS (WG / QUADS) // pixels that a work-group does at a time
 
-// Column and row of a work-item's pixel `i`, of those of a plane with a halo; and how far outside of the image it is: not above
-// 0 inside, more than the halo past the last pixel.
-static int4 find_pixel(int i, int w, int h, int halo)
+// A pixel, perhaps outside of the image. How far outside is not reckoned: of max(-x, x - w + 1) NVIDIA's assembler (13.0, driver
+// 580) loses the sign of x where a third maximum follows, and makes one instruction of both.
+struct pixel {
+    int x, y;
+};
+
+// A work-item's pixel `i` of those of a plane with a halo.
+static struct pixel find_pixel(int i, int w, int h, int halo)
 {
     const int p = ((int)get_group_id(0) * PIXELS + i) * ROWS + (int)get_local_id(0) / QUADS, pitch = w + 2 * halo;
     const int line = h + 2 * halo > 1 ? p / pitch : 0; // divisions are slow
     const int x = p - line * pitch - halo, y = line - halo;
-    return (int4)(x, y, max(max(-x, x - w + 1), max(-y, y - h + 1)), 0);
+    return (struct pixel){ x, y };
+}
+
+// Whether it lies in the image with a halo.
+static bool is_in(struct pixel p, int w, int h, int halo)
+{
+    return (uint)(p.x + halo) < (uint)(w + 2 * halo) && (uint)(p.y + halo) < (uint)(h + 2 * halo);
 }
 
 // Four channels, from `c` on, of a pixel of block b; zeros outside of the image.
 #define READ(t, b, p, c)                                                                                                   \
-    ((p).z <= 0 ? EQ_LOAD4(PLANE(t, n, b) + ((p).y * t##_row + (p).x * BLOCK + (c))) : (float4)(0.0f))
+    (is_in(p, w, h, 0) ? EQ_LOAD4(PLANE(t, n, b) + (p.y * t##_row + p.x * BLOCK + (c))) : (float4)(0.0f))
 // What lies in the halo becomes zero.
 #define WRITE(t, b, p, c, halo, value)                                                                                     \
-    if ((p).z <= halo)                                                                                          \
-    EQ_STORE4((p).z <= 0 ? (value) : (float4)(0.0f), PLANE(t, n, b) + ((p).y * t##_row + (p).x * BLOCK + (c)))
+    if (is_in(p, w, h, halo))                                                                                              \
+    EQ_STORE4(is_in(p, w, h, 0) ? (value) : (float4)(0.0f), PLANE(t, n, b) + (p.y * t##_row + p.x * BLOCK + (c)))
 
 #if GRAD
 #define PLANE_HALO max(halo, dres_halo)
@@ -324,7 +335,7 @@ static float4 read_grad(int act, float4 d, float4 o)
     const int b = get_group_id(1), n = EQ_GROUP(2), quad = get_local_id(0) % QUADS, lane = 4 * quad;                       \
     const size_t at = (size_t)(instance ? n : 0) * stride + b * BLOCK;                                                     \
     const float4 c = EQ_LOAD4(shift + at + lane);                                                                          \
-    int4 p[PIXELS];                                                                                                \
+    struct pixel p[PIXELS];                                                                                                \
     _Pragma("unroll") for (int i = 0; i < PIXELS; i++) p[i] = find_pixel(i, w, h, PLANE_HALO)
 
 __kernel __attribute__((reqd_work_group_size(WG, 1, 1)))
