@@ -36,7 +36,8 @@ struct eq_turn {
 };
 struct eq_turn eq_turn_next(struct eq_device *device);
 void eq_turn_end(struct eq_device *device);
-// Fills bytes `at` to `at + bytes`, all of them whole floats, in turns of limits.fill_bytes.
+// Fills bytes `at` to `at + bytes`, all of them whole floats, in turns that reach no further than limits.fill_bytes from the
+// beginning of what they are given.
 cl_int eq_enqueue_fill(struct eq_device *device, cl_mem mem, float value, size_t at, size_t bytes);
 // Waits for the event, and where that fails for its queue.
 cl_int eq_event_wait(cl_event event);

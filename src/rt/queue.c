@@ -24,14 +24,44 @@ void eq_turn_end(struct eq_device *device)
     device->next = NULL;
 }
 
+static cl_int fill(struct eq_device *device, cl_mem mem, float value, size_t at, size_t bytes)
+{
+    const struct eq_turn turn = eq_turn_next(device);
+    const cl_int code = clEnqueueFillBuffer(device->queue, mem, &value, sizeof value, at, bytes, turn.num, turn.wait,
+                                            turn.event);
+    eq_turn_end(device);
+    return code;
+}
+
+// The same, far from the memory's beginning: as a part of it, which begins not far before.
+static cl_int fill_far(struct eq_device *device, cl_mem mem, float value, size_t at, size_t bytes)
+{
+    const size_t align = EQ_DEVICE_VALUE(cl_uint, device->id, CL_DEVICE_MEM_BASE_ADDR_ALIGN) / 8;
+    cl_mem whole = NULL; // a part, which callers may bring, has no parts itself
+    size_t first = 0;
+    cl_int code = clGetMemObjectInfo(mem, CL_MEM_ASSOCIATED_MEMOBJECT, sizeof whole, (void *)&whole, NULL);
+    if (code == CL_SUCCESS)
+        code = clGetMemObjectInfo(mem, CL_MEM_OFFSET, sizeof first, &first, NULL);
+    if (code != CL_SUCCESS)
+        return code;
+    at += first;
+    const size_t origin = align > 1 ? at / align * align : at;
+    const cl_buffer_region region = { origin, at - origin + bytes };
+    cl_mem part = clCreateSubBuffer(whole ? whole : mem, 0, CL_BUFFER_CREATE_TYPE_REGION, &region, &code);
+    if (code != CL_SUCCESS)
+        return code;
+    code = fill(device, part, value, at - origin, bytes);
+    clReleaseMemObject(part);
+    return code;
+}
+
 cl_int eq_enqueue_fill(struct eq_device *device, cl_mem mem, float value, size_t at, size_t bytes)
 {
     cl_int code = CL_SUCCESS;
+    const size_t most = device->limits.fill_bytes;
     for (size_t piece; bytes > 0 && code == CL_SUCCESS; at += piece, bytes -= piece) {
-        piece = bytes < device->limits.fill_bytes ? bytes : device->limits.fill_bytes;
-        const struct eq_turn turn = eq_turn_next(device);
-        code = clEnqueueFillBuffer(device->queue, mem, &value, sizeof value, at, piece, turn.num, turn.wait, turn.event);
-        eq_turn_end(device);
+        piece = bytes < most ? bytes : most;
+        code = (at + piece > most ? fill_far : fill)(device, mem, value, at, piece);
     }
     return code;
 }
