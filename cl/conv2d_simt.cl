@@ -32,7 +32,7 @@
 #define PT 8 // pixels of a work-item: 8 or 4
 #endif
 #ifndef OQ
-#define OQ 1 // float4s of output channels of a work-item: 1 or 2
+#define OQ 1 // float4s of output channels of a work-item: 1, 2 or 4
 #endif
 #ifndef KS
 #define KS 1 // slices of k: 1, 2 or 4
@@ -205,7 +205,11 @@ void conv2d_simt(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_ba
     EQ_PTR(float, z);
     __local float4 memory[MEMORY];
 
+#if KS == 1 // a constant: what follows from k is then the same for all work-items
+    const int lane = (int)get_local_id(0), slice = 0;
+#else
     const int lane = (int)get_local_id(0) % LANES, slice = (int)get_local_id(0) / LANES;
+#endif
     const int lane_oc = lane % NTO, lane_px = lane / NTO;
     const int first_px = (int)EQ_GROUP(0) * PIXELS, first_oc = (int)get_group_id(1) * 4 * QUADS;
     const int num_px = num_images * oh * ow, num_taps = x_blocks * KH * KW, num_k = num_taps * BI;

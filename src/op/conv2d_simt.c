@@ -47,7 +47,7 @@ static size_t num_sums(const struct tile *tile)
 // Values of k in local memory at a time: with more sums there are fewer registers for the next ones.
 static size_t depth(const struct tile *tile)
 {
-    return tile->quads == 2 ? 8 : 16;
+    return tile->quads >= 2 ? 8 : 16;
 }
 
 // MEMORY in cl/conv2d_simt.cl.
@@ -77,7 +77,7 @@ static bool is_tile(const int *v, const void *user)
     const struct eq_target *target = user;
     const struct tile tile = { v[LANES_OC], v[LANES_PX], v[PIXELS], v[QUADS], v[SLICES] };
     return (v[LANES_OC] == 4 || v[LANES_OC] == 8 || v[LANES_OC] == 16) && (v[LANES_PX] == 8 || v[LANES_PX] == 16) &&
-           (v[PIXELS] == 4 || v[PIXELS] == 8) && (v[QUADS] == 1 || v[QUADS] == 2) &&
+           (v[PIXELS] == 4 || v[PIXELS] == 8) && (v[QUADS] == 1 || v[QUADS] == 2 || v[QUADS] == 4) &&
            (v[SLICES] == 1 || v[SLICES] == 2 || v[SLICES] == 4) && is_even(&tile) && group_size(&tile) <= target->max_group &&
            local_bytes(&tile) <= target->local_bytes;
 }
@@ -98,7 +98,7 @@ static size_t num_pixels(const struct eq_conv2d_job *job)
 // is covered.
 static double unit_time(const struct tile *tile, size_t groups, double work)
 {
-    const double rate = num_sums(tile) == 64 ? 0.85 : num_sums(tile) == 32 ? 0.6 : 0.4, few = 4096.0 / (double)num_sums(tile);
+    const double rate = num_sums(tile) == 128 ? 0.9 : num_sums(tile) == 64 ? 0.6 : num_sums(tile) == 32 ? 0.55 : 0.4, few = 4096.0 / (double)num_sums(tile);
     const double items = (double)(groups * group_size(tile));
     return (double)groups * work / rate * (items + few) / items;
 }
@@ -130,8 +130,8 @@ static eq_status each_tile(const struct eq_target *target, const struct eq_conv2
                            eq_status (*visit)(const int *values, void *user), void *user)
 {
     const size_t channels = (size_t)(job->z.blocks * job->z.block);
-    for (int i = 0; i < 3 * 2 * 2 * 2 * 3; i++) { // the values' numbers in turn, large tiles first
-        const int values[NUM_VALUES] = { 16 >> i % 3, 16 >> i / 3 % 2, 8 >> i / 6 % 2, 2 >> i / 12 % 2, 1 << i / 24 };
+    for (int i = 0; i < 3 * 2 * 2 * 3 * 3; i++) { // the values' numbers in turn, large tiles first
+        const int values[NUM_VALUES] = { 16 >> i % 3, 16 >> i / 3 % 2, 8 >> i / 6 % 2, 4 >> i / 12 % 3, 1 << i / 36 };
         const struct tile tile = tile_of(values);
         if (is_tile(values, target) && (channels_of(&tile) < 2 * channels || channels_of(&tile) == 16))
             EQ_TRY(visit(values, user));

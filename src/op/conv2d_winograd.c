@@ -131,13 +131,29 @@ bool eq_conv2d_winograd_fits(const struct eq_target *target, const struct eq_con
            attributes->pad_h <= 2 && attributes->pad_w <= 2 && x_block == target->block && target->precision == EQ_FP32;
 }
 
-// By the model of CPUs. On GPUs nothing is chosen that has not been measured there, which is the tuner's part.
+// On GPUs, in the time of a floating point operation: transforms go through memory, which an H100 has a byte of in the time of
+// 15 operations, and there it agrees with what was measured (a launch is reckoned). A GPU with less bandwidth for its
+// operations gains less, which the tuner finds.
+static double simt_cost(const struct eq_target *target, enum eq_conv2d_algorithm algorithm, const struct eq_conv2d_shape *shape)
+{
+    const double byte = 15, launch = 1e8;
+    const int block = target->block, tile = eq_conv2d_winograd_tile(algorithm);
+    const double ic = (double)ceil_div(shape->ic, block) * block, oc = (double)ceil_div(shape->oc, block) * block;
+    const double pixels = (double)shape->n * shape->oh * shape->ow;
+    if (algorithm == EQ_CONV2D_DIRECT)
+        return 2.0 * 9 * pixels * ic * oc + launch;
+    const double points = (tile + 2) * (tile + 2), tiles = (double)shape->n * ceil_div(shape->oh, tile) *
+                                                           ceil_div(shape->ow, tile);
+    const double filters = (shape->is_prepared ? 1 : 3) * points * ic * oc; // made: written, and read twice
+    return 2.0 * points * tiles * ic * oc + byte * 4 * ((2 * points * tiles + pixels) * (ic + oc) + filters) + 3 * launch;
+}
+
 static enum eq_conv2d_algorithm fastest(const struct eq_target *target, const struct eq_conv2d_shape *shape)
 {
-    if (target->family != EQ_FAMILY_VECTOR)
-        return EQ_CONV2D_DIRECT;
-    const double direct = direct_cycles(target, shape), two = winograd_cycles(target, EQ_CONV2D_WINOGRAD_2, shape),
-                 four = winograd_cycles(target, EQ_CONV2D_WINOGRAD_4, shape);
+    const bool vector = target->family == EQ_FAMILY_VECTOR;
+    const double direct = vector ? direct_cycles(target, shape) : simt_cost(target, EQ_CONV2D_DIRECT, shape),
+                 two = (vector ? winograd_cycles : simt_cost)(target, EQ_CONV2D_WINOGRAD_2, shape),
+                 four = (vector ? winograd_cycles : simt_cost)(target, EQ_CONV2D_WINOGRAD_4, shape);
     if (direct <= two && direct <= four)
         return EQ_CONV2D_DIRECT;
     return two < four ? EQ_CONV2D_WINOGRAD_2 : EQ_CONV2D_WINOGRAD_4;
