@@ -32,7 +32,7 @@
 #define PT 8 // pixels of a work-item: 8 or 4
 #endif
 #ifndef OQ
-#define OQ 1 // float4s of output channels of a work-item: 1, 2 or 4
+#define OQ 1 // float4s of output channels of a work-item: 1 or 2
 #endif
 #ifndef KS
 #define KS 1 // slices of k: 1, 2 or 4
