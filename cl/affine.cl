@@ -288,8 +288,8 @@ void NAME(affine_cross)(INPUTS, MATRICES, OUTPUTS, STRIDES, SIZES, int blocks, i
 #define QUADS (BLOCK / 4)
 #define ROWS (WG / QUADS) // pixels that a work-group does at a time
 
-// A pixel, perhaps outside of the image. How far outside is not reckoned: of max(-x, x - w + 1) NVIDIA's assembler (13.0, driver
-// 580) loses the sign of x where a third maximum follows, and makes one instruction of both.
+// A pixel, perhaps outside of the image. How far outside is not reckoned: of max(-x, x - w + 1) NVIDIA's assembler (13.0,
+// driver 580) loses the sign of x where a third maximum follows, and makes one instruction of both.
 struct pixel {
     int x, y;
 };

@@ -7,8 +7,8 @@
 // NVIDIA's with a display) or never.
 static const double LAUNCH_FLOPS = 3e10;
 
-// NVIDIA's driver hangs, or loses its context, in fills of 2 GiB (pyopencl's issue 395); and in those that reach beyond 8 GiB of
-// a buffer (seen with 580.159 on an H100).
+// NVIDIA's driver hangs, or loses its context, in fills of 2 GiB (pyopencl's issue 395); and in those that reach beyond 8 GiB
+// of a buffer (seen with 580.159 on an H100).
 static const size_t FILL_BYTES = (size_t)1 << 30;
 
 static struct eq_limits imposed; // 0: nothing
