@@ -28,6 +28,7 @@ struct eq_limits eq_limits_read(cl_device_id id)
         .max_alloc_bytes = least((size_t)EQ_DEVICE_VALUE(cl_ulong, id, CL_DEVICE_MAX_MEM_ALLOC_SIZE), imposed.max_alloc_bytes),
         .memory_bytes = least((size_t)EQ_DEVICE_VALUE(cl_ulong, id, CL_DEVICE_GLOBAL_MEM_SIZE), imposed.memory_bytes),
         .fill_bytes = least(FILL_BYTES, imposed.fill_bytes),
+        .origin_bytes = EQ_DEVICE_VALUE(cl_uint, id, CL_DEVICE_MEM_BASE_ADDR_ALIGN) / 8,
         .launch_flops = EQ_DEVICE_VALUE(cl_device_type, id, CL_DEVICE_TYPE) & CL_DEVICE_TYPE_CPU ? 0 : LAUNCH_FLOPS,
     };
     for (int d = 0; d < 3; d++)

@@ -36,7 +36,7 @@ static cl_int fill(struct eq_device *device, cl_mem mem, float value, size_t at,
 // The same, far from the memory's beginning: as a part of it, which begins not far before.
 static cl_int fill_far(struct eq_device *device, cl_mem mem, float value, size_t at, size_t bytes)
 {
-    const size_t align = EQ_DEVICE_VALUE(cl_uint, device->id, CL_DEVICE_MEM_BASE_ADDR_ALIGN) / 8;
+    const size_t align = device->limits.origin_bytes > 0 ? device->limits.origin_bytes : 1;
     cl_mem whole = NULL; // a part, which callers may bring, has no parts itself
     size_t first = 0;
     cl_int code = clGetMemObjectInfo(mem, CL_MEM_ASSOCIATED_MEMOBJECT, sizeof whole, (void *)&whole, NULL);
@@ -45,7 +45,7 @@ static cl_int fill_far(struct eq_device *device, cl_mem mem, float value, size_t
     if (code != CL_SUCCESS)
         return code;
     at += first;
-    const size_t origin = align > 1 ? at / align * align : at;
+    const size_t origin = at / align * align;
     const cl_buffer_region region = { origin, at - origin + bytes };
     cl_mem part = clCreateSubBuffer(whole ? whole : mem, 0, CL_BUFFER_CREATE_TYPE_REGION, &region, &code);
     if (code != CL_SUCCESS)

@@ -28,6 +28,7 @@ struct eq_limits {
     size_t max_alloc_bytes; // of one buffer
     size_t memory_bytes;    // of all buffers
     size_t fill_bytes;      // of one fill, and from the beginning of a buffer to its end, a multiple of 4
+    size_t origin_bytes;    // of which the beginning of a buffer's part is a multiple
     double launch_flops;    // of one enqueued kernel, for drivers that stop it after some seconds; 0: as many as it has
 };
 

@@ -108,15 +108,19 @@ static void make_objects(void)
 START_TEST(test_retries)
 {
     const enum eq_kind kind = eq_test_device->kind;
-    eq_test_device->kind = EQ_KIND_GPU; // whose memory is touched
+    const size_t fill_bytes = eq_test_device->limits.fill_bytes;
+    eq_test_device->kind = EQ_KIND_GPU;       // whose memory is touched
+    eq_test_device->limits.fill_bytes = 4096; // the rest as a part of it
     fault_builds_lack_resources = true;
     fault_sweep(&(struct fault_scenario){ .name = "retries",
                                           .run = make_objects,
-                                          .survived = " clCreateBuffer clEnqueueFillBuffer clCreateProgramWithSource "
-                                                      "clBuildProgram clCreateKernel ",
+                                          .survived = " clCreateBuffer clCreateSubBuffer clGetMemObjectInfo "
+                                                      "clEnqueueFillBuffer clCreateProgramWithSource clBuildProgram "
+                                                      "clCreateKernel ",
                                           .every = true,
                                           .kinds = 1u << FAULT_CL });
     fault_builds_lack_resources = false;
+    eq_test_device->limits.fill_bytes = fill_bytes;
     eq_test_device->kind = kind;
 }
 END_TEST

@@ -113,6 +113,9 @@ WRAP_RELEASE(clReleaseCommandQueue, cl_command_queue, FAULT_QUEUE)
 WRAP_CREATE(cl_mem, clCreateBuffer, FAULT_BUFFER, CL_MEM_OBJECT_ALLOCATION_FAILURE,
             (cl_context context, cl_mem_flags flags, size_t bytes, void *host, cl_int *error),
             (context, flags, bytes, host, error))
+WRAP_CREATE(cl_mem, clCreateSubBuffer, FAULT_BUFFER, CL_MEM_OBJECT_ALLOCATION_FAILURE,
+            (cl_mem whole, cl_mem_flags flags, cl_buffer_create_type type, const void *region, cl_int *error),
+            (whole, flags, type, region, error))
 WRAP_RETAIN(clRetainMemObject, cl_mem, FAULT_BUFFER)
 WRAP_RELEASE(clReleaseMemObject, cl_mem, FAULT_BUFFER)
 

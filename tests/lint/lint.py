@@ -136,7 +136,9 @@ def check_words(root, names):
     kernels = in_folder(names, "cl", (".cl", ".clh"))
     yield from find(root, kernels, r"\b(double\d*|half\d*|atomic_\w+|atom_\w+|native_\w+|printf)\b", "not portable, or not reproducible")
     # What drivers get wrong: sub-buffers' alignment, and timestamps of commands. Options that change results are not for the library.
-    yield from find(root, library, r"\b(clCreateSubBuffer|clGetEventProfilingInfo|CL_QUEUE_PROFILING_ENABLE)\b", "drivers get it wrong")
+    yield from find(root, library, r"\b(clGetEventProfilingInfo|CL_QUEUE_PROFILING_ENABLE)\b", "drivers get it wrong")
+    # Fills far from a buffer's beginning need a part of it, and keep to the alignment.
+    yield from find(root, [name for name in library if name != "src/rt/queue.c"], r"\bclCreateSubBuffer\b", "drivers get it wrong")
     for name in library:
         for number, line in enumerate(lines_of(root, name), 1):
             if re.search(r"-cl-(fast-relaxed-math|finite-math-only|unsafe-math|denorms)", line):
