@@ -19,6 +19,7 @@
 
 #include "child.h"
 #include "command.h"
+#include "network.h"
 #include "output.h"
 #include "workers.h"
 
@@ -185,10 +186,10 @@ static void set_signals(void)
     prctl(PR_SET_PDEATHSIG, SIGKILL);
 }
 
-int rehearsal_work(const char *selector, const struct eq_tune_params *params, const char *key)
+int rehearsal_work(const char *selector, const char *precision, const struct eq_tune_params *params, const char *key)
 {
     struct eq_device *device;
-    if (eq_device_open(selector, &device) != EQ_OK)
+    if (open_device(selector, precision, &device) != EQ_OK)
         return fail_with_last_error(NULL);
     set_signals();
     const eq_status status = eq_tune_rehearse(device, params, key, next_candidate, NULL);

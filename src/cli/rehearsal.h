@@ -28,6 +28,6 @@ eq_status rehearsal_try(struct rehearsal *rehearsal, const char *key, int candid
 void rehearsal_end(struct rehearsal *rehearsal);
 
 // What the other process does, in place of tuning; returns the exit code.
-int rehearsal_work(const char *selector, const struct eq_tune_params *params, const char *key);
+int rehearsal_work(const char *selector, const char *precision, const struct eq_tune_params *params, const char *key);
 
 #endif

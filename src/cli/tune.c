@@ -65,13 +65,13 @@ static void print_summary(const struct eq_tune_summary *summary)
     printf("%s%s\n", summary->path, summary->is_complete ? "" : " (not complete: the same command goes on)");
 }
 
-static int tune(const char *selector, const struct eq_tune_params *params, struct tuning *tuning)
+static int tune(const char *selector, const char *precision, const struct eq_tune_params *params, struct tuning *tuning)
 {
     struct eq_device *device;
     struct eq_tune_summary summary;
-    if (eq_device_open(selector, &device) != EQ_OK)
+    if (open_device(selector, precision, &device) != EQ_OK)
         return fail_with_last_error(NULL);
-    message("tuning on %s (driver %s)", eq_device_name(device), eq_device_driver(device));
+    message("tuning on %s (driver %s), %s", eq_device_name(device), eq_device_driver(device), eq_device_precision_text(device));
     catch_signals();
     eq_status status = eq_tune_network(device, params, on_progress, tuning, &summary);
     rehearsal_end(&tuning->rehearsal);
@@ -95,7 +95,7 @@ static int run_tune(int argc, char **argv)
     struct network_options network = { .arch = NULL };
     struct eq_tune_params params = { .op = NULL };
     struct tuning tuning = { .rehearsal = { .arguments = argv, .num_arguments = argc, .is_stopped = &is_stopped } };
-    const char *device, *mode, *worker;
+    const char *device, *precision, *mode, *worker;
     const struct arg_option options[] = {
         { .name = "arch", .kind = ARG_STRING, .value = &network.arch, .metavar = "NAME", .fallback = "ce-resnet50",
           .help = "network: resnet18, 34, 50, 101, 20 or 56; with ce-, bd-, ir- or se- before it" },
@@ -119,6 +119,7 @@ static int run_tune(int argc, char **argv)
         NETWORK_OPTION_CLASSES(&network),
         NETWORK_OPTION_SMALL(&network),
         NETWORK_OPTION_ACT(&network),
+        ARG_OPTION_PRECISION(&precision),
         ARG_OPTION_DEVICE(&device),
         ARG_OPTION_JSON(&tuning.is_json),
         { 0 },
@@ -138,9 +139,9 @@ static int run_tune(int argc, char **argv)
     params.model = network_params(&network);
     params.training = *mode == 't';
     if (worker)
-        return rehearsal_work(device, &params, worker);
+        return rehearsal_work(device, precision, &params, worker);
     params.rehearse = on_candidate;
-    return tune(device, &params, &tuning);
+    return tune(device, precision, &params, &tuning);
 }
 
 const struct command command_tune = { "tune", "measure and keep a device's fastest kernels", run_tune };

@@ -48,8 +48,7 @@ eq_status eq_conv2d_job_tunable(const struct eq_target *target, const struct eq_
 {
     if (target->family == EQ_FAMILY_VECTOR)
         return eq_conv2d_vector_tunable(job, tunable);
-    *tunable = (struct eq_tunable){ .num_candidates = 0 }; // the tuner has the bounds of float32
-    return target->precision == EQ_FP32 ? eq_conv2d_simt_tunable(target, job, tunable) : EQ_OK;
+    return (target->precision == EQ_FP32 ? eq_conv2d_simt_tunable : eq_conv2d_matrix_tunable)(target, job, tunable);
 }
 
 eq_status eq_conv2d_border_emit(struct eq_list *list, const struct eq_tensor *tensor, struct eq_ref ref)

@@ -2,6 +2,7 @@
 #include <assert.h>
 #include <stdio.h>
 
+#include "op/choice.h"
 #include "op/conv2d.h"
 
 // How a work-group divides its tile: groups of lanes over pixels, output channels and k, the tiles of 16 x 16 of each, and the
@@ -114,16 +115,17 @@ static bool is_split(const int *values, const void *user)
     return depth >= 16 && split.words % (8 * split.groups_k) == 0 && split_fits(device->target, &split, device->lanes);
 }
 
-static struct split choose_split(const struct eq_target *target, int lanes, const struct eq_conv2d_job *job)
+static void make_key(const struct eq_target *target, const struct eq_conv2d_job *job, char key[EQ_TUNE_MAX_KEY])
 {
     const struct eq_conv2d_view *x = &job->x, *z = &job->z;
-    char key[EQ_TUNE_MAX_KEY];
-    int values[NUM_VALUES];
-    snprintf(key, sizeof key, "conv2d_matrix %s block=%dx%d ic=%d oc=%d h=%d w=%d k=%dx%d s=%dx%d step=%d",
+    snprintf(key, EQ_TUNE_MAX_KEY, "conv2d_matrix %s block=%dx%d ic=%d oc=%d h=%d w=%d k=%dx%d s=%dx%d step=%d",
              eq_precision_name(target->precision), x->block, z->block, x->c, z->c, z->h, z->w, job->kh, job->kw, job->stride_h,
              job->stride_w, z->step / z->block);
-    if (eq_tuning_choose(target->tuning, key, values, NUM_VALUES, is_split, &(struct device_lanes){ target, lanes }))
-        return split_of(values);
+}
+
+static struct split model_split(const struct eq_target *target, int lanes, const struct eq_conv2d_job *job)
+{
+    const struct eq_conv2d_view *x = &job->x, *z = &job->z;
     const size_t pixels = (size_t)x->n * (size_t)z->h * (size_t)z->w;
     const struct split *best = NULL;
     double best_time = 0;
@@ -141,6 +143,45 @@ static struct split choose_split(const struct eq_target *target, int lanes, cons
     struct split chosen = *best;
     chosen.registers = x->block == 1 ? 128 : chosen.registers; // values of an image, one by one, have a place each
     return chosen;
+}
+
+static struct split choose_split(const struct eq_target *target, int lanes, const struct eq_conv2d_job *job)
+{
+    char key[EQ_TUNE_MAX_KEY];
+    int values[NUM_VALUES];
+    make_key(target, job, key);
+    if (eq_tuning_choose(target->tuning, key, values, NUM_VALUES, is_split, &(struct device_lanes){ target, lanes }))
+        return split_of(values);
+    return model_split(target, lanes, job);
+}
+
+static eq_status add_split(struct eq_tunable *tunable, const struct device_lanes *device, const struct split *split, int words,
+                           int registers)
+{
+    const int values[NUM_VALUES] = { split->groups_px, split->groups_oc, split->groups_k, split->tiles_px,
+                                     split->tiles_oc,  words,            registers };
+    return is_split(values, device) ? eq_tunable_add(tunable, values) : EQ_OK;
+}
+
+// The model's choice, then the tiles of the table, each with steps of 16 and 32 words and, where the compiler can be told,
+// three numbers of registers.
+eq_status eq_conv2d_matrix_tunable(const struct eq_target *target, const struct eq_conv2d_job *job, struct eq_tunable *tunable)
+{
+    static const int registers[] = { 0, 80, 128 };
+    const int lanes = eq_matrix_unit_lanes(target->matrix_unit);
+    const struct device_lanes device = { target, lanes };
+    const struct split model = model_split(target, lanes, job);
+    *tunable = (struct eq_tunable){
+        .names = { "groups_px", "groups_oc", "groups_k", "tiles_px", "tiles_oc", "words", "registers" },
+        .num_values = NUM_VALUES,
+    };
+    make_key(target, job, tunable->key);
+    EQ_TRY(add_split(tunable, &device, &model, model.words, model.registers));
+    for (int i = 0; i < NUM_SPLITS; i++)
+        for (int words = 16; splits[i].lanes == lanes && words <= 32; words *= 2)
+            for (int r = 0; r < (target->can_limit_registers ? 3 : 1); r++)
+                EQ_TRY(add_split(tunable, &device, &splits[i].split, words, registers[r]));
+    return EQ_OK;
 }
 
 // The tile of a filter's gradient: values of k stand for pixels. 128 x 128 or 64 x 128 for lanes of 32, 128 x 64 of more, where

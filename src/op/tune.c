@@ -3,7 +3,8 @@
 // The reference is the call without any tuning and without Winograd's transform; sampled elements of its result are compared
 // with sums in double precision (eq_op.expect). A candidate runs on outputs and workspace that are NaN all over, with canaries
 // around them: what it leaves unwritten, writes beyond, or gets wrong by more than RELATIVE of the largest value shows, and so
-// does a kernel that is fast because it does nothing. Inputs must stay as they were. After its timing a winner is verified
+// does a kernel that is fast because it does nothing. Inputs must stay as they were; they are values of the device's precision,
+// so that matrix units multiply them as they are. After its timing a winner is verified
 // again. Candidates are timed in turn with the best so far: whatever else the machine does meets both.
 #include "op/tune.h"
 
@@ -222,7 +223,7 @@ static eq_status make_inputs(struct session *s)
             return EQ_ERR_HOST_MEMORY;
         const uint64_t key = eq_random_key(0, 0, (uint64_t)i, "tune");
         for (size_t k = 0; k < logical; k++)
-            s->plain[i][k] = (float)(2 * eq_random_unit(key, k) - 1);
+            s->plain[i][k] = eq_precision_round(s->job->device->target.precision, (float)(2 * eq_random_unit(key, k) - 1));
         eq_tensor_pack(t, s->plain[i], s->stored[i]);
         EQ_TRY(eq_buffer_create(s->job->device, eq_tensor_bytes(t), &s->inputs[i]));
         EQ_TRY(eq_ref_write(eq_ref_at(s->inputs[i], 0), s->stored[i], eq_tensor_elems(t), 4));

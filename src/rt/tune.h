@@ -16,7 +16,7 @@
 
 #include "base/base.h"
 
-enum { EQ_TUNE_MAX_VALUES = 8, EQ_TUNE_MAX_KEY = 160, EQ_TUNE_MAX_NOTE = 96, EQ_TUNE_MAX_FILE_BYTES = 4 << 20 };
+enum { EQ_TUNE_MAX_VALUES = 8, EQ_TUNE_MAX_KEY = 160, EQ_TUNE_MAX_NOTE = 160, EQ_TUNE_MAX_FILE_BYTES = 4 << 20 };
 
 struct eq_tuning;
 // Fills values[0 .. num) and returns true where the tuning (NULL: empty) has exactly `num` values for the key.

@@ -181,10 +181,10 @@ static eq_status keep(struct tuner *tuner, const struct eq_tunable *choice, cons
     char note[EQ_TUNE_MAX_NOTE];
     values_text(choice, values, at->values, sizeof at->values);
     if (outcome->candidate)
-        snprintf(note, sizeof note, "%.50s: %.3f ms, default %.3f ms", at->values, outcome->seconds * 1e3,
+        snprintf(note, sizeof note, "%.100s: %.3f ms, default %.3f ms", at->values, outcome->seconds * 1e3,
                  outcome->default_seconds * 1e3);
     else
-        snprintf(note, sizeof note, "%.50s: %.3f ms, the default", at->values, outcome->seconds * 1e3);
+        snprintf(note, sizeof note, "%.100s: %.3f ms, the default", at->values, outcome->seconds * 1e3);
     EQ_TRY(eq_tuning_set(tuner->file, choice->key, values, choice->num_values, note));
     EQ_TRY(eq_tuning_set(tuner->decisions, choice->key, values, choice->num_values, note));
     EQ_TRY(eq_tuning_save(tuner->file, tuner->summary->path, &identity,

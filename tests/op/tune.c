@@ -206,6 +206,9 @@ static void shape_convolution(int c, struct eq_call *call, struct eq_conv2d_data
             call->input[i].halo = call->op->halo ? call->op->halo(call, i) : 0;
 }
 
+// For processors, for GPUs, and for matrix units, which are emulated: of those a few candidates.
+enum { ON_VECTORS, ON_SIMT, ON_MATRIX, NUM_UNITS, MAX_EMULATED = 4 };
+
 static void test_convolution(int index)
 {
     struct eq_conv2d_data_grad_attributes data;
@@ -215,13 +218,20 @@ static void test_convolution(int index)
     int num = 0, num_tried = 0;
     if (eq_check_is_tiny()) // too many kernels for a simulator
         return;
-    const int c = index / 2, is_simt = index % 2;
-    eq_check_device->target.family = is_simt ? EQ_FAMILY_SIMT : EQ_FAMILY_VECTOR;
-    if (is_simt && (convolutions[c].op == &eq_op_conv2d_weight_grad || strcmp(convolutions[c].name, "odd") != 0))
+    const int c = index / NUM_UNITS, unit = index % NUM_UNITS;
+    struct eq_target *target = &eq_check_device->target;
+    target->family = unit == ON_VECTORS ? EQ_FAMILY_VECTOR : EQ_FAMILY_SIMT;
+    if (unit != ON_VECTORS && (convolutions[c].op == &eq_op_conv2d_weight_grad || strcmp(convolutions[c].name, "odd") != 0))
         return; // nothing is open there
+    if (unit == ON_MATRIX) {
+        target->matrix_unit = EQ_MATRIX_EMULATED;
+        target->precision = convolutions[c].op == &eq_op_conv2d ? EQ_BF16 : EQ_TF32;
+    }
     shape_convolution(c, &call, &data, &weight);
     EQ_CHECK_OK(call.op->tunables(&call, choices, 16, &num));
     for (int i = 0; i < num; i++) {
+        if (unit == ON_MATRIX && choices[i].num_candidates > MAX_EMULATED)
+            choices[i].num_candidates = MAX_EMULATED;
         const struct eq_tune_job job = { .device = eq_check_device, .call = &call, .is_result = { true }, .seconds = 1e-3 };
         struct eq_tune_outcome outcome;
         if (choices[i].num_candidates > 1) {
@@ -280,5 +290,5 @@ static void test_bad_values(int index)
 
 EQ_CHECK_SUITE(test_suite_tune, "tune", { "fault", test_fault, sizeof faults / sizeof *faults }, { "winner", test_winner, 0 },
                { "loser", test_loser, 0 }, { "wrong default", test_wrong_default, 0 },
-               { "convolution", test_convolution, 2 * (sizeof convolutions / sizeof *convolutions) },
+               { "convolution", test_convolution, NUM_UNITS * (sizeof convolutions / sizeof *convolutions) },
                { "bad values", test_bad_values, sizeof convolutions / sizeof *convolutions })
