@@ -20,9 +20,12 @@ static void test_prepares(int index)
     }
     const struct eq_conv2d_fused_attributes strided = { { 2, 2, 1, 1 }, 64, 3, 3 };
     EQ_CHECK_INT(eq_conv2d_fused_algorithm(&target, &strided, &x), EQ_CONV2D_DIRECT);
+    // On GPUs the transforms have to be worth two more launches and a way through memory.
+    const struct eq_conv2d_fused_attributes plain = { { 1, 1, 1, 1 }, 64, 3, 3 };
+    const struct eq_tensor small = eq_tensor_blocked(1, 64, 14, 14, target.block, 0);
     target.family = EQ_FAMILY_SIMT;
-    EQ_CHECK_INT(eq_conv2d_fused_algorithm(&target, &(struct eq_conv2d_fused_attributes){ { 1, 1, 1, 1 }, 64, 3, 3 }, &x),
-                 EQ_CONV2D_DIRECT);
+    EQ_CHECK_INT(eq_conv2d_fused_algorithm(&target, &plain, &x), EQ_CONV2D_WINOGRAD_4);
+    EQ_CHECK_INT(eq_conv2d_fused_algorithm(&target, &plain, &small), EQ_CONV2D_DIRECT);
 }
 
 static void test_refused(int index)
