@@ -241,7 +241,8 @@ static void test_convolution(int index)
         }
         free(choices[i].candidates);
     }
-    EQ_CHECK_TRUE(num_tried > 3);
+    const int least = unit == ON_MATRIX ? 2 : 4; // tiles of matrix units that fit a device are few
+    EQ_CHECK(num_tried >= least, "%s: %d candidates", convolutions[c].name, num_tried);
 }
 
 static int num_warnings;
