@@ -142,6 +142,7 @@ static struct split model_split(const struct eq_target *target, int lanes, const
     assert(best); // 64 work-items and 16 KiB, the least that a device may have, are enough for the last of each
     struct split chosen = *best;
     chosen.registers = x->block == 1 ? 128 : chosen.registers; // values of an image, one by one, have a place each
+    chosen.registers = target->can_limit_registers ? chosen.registers : 0; // the same kernel has the same values
     return chosen;
 }
 

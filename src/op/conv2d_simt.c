@@ -94,8 +94,8 @@ static size_t num_pixels(const struct eq_conv2d_job *job)
 
 // Time of `groups` work-groups on one compute unit at once, each with `work` multiply-adds, in the unit's own time for those.
 // The more work-items, the more of the waiting is covered. These numbers, and those of model_time(), were fitted to what the
-// tiles of ResNet-50 took on an H100: with them the chosen one takes 3 % longer than the fastest at batch 16, 4 % at batch 128,
-// in the mean.
+// tiles of ResNet-50 took on an H100. By those times the chosen one takes 3 % longer than the fastest at batch 16 and 4 % at
+// batch 128, in the mean; many of the latter are of another version of the kernel, scaled, and no choice was timed again.
 static double unit_time(const struct tile *tile, size_t groups, double work)
 {
     const double rate = num_sums(tile) == 64 ? 0.6 : num_sums(tile) == 32 ? 0.58 : 0.4, few = 2048.0 / (double)num_sums(tile);

@@ -150,7 +150,24 @@ START_TEST(launches)
 }
 END_TEST
 
-// Fills in pieces of two values, the last one shorter: all of what they are to fill, and nothing beside it.
+// A caller's part of a memory of its own, where a device lets one begin.
+static struct eq_buffer *adopt_part(struct eq_device *device, size_t bytes)
+{
+    const cl_buffer_region region = { device->limits.origin_bytes, bytes };
+    struct eq_buffer *buffer;
+    cl_int codes[2];
+    cl_mem whole = clCreateBuffer(device->context, CL_MEM_READ_WRITE, region.origin + bytes, NULL, &codes[0]);
+    cl_mem part = clCreateSubBuffer(whole, 0, CL_BUFFER_CREATE_TYPE_REGION, &region, &codes[1]);
+    ck_assert_int_eq(codes[0], CL_SUCCESS);
+    ck_assert_int_eq(codes[1], CL_SUCCESS);
+    EQ_TEST_OK(eq_buffer_adopt(device, part, &buffer));
+    clReleaseMemObject(part);
+    clReleaseMemObject(whole);
+    return buffer;
+}
+
+// Fills in pieces of two values, the last one shorter: all of what they are to fill, and nothing beside it. Of the device's own
+// memory, and of a caller's part of one.
 START_TEST(fills)
 {
     enum { NUM = 16, FIRST = 3, FILLED = 9 };
@@ -159,7 +176,10 @@ START_TEST(fills)
     struct eq_list *list;
     struct eq_buffer *buffer;
     open_limited(&(struct eq_limits){ .fill_bytes = 2 * sizeof(float) }, &device);
-    EQ_TEST_OK(eq_buffer_create(device, sizeof values, &buffer));
+    if (_i < 2)
+        EQ_TEST_OK(eq_buffer_create(device, sizeof values, &buffer));
+    else
+        buffer = adopt_part(device, sizeof values);
     EQ_TEST_OK(eq_list_create(device, &list));
     for (int i = 0; i < NUM; i++)
         values[i] = want[i] = (float)i;
@@ -167,7 +187,7 @@ START_TEST(fills)
         want[i] = 0.5f;
     EQ_TEST_OK(eq_ref_write(eq_ref_at(buffer, 0), values, NUM, sizeof *values));
     EQ_TEST_OK(eq_list_fill(list, eq_ref_at(buffer, FIRST), 0.5f, FILLED));
-    EQ_TEST_OK(_i ? eq_list_run(list) : eq_ref_fill(eq_ref_at(buffer, FIRST), 0.5f, FILLED));
+    EQ_TEST_OK(_i % 2 ? eq_list_run(list) : eq_ref_fill(eq_ref_at(buffer, FIRST), 0.5f, FILLED));
     EQ_TEST_OK(eq_ref_read(eq_ref_at(buffer, 0), values, NUM, sizeof *values));
     for (int i = 0; i < NUM; i++)
         ck_assert_msg(values[i] == want[i], "value %d is %g, not %g", i, values[i], want[i]);
@@ -324,5 +344,5 @@ START_TEST(tensor_too_large)
 }
 END_TEST
 
-EQ_TEST_MAIN("limits", { touched, 2 }, { imposed, 1 }, { too_small, 1 }, { launches, 1 }, { fills, 2 }, { same_bits, 3 },
+EQ_TEST_MAIN("limits", { touched, 2 }, { imposed, 1 }, { too_small, 1 }, { launches, 1 }, { fills, 4 }, { same_bits, 3 },
              { pieces, 1 }, { tensor_too_large, 1 })
