@@ -1,7 +1,7 @@
 // Convolution on matrix units (matrix.clh): the implicit matrix product of conv2d_simt.cl, [pixels, k] x [k, oc] with
 // k = (input block, kh, kw, channel), inputs rounded to PRECISION, sums in float32.
 //   x    f32 [n, x_blocks, ih, iw, BI]                     read    first element: pixel (0, 0)
-//   w    f32 [oc_blocks, x_blocks, KH, KW, BI, BLOCK]      read
+//   w    u32 as conv2d_matrix_filter.cl makes it           read
 //   bias f32 [oc_blocks, BLOCK]                            read    only where has_bias
 //   add  f32 as z                                          read    only where has_add; may be z itself
 //   z    f32 [n, oc_blocks, oh, ow, BLOCK]                 write   act(sum + bias + add); pixels z_step, rows z_row apart
@@ -64,15 +64,17 @@
 #define PIXEL_ROW(pixel) ((pixel) / 8 * 8 + (pixel) % 4 * 2 + (pixel) / 4 % 2)
 #define ROW_PIXEL(row) ((row) / 8 * 8 + (row) % 2 * 4 + (row) % 8 / 2)
 
-// Of w, 4 channels of the values of a word. Neighbours have 4 channels after 4, then one word after the other.
-#define W_LANES (BLOCK / 4)
-#define W_CHANNEL(item) ((item) / (W_LANES * WORDS) * BLOCK + (item) % W_LANES * 4)
-#define W_WORD(item) ((item) / W_LANES % WORDS)
-#define ITEMS_W (WORDS * CHANNELS / 4)
+// Of w, 4 words of a channel at a time: the rows of 16 channels, then the next 4 words, then the next 16 channels.
+#define QUADS_W (WORDS / 4) // of a row
+#define W_ROW(item) ((item) / (16 * QUADS_W) * 16 + (item) % 16)
+#define W_QUAD(item) ((item) / 16 % QUADS_W)
+#define ITEMS_W (CHANNELS * QUADS_W)
 #define NUM_W ((ITEMS_W + GROUP - 1) / GROUP)
 #define HAS_W(item) (ITEMS_W % GROUP == 0 || (item) < ITEMS_W)
 
-#define RUNS (TO * EQ_RUNS)
+#define RUNS (TO * EQ_RUNS) // of a row of a group of lanes
+#define OWN_PIXEL(lane, i) (tile_px + (i) / EQ_ROWS * 16 + ROW_PIXEL(EQ_ROW(lane, (i) % EQ_ROWS)))
+#define OWN_CHANNEL(lane, j) (first_oc + tile_oc + (j) / EQ_RUNS * 16 + EQ_COLUMN(lane, (j) % EQ_RUNS))
 #define STAGE ((PIXELS + CHANNELS) * EQ_TILE_PITCH) // words of a step
 #define SHARE (SP * SO * TP * TO * 256)             // floats of a share's sums
 #define SHARES ((SK - 1) * SHARE)
@@ -176,33 +178,23 @@ static void write_x(__local uint *tile, int item, const float4 *value)
         }
 }
 
-// A step's part of w, k0: the step's first value of k; behind the last one, w is zero.
-static void read_w(__global const float *w, const ulong *at, int item, int k0, int num_k, float4 *value)
+// A step's part of w; quads: those from the step's first one on, behind which w is zero.
+static void read_w(__global const uint *w, const ulong *at, int item, int quads, uint4 *value)
 {
     #pragma unroll
     for (int m = 0; m < NUM_W; m++) {
         const int i = item + m * GROUP;
-        #pragma unroll
-        for (int v = 0; v < EQ_WORD_VALUES; v++)
-            value[m * EQ_WORD_VALUES + v] = HAS_W(i) && k0 + W_WORD(i) * EQ_WORD_VALUES + v < num_k
-                                                ? EQ_LOAD4(w + (at[m] + (ulong)(k0 + v) * BLOCK))
-                                                : (float4)(0.0f);
+        value[m] = HAS_W(i) && W_QUAD(i) < quads ? EQ_LOAD_WORDS(w + at[m]) : (uint4)(0);
     }
 }
 
-static void write_w(__local uint *tile, int item, const float4 *value)
+static void write_w(__local uint *tile, int item, const uint4 *value)
 {
     #pragma unroll
     for (int m = 0; m < NUM_W; m++) {
         const int i = item + m * GROUP;
-        const float4 low = value[m * EQ_WORD_VALUES], high = value[m * EQ_WORD_VALUES + EQ_WORD_VALUES - 1];
-        if (HAS_W(i)) {
-            __local uint *to = tile + EQ_B_ROW(W_CHANNEL(i)) * EQ_TILE_PITCH + W_WORD(i);
-            to[0] = eq_pack(low.x, high.x);
-            to[EQ_B_ROW(1) * EQ_TILE_PITCH] = eq_pack(low.y, high.y);
-            to[EQ_B_ROW(2) * EQ_TILE_PITCH] = eq_pack(low.z, high.z);
-            to[EQ_B_ROW(3) * EQ_TILE_PITCH] = eq_pack(low.w, high.w);
-        }
+        if (HAS_W(i))
+            *(__local uint4 *)(tile + W_ROW(i) * EQ_TILE_PITCH + W_QUAD(i) * 4) = value[m];
     }
 }
 
@@ -259,7 +251,7 @@ static void write_share(__local uint *memory, int share, int part, int lane, con
 }
 
 __kernel EQ_TILE_ATTRIBUTES __attribute__((reqd_work_group_size(GROUP, 1, 1)))
-void conv2d_matrix(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base, const ulong bias_at,
+void conv2d_matrix(EQ_IN(float, x), EQ_IN(uint, w), __global const float *bias_base, const ulong bias_at,
                    __global const float *add_base, const ulong add_at, EQ_BUF(float, z),
                    const int num_images, const int ih, const int iw, const int x_row, const int x_plane, const int x_blocks,
                    const int first_y, const int first_x, const int stride_h, const int stride_w, const int oc_blocks,
@@ -267,7 +259,7 @@ void conv2d_matrix(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_
                    const int a_step, const int a_plane, const int has_bias, const int has_add)
 {
     EQ_IN_PTR(float, x);
-    EQ_IN_PTR(float, w);
+    EQ_IN_PTR(uint, w);
     EQ_PTR(float, z);
     __local uint memory[LOCAL_WORDS] __attribute__((aligned(16)));
     const int item = (int)get_local_id(0), lane = item % EQ_TILE_LANES, part = item / EQ_TILE_LANES % (SP * SO);
@@ -276,6 +268,7 @@ void conv2d_matrix(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_
     const int groups_oc = (oc_blocks * BLOCK + CHANNELS - 1) / CHANNELS, group = (int)EQ_GROUP(0);
     const int first_px = group / groups_oc * PIXELS, first_oc = group % groups_oc * CHANNELS;
     const int num_px = num_images * oh * ow, num_k = x_blocks * KH * KW * BI;
+    const int num_quads = (num_k + 4 * EQ_WORD_VALUES - 1) / (4 * EQ_WORD_VALUES);
     const struct image image = { ih, iw, x_row, x_plane, x_blocks };
 
     // Pixels and channels behind the last ones read the last ones' inputs, and are not written.
@@ -290,28 +283,31 @@ void conv2d_matrix(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_
     ulong w_place[NUM_W];
     #pragma unroll
     for (int m = 0; m < NUM_W; m++) {
-        const int i = item + m * GROUP, oc = min(first_oc + W_CHANNEL(i), oc_blocks * BLOCK - BLOCK + W_CHANNEL(i) % BLOCK);
-        w_place[m] = ((ulong)(oc / BLOCK) * num_k + W_WORD(i) * EQ_WORD_VALUES) * BLOCK + oc % BLOCK;
+        const int i = item + m * GROUP, row = min(first_oc / 16 + W_ROW(i) / 16, (oc_blocks * BLOCK - 1) / 16);
+        w_place[m] = ((ulong)row * num_quads + W_QUAD(i)) * 64 + i % 16 * 4;
     }
 
     eq_tile_sums sums[TP * TO];
     #pragma unroll
     for (int t = 0; t < TP * TO; t++)
         eq_tile_zero(&sums[t]);
-    float4 x_next[NUM_X], w_next[NUM_W * EQ_WORD_VALUES];
+    float4 x_next[NUM_X];
+    uint4 w_next[NUM_W];
     struct tap tap = { 0, 0, 0 };
     for (int s = SIDES > 1 ? item / ACROSS : 0; s > 0; s--)
         tap = tap_plus(tap, QUADS * QUAD_UNITS);
     tap = read_x(x, source, tap, &image, x_next);
-    read_w(w, w_place, item, 0, num_k, w_next);
+    read_w(w, w_place, item, num_quads, w_next);
     write_x(memory, item, x_next);
     write_w(memory + PIXELS * EQ_TILE_PITCH, item, w_next);
     barrier(CLK_LOCAL_MEM_FENCE);
-    for (int k0 = 0, now = 0; k0 < num_k; k0 += DEPTH, now = STAGE - now) {
+    for (int quads = num_quads, now = 0; quads > 0; now = STAGE - now) {
         __local const uint *from = memory + now + share * (WORDS / SK);
         __local uint *to = memory + STAGE - now;
         tap = read_x(x, source, tap, &image, x_next);
-        read_w(w, w_place, item, k0 + DEPTH, num_k, w_next);
+        w += QUADS_W * 64;
+        quads -= QUADS_W;
+        read_w(w, w_place, item, quads, w_next);
         multiply(from + tile_px * EQ_TILE_PITCH, from + (PIXELS + tile_oc) * EQ_TILE_PITCH, lane, sums);
         write_x(to, item, x_next);
         write_w(to + PIXELS * EQ_TILE_PITCH, item, w_next);
@@ -322,44 +318,40 @@ void conv2d_matrix(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_
     __local ulong *z_place = (__local ulong *)(memory + SHARES), *a_place = z_place + PIXELS;
     for (int i = item; i < PIXELS; i += GROUP) {
         z_place[i] = pixel_place(zv, first_px + i, oh, ow, oc_blocks);
-        a_place[i] = pixel_place(av, first_px + i, oh, ow, oc_blocks) + add_at;
+        a_place[i] = pixel_place(av, min(first_px + i, num_px - 1), oh, ow, oc_blocks) + add_at;
     }
     if (SK > 1 && share > 0)
         write_share(memory, share, part, lane, sums);
     barrier(CLK_LOCAL_MEM_FENCE);
     if (SK > 1 && share > 0)
         return;
-    int oc[RUNS];
-    bool is_there[RUNS];
-    eq_run bias[RUNS];
+    // All reads before the first write, behind which none would be moved: z may be `add`.
+    eq_run run[TP * EQ_ROWS][RUNS];
     #pragma unroll
     for (int j = 0; j < RUNS; j++) {
-        oc[j] = first_oc + tile_oc + j / EQ_RUNS * 16 + EQ_COLUMN(lane, j % EQ_RUNS);
-        is_there[j] = oc[j] / BLOCK < oc_blocks;
-        bias[j] = has_bias && is_there[j] ? EQ_LOAD_RUN(bias_base + bias_at + oc[j]) : (eq_run)(0.0f);
-    }
-    #pragma unroll
-    for (int i = 0; i < TP * EQ_ROWS; i++) {
-        const int r = i % EQ_ROWS, px = tile_px + i / EQ_ROWS * 16 + ROW_PIXEL(EQ_ROW(lane, r));
-        if (first_px + px >= num_px)
-            continue;
-        eq_run run[RUNS];
+        const int oc = min(OWN_CHANNEL(lane, j), oc_blocks * BLOCK - EQ_RUN);
+        const eq_run bias = has_bias ? EQ_LOAD_RUN(bias_base + bias_at + oc) : (eq_run)(0.0f);
         #pragma unroll
-        for (int j = 0; j < RUNS; j++) {
-            const int t = i / EQ_ROWS * TO + j / EQ_RUNS, c = j % EQ_RUNS;
-            run[j] = eq_tile_run(&sums[t], r, c);
+        for (int i = 0; i < TP * EQ_ROWS; i++) {
+            const int t = i / EQ_ROWS * TO + j / EQ_RUNS, r = i % EQ_ROWS, c = j % EQ_RUNS;
+            run[i][j] = eq_tile_run(&sums[t], r, c);
             for (int s = 1; s < SK; s++)
-                run[j] += *share_run(memory, s, part, t, r, c, lane);
-            run[j] += bias[j];
+                run[i][j] += *share_run(memory, s, part, t, r, c, lane);
+            run[i][j] += bias;
         }
         if (has_add)
             #pragma unroll
-            for (int j = 0; j < RUNS; j++)
-                if (is_there[j])
-                    run[j] += EQ_LOAD_RUN(add_base + (a_place[px] + channel_place(av, oc[j])));
+            for (int i = 0; i < TP * EQ_ROWS; i++)
+                run[i][j] += EQ_LOAD_RUN(add_base + (a_place[OWN_PIXEL(lane, i)] + channel_place(av, oc)));
+    }
+    #pragma unroll
+    for (int i = 0; i < TP * EQ_ROWS; i++) {
+        const int px = OWN_PIXEL(lane, i);
         #pragma unroll
-        for (int j = 0; j < RUNS; j++)
-            if (is_there[j])
-                EQ_STORE_RUN(ACT_APPLY(ACT, run[j], eq_run), z + (z_place[px] + channel_place(zv, oc[j])));
+        for (int j = 0; j < RUNS; j++) {
+            const int oc = OWN_CHANNEL(lane, j);
+            if (first_px + px < num_px && oc < oc_blocks * BLOCK)
+                EQ_STORE_RUN(ACT_APPLY(ACT, run[i][j], eq_run), z + (z_place[px] + channel_place(zv, oc)));
+        }
     }
 }

@@ -57,55 +57,104 @@
 #define K_STEP 1
 #endif
 #define OWN_PIXEL(lane, m) ((lane) % PIXELS + (m) * LANES)
+#define OWN_CHANNEL(lane) 0
+#define OWN_K(lane) ((lane) / PIXELS)
 #define NUM_X (OWN * DEPTH / K_STEP / 4) // float4s of x that a work-item reads
 #else
 #define OWN (PIXELS * (DEPTH / 4) / LANES)
 #define OWN_PIXEL(lane, m) (((lane) + (m) * LANES) / (DEPTH / 4))
+#if BI % DEPTH == 0 // a tile has one tap: the same arithmetic for all work-items
+#define OWN_CHANNEL(lane) ((lane) % (DEPTH / 4) * 4)
+#define OWN_K(lane) 0
+#else
+#define OWN_CHANNEL(lane) 0
+#define OWN_K(lane) ((lane) % (DEPTH / 4) * 4)
+#endif
 #define NUM_X OWN
 #endif
+
+// The pixel of a work-item's sum t.
+#define OWN_SUM(lane_px, t) (((t) / 4 * NTP + (lane_px)) * 4 + (t) % 4)
 
 // Tiles in float4s: the rows of k after each other, those of pixels moved on after every 4, so that what lanes side by side
 // write, 4 rows apart, lies in different banks.
 #define X_ROW(k) ((k) * (PIXELS / 4) + (k) / 4 * (32 / DEPTH))
 #define TILE (DEPTH * QUADS + X_ROW(DEPTH))
 #define SUMS (KS / 2 * LANES * PT * OQ)
-#define MEMORY (KS * TILE > SUMS ? KS * TILE : SUMS)
+#define MEMORY (KS * TILE > SUMS ? KS * TILE : SUMS) // PIXELS or more
 
-// What a work-item reads of x: a pixel under tap (0, 0), at row y and column x of the image, perhaps outside of it.
+struct image {
+    int h, w, row, plane, blocks;
+};
+
+// A pixel under tap (0, 0), at row y and column x of the image, perhaps outside of it.
 struct source {
     long at;
     int y, x;
 };
 
-static float4 read_w(__global const float *w, int k, int num_k, int oc, int oc_blocks)
+// Which of the values of k a work-item reads next.
+struct tap {
+    int block, y, x, channel;
+};
+
+static struct tap tap_at(int k)
 {
-    if (k >= num_k || oc >= oc_blocks * BLOCK)
-        return (float4)(0.0f);
-    return EQ_LOAD4(w + ((ulong)(oc / BLOCK) * num_k + k) * BLOCK + oc % BLOCK);
+    const int tap = k / BI;
+    return (struct tap){ tap / (KW * KH), tap / KW % KH, tap % KW, k % BI };
 }
 
-// Where the value of x for (tap, channel) lies, or -1 outside of the image; taps of all blocks are counted on.
-static long place_x(const struct source *source, int tap, int channel, int num_taps, int ih, int iw, int x_row, int x_plane)
+// `values` of k further: a constant.
+static struct tap tap_plus(struct tap tap, int values)
 {
-    const int down = tap / KW % KH, right = tap % KW;
-    if (tap >= num_taps || (uint)(source->y + down) >= (uint)ih || (uint)(source->x + right) >= (uint)iw)
-        return -1;
-    return source->at + (long)(tap / (KW * KH)) * x_plane + (down * x_row + right * BI + channel);
+    int taps = values / BI, carry = 0;
+    tap.channel += values % BI;
+    if (values % BI != 0 && tap.channel >= BI) {
+        tap.channel -= BI;
+        carry = 1;
+    }
+    if (KH * KW == 1) {
+        tap.block += taps + carry;
+        return tap;
+    }
+    tap.x += taps % KW + carry;
+    tap.y += taps / KW % KH;
+    tap.block += taps / (KW * KH);
+    if (tap.x >= KW) {
+        tap.x -= KW;
+        tap.y++;
+    }
+    if (tap.y >= KH) {
+        tap.y -= KH;
+        tap.block++;
+    }
+    return tap;
 }
 
-// A work-item's part of the tile of filters from k0 on.
-static void read_filters(__global const float *w, int k0, int num_k, int lane, int first_oc, int oc_blocks, float4 *next)
+static bool is_inside(struct source source, struct tap tap, const struct image *image)
+{
+    const int y = source.y + tap.y, x = source.x + tap.x;
+    return ((uint)y < (uint)image->h) & ((uint)x < (uint)image->w) & (tap.block < image->blocks); // without a branch
+}
+
+static long tap_place(struct tap tap, const struct image *image)
+{
+    return (long)tap.block * image->plane + (tap.y * image->row + tap.x * BI + tap.channel);
+}
+
+// A work-item's part of the tile of filters; num_k: values of k from its first row on. Its rows are NTP / OQ apart.
+static void read_filters(__global const float *w, int num_k, float4 *next)
 {
     #pragma unroll
     for (int m = 0; m < NUM_W; m++) {
-        const int i = lane + m * LANES;
-        next[m] = read_w(w, k0 + i / QUADS, num_k, first_oc + i % QUADS * 4, oc_blocks);
+        const int k = m * (NTP / OQ);
+        next[m] = BI % (DEPTH * KS) == 0 || k < num_k ? EQ_LOAD4(w + k * BLOCK) : (float4)(0.0f);
     }
 }
 
-// And of the tile of pixels.
-static void read_pixels(__global const float *x, const struct source *source, int k0, int num_taps, int lane, int ih, int iw,
-                        int x_row, int x_plane, float4 *next)
+// And of the tile of pixels; the tap behind it where BI is 1. Outside of the image, and behind the last block, x is zero.
+static struct tap read_pixels(__global const float *x, const struct source *source, struct tap tap, const struct image *image,
+                              float4 *next)
 {
     #pragma unroll
     for (int m = 0; m < NUM_X; m++) {
@@ -113,22 +162,17 @@ static void read_pixels(__global const float *x, const struct source *source, in
         float part[4];
         #pragma unroll
         for (int e = 0; e < 4; e++) {
-            const int item = 4 * m + e, k = k0 + lane / PIXELS + item / OWN * K_STEP;
-            const long at = place_x(&source[item % OWN], k, 0, num_taps, ih, iw, x_row, x_plane);
-            part[e] = at < 0 ? 0.0f : x[at];
+            const struct source *from = &source[(4 * m + e) % OWN];
+            part[e] = is_inside(*from, tap, image) ? x[from->at + tap_place(tap, image)] : 0.0f;
+            if ((4 * m + e) % OWN == OWN - 1)
+                tap = tap_plus(tap, K_STEP);
         }
         next[m] = (float4)(part[0], part[1], part[2], part[3]);
 #else
-        const int channel = lane % (DEPTH / 4) * 4;
-#if BI % DEPTH == 0 // a tile has one tap: the same arithmetic for all work-items
-        const long at = place_x(&source[m], k0 / BI, k0 % BI + channel, num_taps, ih, iw, x_row, x_plane);
-#else
-        const int k = k0 + channel;
-        const long at = place_x(&source[m], k / BI, k % BI, num_taps, ih, iw, x_row, x_plane);
-#endif
-        next[m] = at < 0 ? (float4)(0.0f) : EQ_LOAD4(x + at);
+        next[m] = is_inside(source[m], tap, image) ? EQ_LOAD4(x + (source[m].at + tap_place(tap, image))) : (float4)(0.0f);
 #endif
     }
+    return tap;
 }
 
 static void write_pixels(__local float *values, int lane, const float4 *next)
@@ -149,10 +193,17 @@ static void write_pixels(__local float *values, int lane, const float4 *next)
     }
 }
 
+// Unrolled whole, NVIDIA's compiler needs the fewest instructions and registers; with slices it would need more registers.
+#if KS == 1
+#define UNROLL DEPTH
+#else
+#define UNROLL 4
+#endif
+
 // Adds the products of a tile to the sums.
 static void multiply(__local const float4 *w_tile, __local const float4 *x_tile, int lane_oc, int lane_px, float4 *acc)
 {
-    #pragma unroll 4
+    #pragma unroll UNROLL
     for (int k = 0; k < DEPTH; k++) {
         float4 wv[OQ];
         #pragma unroll
@@ -192,6 +243,22 @@ static void add_slices(__local float4 *memory, int slice, int lane, float4 *acc)
     }
 }
 
+// Strides of z or add.
+struct view {
+    int row, step, plane;
+};
+
+static ulong pixel_place(struct view view, int p, int oh, int ow, int oc_blocks)
+{
+    const int row = p / ow, n = row / oh;
+    return (ulong)n * oc_blocks * view.plane + (ulong)(row - n * oh) * view.row + (ulong)(p - row * ow) * view.step;
+}
+
+static ulong channel_place(struct view view, int oc)
+{
+    return (ulong)(oc / BLOCK) * view.plane + oc % BLOCK;
+}
+
 __kernel __attribute__((reqd_work_group_size(LANES * KS, 1, 1)))
 void conv2d_simt(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base, const ulong bias_at,
                  __global const float *add_base, const ulong add_at, EQ_BUF(float, z),
@@ -212,38 +279,43 @@ void conv2d_simt(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_ba
 #endif
     const int lane_oc = lane % NTO, lane_px = lane / NTO;
     const int first_px = (int)EQ_GROUP(0) * PIXELS, first_oc = (int)get_group_id(1) * 4 * QUADS;
-    const int num_px = num_images * oh * ow, num_taps = x_blocks * KH * KW, num_k = num_taps * BI;
+    const int num_px = num_images * oh * ow, num_k = x_blocks * KH * KW * BI;
     const ulong filter = get_global_id(2);
+    const struct image image = { ih, iw, x_row, x_plane, x_blocks };
     x += filter * num_images * x_blocks * x_plane;
     w += filter * oc_blocks * num_k * BLOCK;
     z += filter * num_images * oc_blocks * z_plane;
     __local float4 *w_tile = memory + slice * TILE, *x_tile = w_tile + DEPTH * QUADS;
 
+    // Pixels and channels behind the last ones read the last ones' inputs, and are not written.
     struct source source[OWN];
     #pragma unroll
     for (int m = 0; m < OWN; m++) {
-        const int p = first_px + OWN_PIXEL(lane, m), row = p / ow, n = row / oh;
-        source[m].y = p < num_px ? (row - n * oh) * stride_h + first_y : ih;
+        const int p = min(first_px + OWN_PIXEL(lane, m), num_px - 1), row = p / ow, n = row / oh;
+        source[m].y = (row - n * oh) * stride_h + first_y;
         source[m].x = (p - row * ow) * stride_w + first_x;
-        source[m].at = (long)n * x_blocks * x_plane + (long)source[m].y * x_row + source[m].x * BI;
+        source[m].at = (long)n * x_blocks * x_plane + (long)source[m].y * x_row + source[m].x * BI + OWN_CHANNEL(lane);
     }
+    const int own_k = slice * DEPTH + lane / QUADS, own_oc = min(first_oc + lane % QUADS * 4, oc_blocks * BLOCK - 4);
+    w += ((ulong)(own_oc / BLOCK) * num_k + own_k) * BLOCK + own_oc % BLOCK;
+    struct tap tap = tap_at(slice * DEPTH + OWN_K(lane));
 
     float4 acc[PT * OQ], w_next[NUM_W], x_next[NUM_X];
     #pragma unroll
     for (int t = 0; t < PT * OQ; t++)
         acc[t] = (float4)(0.0f);
 
-    for (int first = -DEPTH * KS; first < num_k; first += DEPTH * KS) {
-        const int k0 = first + DEPTH * (KS + slice); // of the next tiles
-        const bool has_next = first + DEPTH * KS < num_k;
-        if (has_next) {
-            read_filters(w, k0, num_k, lane, first_oc, oc_blocks, w_next);
-            read_pixels(x, source, k0, num_taps, lane, ih, iw, x_row, x_plane, x_next);
+    for (int k0 = -DEPTH * KS; k0 < num_k; k0 += DEPTH * KS) { // of the present tiles
+        const int next_k = k0 + DEPTH * KS;
+        if (next_k < num_k) {
+            read_filters(w, num_k - next_k - own_k, w_next);
+            w += DEPTH * KS * BLOCK;
+            tap = tap_plus(read_pixels(x, source, tap, &image, x_next), DEPTH * (BI == 1 ? KS - 1 : KS));
         }
-        if (first >= 0)
+        if (k0 >= 0)
             multiply(w_tile, x_tile, lane_oc, lane_px, acc);
         barrier(CLK_LOCAL_MEM_FENCE);
-        if (has_next) {
+        if (next_k < num_k) {
             #pragma unroll
             for (int m = 0; m < NUM_W; m++)
                 w_tile[lane + m * LANES] = w_next[m];
@@ -253,27 +325,39 @@ void conv2d_simt(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_ba
     }
 
     add_slices(memory, slice, lane, acc);
+    const struct view zv = { z_row, z_step, z_plane }, av = { a_row, a_step, a_plane };
+    __local ulong *z_place = (__local ulong *)memory, *a_place = z_place + PIXELS;
+    for (int i = (int)get_local_id(0); i < PIXELS; i += LANES * KS) {
+        z_place[i] = pixel_place(zv, first_px + i, oh, ow, oc_blocks);
+        a_place[i] = pixel_place(av, min(first_px + i, num_px - 1), oh, ow, oc_blocks) + add_at;
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
     if (slice > 0)
         return;
 
+    // All reads before the first write, behind which none would be moved: z may be `add`.
     #pragma unroll
-    for (int t = 0; t < PT; t++) {
-        const int p = first_px + (t / 4 * NTP + lane_px) * 4 + t % 4;
-        if (p >= num_px)
-            continue;
-        const int row = p / ow, n = row / oh, yz = row - n * oh, xz = p - row * ow;
+    for (int o = 0; o < OQ; o++) {
+        const int oc = min(first_oc + (o * NTO + lane_oc) * 4, oc_blocks * BLOCK - 4);
+        if (has_bias) {
+            const float4 bias = EQ_LOAD4(bias_base + bias_at + oc);
+            #pragma unroll
+            for (int t = 0; t < PT; t++)
+                acc[o * PT + t] += bias;
+        }
+        if (has_add)
+            #pragma unroll
+            for (int t = 0; t < PT; t++)
+                acc[o * PT + t] += EQ_LOAD4(add_base + (a_place[OWN_SUM(lane_px, t)] + channel_place(av, oc)));
+    }
+    #pragma unroll
+    for (int o = 0; o < OQ; o++) {
+        const int oc = first_oc + (o * NTO + lane_oc) * 4;
         #pragma unroll
-        for (int o = 0; o < OQ; o++) {
-            const int oc = first_oc + (o * NTO + lane_oc) * 4, block = oc / BLOCK;
-            if (block >= oc_blocks)
-                continue;
-            const ulong plane = (ulong)n * oc_blocks + block;
-            float4 sum = acc[o * PT + t];
-            if (has_bias)
-                sum += EQ_LOAD4(bias_base + bias_at + oc);
-            if (has_add)
-                sum += EQ_LOAD4(add_base + add_at + plane * a_plane + (ulong)yz * a_row + (ulong)xz * a_step + oc % BLOCK);
-            EQ_STORE4(ACT_APPLY(ACT, sum, float4), z + plane * z_plane + (ulong)yz * z_row + (ulong)xz * z_step + oc % BLOCK);
+        for (int t = 0; t < PT; t++) {
+            const int px = OWN_SUM(lane_px, t);
+            if (oc / BLOCK < oc_blocks && first_px + px < num_px)
+                EQ_STORE4(ACT_APPLY(ACT, acc[o * PT + t], float4), z + (z_place[px] + channel_place(zv, oc)));
         }
     }
 }

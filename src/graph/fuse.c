@@ -75,7 +75,7 @@ static eq_status call_conv(struct fusion *f, const struct pending *unit, int *va
     struct eq_conv2d_attributes *conv = &attributes.fused.conv;
     *conv = *(const struct eq_conv2d_attributes *)unit->conv->attributes;
     conv->algorithm = eq_conv2d_fused_algorithm(&f->ir->target, &attributes.fused, x);
-    if (is_bare(unit) && conv->algorithm == EQ_CONV2D_DIRECT) {
+    if (is_bare(unit) && eq_conv2d_reads_stored(&f->ir->target, &attributes.fused)) {
         EQ_TRY(eq_ir_call(f->ir, &eq_op_conv2d, conv, unit->conv_inputs, 2, unit->conv->label, outputs));
         *value = outputs[0];
         return EQ_OK;

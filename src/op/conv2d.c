@@ -134,6 +134,18 @@ struct eq_tensor eq_conv2d_weight(const struct eq_target *target, const struct e
     return eq_tensor_weight(oc, x->c, kh, kw, target->block, x->form == EQ_FORM_PLAIN ? 1 : x->block);
 }
 
+int eq_conv2d_num_k(const struct eq_tensor *w)
+{
+    return (w->c + w->block_in - 1) / w->block_in * w->block_in * w->h * w->w;
+}
+
+static size_t packed_elems(const struct eq_call *call)
+{
+    const struct eq_conv2d_attributes *a = call->attributes;
+    const struct eq_tensor *w = &call->input[1];
+    return eq_conv2d_packed_elems(call->target, a->groups, w->n, eq_conv2d_num_k(w));
+}
+
 static struct eq_conv2d_shape shape_of(const struct eq_call *call)
 {
     const struct eq_conv2d_attributes *a = call->attributes;
@@ -154,7 +166,7 @@ static eq_status shape(struct eq_call *call)
     EQ_TRY(eq_conv2d_check("conv2d", call->target, call->attributes, &call->input[0], &call->input[1], &oh, &ow));
     call->num_outputs = 2;
     call->output[0] = eq_tensor_blocked(call->input[0].n, call->input[1].n, oh, ow, call->target->block, 0);
-    size_t workspace = 1;
+    size_t workspace = 1 + packed_elems(call);
     const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
     if (algorithm != EQ_CONV2D_DIRECT) {
         const struct eq_conv2d_shape s = shape_of(call);
@@ -204,6 +216,10 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
     if (algorithm != EQ_CONV2D_DIRECT)
         EQ_TRY(eq_conv2d_winograd_filter_emit(list, algorithm, &s, in[1], EQ_REF_NONE, out[1]));
     EQ_TRY(eq_conv2d_border_emit(list, &call->output[0], out[0]));
+    if (packed_elems(call) > 0) {
+        EQ_TRY(eq_conv2d_pack_emit(list, call->input[1].n, eq_conv2d_num_k(&call->input[1]), in[1], EQ_REF_NONE, out[1]));
+        job.filter = out[1];
+    }
     if (algorithm == EQ_CONV2D_DIRECT)
         return eq_conv2d_job_emit(list, &job);
     job.filter = out[1];

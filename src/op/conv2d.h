@@ -19,7 +19,7 @@ struct eq_conv2d_job {
     bool has_add;
     struct eq_ref bias; // f32 [z.blocks * z.block], or EQ_REF_NONE
     enum eq_activation activation;
-    struct eq_ref filter; // [z.blocks, x.blocks, kh, kw, x.block, z.block]
+    struct eq_ref filter; // [z.blocks, x.blocks, kh, kw, x.block, z.block], or what eq_conv2d_pack_emit() made of it
     int groups;           // 0 and 1: one group; several: filter [z.blocks, x.c / groups, kh, kw, z.block]
     int filters;          // 0 and 1: one; several (GPUs): x, filter and z that often, one after another, without bias or add
     int kh, kw;           // 0 taps make zeros (plus `add`)
@@ -61,6 +61,13 @@ struct eq_conv2d_grad_job {
 };
 eq_status eq_conv2d_simt_grad_emit(struct eq_list *list, const struct eq_conv2d_grad_job *job);
 eq_status eq_conv2d_job_emit(struct eq_list *list, const struct eq_conv2d_job *job); // by the target's family and precision
+int eq_conv2d_num_k(const struct eq_tensor *w); // values of k of a filter: input channels rounded up to blocks, times kh kw
+// Matrix units read filters rounded and in an order of their own (conv2d_matrix.c): floats that one of num_k = x.blocks * kh *
+// kw * x.block values for each of `channels` outputs takes then; 0 where filters are read as they are stored.
+size_t eq_conv2d_packed_elems(const struct eq_target *target, int groups, int channels, int num_k);
+// packed = w [channel blocks, num_k, block], times scale [channel blocks, block] (EQ_REF_NONE: 1).
+eq_status eq_conv2d_pack_emit(struct eq_list *list, int channels, int num_k, struct eq_ref w, struct eq_ref scale,
+                              struct eq_ref packed);
 
 // Convolutions of several groups (conv2d_grouped.c). The filter of the data gradient's jobs is w made anew, with as many
 // elements as this; groups > 1.

@@ -72,6 +72,13 @@ static size_t transposed_elems(const struct eq_call *call)
     return groups_of(call) > 1 ? eq_conv2d_grouped_transposed_elems(w, groups_of(call)) : eq_tensor_elems(w);
 }
 
+// And of what matrix units read of a class's; no class has more taps than w. 0: they read the above.
+static size_t packed_elems(const struct eq_call *call)
+{
+    const struct eq_tensor *w = &call->input[W];
+    return eq_conv2d_packed_elems(call->target, groups_of(call), w->c, eq_tensor_blocks(w) * w->block * w->h * w->w);
+}
+
 static eq_status shape(struct eq_call *call)
 {
     const struct eq_conv2d_data_grad_attributes *a = call->attributes;
@@ -87,7 +94,7 @@ static eq_status shape(struct eq_call *call)
         EQ_ERR_SHAPE,
         "conv2d_data_grad: the gradient to add to is [%d, %d, %d, %d] in blocks of %d, not [%d, %d, %d, %d] in blocks of %d",
         add->n, add->c, add->h, add->w, add->block, x.n, x.c, x.h, x.w, x.block);
-    size_t workspace = is_plain(call) ? 1 : transposed_elems(call);
+    size_t workspace = is_plain(call) ? 1 : transposed_elems(call) + packed_elems(call);
     const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
     if (algorithm != EQ_CONV2D_DIRECT) {
         const struct eq_conv2d_shape s = shape_of(call);
@@ -236,6 +243,11 @@ static eq_status emit_class(struct eq_list *list, const struct eq_call *call, co
         return EQ_OK;
     struct eq_conv2d_job job = make_job(call, in, out, y, x);
     const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
+    if (has_taps && packed_elems(call) > 0) {
+        const struct eq_ref packed = eq_ref_plus(out[1], transposed_elems(call));
+        EQ_TRY(eq_conv2d_pack_emit(list, w->c, job.x.blocks * job.x.block * job.kh * job.kw, job.filter, EQ_REF_NONE, packed));
+        job.filter = packed;
+    }
     if (algorithm == EQ_CONV2D_DIRECT)
         return eq_conv2d_job_emit(list, &job);
     const struct eq_conv2d_shape s = shape_of(call);

@@ -36,13 +36,21 @@ static size_t filter_elems(const struct eq_target *target, const struct eq_conv2
 {
     struct eq_conv2d_shape shape;
     const enum eq_conv2d_algorithm algorithm = algorithm_of(target, a, x, z, &shape);
+    if (algorithm != EQ_CONV2D_DIRECT)
+        return eq_conv2d_winograd_filter_elems(target, algorithm, &shape);
     const struct eq_tensor w = filter_form(target, a, x);
-    return algorithm == EQ_CONV2D_DIRECT ? eq_tensor_elems(&w) : eq_conv2d_winograd_filter_elems(target, algorithm, &shape);
+    const size_t packed = eq_conv2d_packed_elems(target, a->conv.groups, w.n, eq_conv2d_num_k(&w));
+    return packed > 0 ? packed : eq_tensor_elems(&w);
 }
 
 static int bias_elems(const struct eq_tensor *z)
 {
     return eq_tensor_blocks(z) * z->block;
+}
+
+bool eq_conv2d_reads_stored(const struct eq_target *target, const struct eq_conv2d_fused_attributes *attributes)
+{
+    return attributes->conv.algorithm == EQ_CONV2D_DIRECT && eq_conv2d_packed_elems(target, attributes->conv.groups, 1, 1) == 0;
 }
 
 enum eq_conv2d_algorithm eq_conv2d_fused_algorithm(const struct eq_target *target,
@@ -131,6 +139,8 @@ static eq_status prepare_emit(struct eq_list *list, const struct eq_call *call, 
         EQ_TRY(emit_coefficients(list, call, in, scale, out[1]));
     if (algorithm != EQ_CONV2D_DIRECT)
         EQ_TRY(eq_conv2d_winograd_filter_emit(list, algorithm, &shape, in[W], scale, out[0]));
+    else if (eq_conv2d_packed_elems(call->target, a->fused.conv.groups, 1, 1) > 0)
+        EQ_TRY(eq_conv2d_pack_emit(list, a->fused.oc, eq_conv2d_num_k(&call->input[W]), in[W], scale, out[0]));
     else if (has_norm(call))
         EQ_TRY(emit_scaled(list, call, in[W], scale, out[0]));
     else

@@ -224,6 +224,38 @@ struct eq_conv2d_grad_tile eq_conv2d_matrix_grad_tile(const struct eq_target *ta
     };
 }
 
+// Values of k in 4 words.
+static int quad_values(const struct eq_target *target)
+{
+    return target->precision == EQ_TF32 ? 4 : 8;
+}
+
+size_t eq_conv2d_packed_elems(const struct eq_target *target, int groups, int channels, int num_k)
+{
+    if (groups > 1 || target->family == EQ_FAMILY_VECTOR || target->precision == EQ_FP32)
+        return 0;
+    return 64 * ceil_div((size_t)channels, 16) * ceil_div((size_t)num_k, (size_t)quad_values(target));
+}
+
+eq_status eq_conv2d_pack_emit(struct eq_list *list, int channels, int num_k, struct eq_ref w, struct eq_ref scale,
+                              struct eq_ref packed)
+{
+    const struct eq_target *target = eq_list_target(list);
+    const size_t elems = eq_conv2d_packed_elems(target, 1, channels, num_k),
+                 blocks = ceil_div((size_t)channels, (size_t)target->block);
+    const struct eq_options options = eq_options_format("-DEQ_MATRIX=%d -DPRECISION=%d -DBLOCK=%d", (int)target->matrix_unit,
+                                                        (int)target->precision, target->block);
+    const struct eq_launch launch = {
+        .source = "conv2d_matrix_filter",
+        .options = options.text,
+        .kernel = "conv2d_matrix_filter",
+        .range = eq_range_1d(elems / 4, 64),
+        .cost = { 0, 4.0 * (double)channels * num_k + 4.0 * (double)elems },
+    };
+    return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(w), EQ_REF(scale), EQ_REF(packed), EQ_I32(blocks), EQ_I32(num_k),
+                                                 EQ_I32(scale.buffer != NULL)));
+}
+
 eq_status eq_conv2d_matrix_emit(struct eq_list *list, const struct eq_conv2d_job *job)
 {
     const struct eq_target *target = eq_list_target(list);

@@ -105,7 +105,7 @@ bool eq_refs_are_aligned(const struct eq_ref *refs, int num);
 // workspace. No bias: normalisation follows. oh = (ih + 2 pad_h - kh) / stride_h + 1.
 // How: AUTO takes the fastest that applies by a model of the device; the others are for tests, benchmarks and the tuner.
 // Winograd F(2x2) and F(4x4) need 3 x 3 filters, stride 1, one group, an input in blocks and fp32; elsewhere they are
-// EQ_ERR_UNSUPPORTED. AUTO takes them by a model on CPUs; on GPUs only where the tuner found them faster.
+// EQ_ERR_UNSUPPORTED. AUTO takes them by a model of the device.
 enum eq_conv2d_algorithm { EQ_CONV2D_AUTO, EQ_CONV2D_DIRECT, EQ_CONV2D_WINOGRAD_2, EQ_CONV2D_WINOGRAD_4 };
 struct eq_conv2d_attributes {
     int stride_h, stride_w, pad_h, pad_w;
@@ -143,11 +143,13 @@ struct eq_conv2d_prepare_attributes {
 };
 extern const struct eq_op eq_op_conv2d_prepare;
 extern const struct eq_op eq_op_conv2d_fused;
-// What AUTO is for conv2d_fused with that input. DIRECT: the prepared filter is the stored one unless a norm is folded in, so
-// conv2d itself does as well.
+// What AUTO is for conv2d_fused with that input.
 enum eq_conv2d_algorithm eq_conv2d_fused_algorithm(const struct eq_target *target,
                                                    const struct eq_conv2d_fused_attributes *attributes,
                                                    const struct eq_tensor *x);
+// Whether, with the algorithm settled, the prepared filter is the stored one unless a norm is folded in: then conv2d itself
+// does as well.
+bool eq_conv2d_reads_stored(const struct eq_target *target, const struct eq_conv2d_fused_attributes *attributes);
 // The stored form of a convolution's filter for an input with that blocking. groups: 0 and 1 are one group.
 struct eq_tensor eq_conv2d_weight(const struct eq_target *target, const struct eq_tensor *x, int oc, int kh, int kw,
                                   int groups);

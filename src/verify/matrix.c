@@ -330,7 +330,7 @@ static void test_split(int index)
         each_unit(precisions[index % NUM_PRECISIONS], 16, true, check_split, &splits[index]);
 }
 
-// Bias, residual and activation are added to the sums unrounded.
+// A filter with a norm's scale is rounded after it is scaled; bias, residual and activation are added to the sums unrounded.
 static void check_fused(void *user)
 {
     const struct setting *setting = user;
@@ -338,45 +338,56 @@ static void check_fused(void *user)
     const enum eq_precision precision = setting->precision;
     set_target(setting);
     const struct eq_target *target = &eq_check_device->target;
-    const struct eq_conv2d_fused_attributes attributes = { { 1, 1, 1, 1, .algorithm = EQ_CONV2D_DIRECT }, OC, 3, 3,
-                                                           EQ_ACT_RELU };
     const struct eq_tensor xt = eq_tensor_blocked(N, IC, H, W, target->block, 0), zt = eq_tensor_blocked(N, OC, H, W, 16, 0),
-                           wt = eq_conv2d_weight(target, &xt, OC, 3, 3, 1), bt = eq_tensor_vector(2 * 16),
-                           filter = eq_tensor_vector((int)eq_tensor_elems(&wt));
-    float *x = eq_check_values("x", eq_tensor_logical(&xt), 0, 1), *w = eq_check_values("w", eq_tensor_logical(&wt), 0, 1),
-          *bias = eq_check_values("bias", 2 * 16, 0, 1), *residual = eq_check_values("residual", eq_tensor_logical(&zt), 0, 1),
-          *stored = eq_check_malloc(eq_tensor_elems(&wt), sizeof(float));
-    memset(bias + OC, 0, (2 * 16 - OC) * sizeof *bias);
-    eq_tensor_pack(&wt, w, stored);
-    struct eq_check_call call = {
-        .name = "fused",
-        .op = &eq_op_conv2d_fused,
-        .attributes = &attributes,
-        .num_inputs = 4,
-        .input = { { xt, x, false }, { filter, stored, false }, { bt, bias, false }, { zt, residual, false } },
-        .is_workspace = { false, true }
+                           wt = eq_conv2d_weight(target, &xt, OC, 3, 3, 1), ct = eq_tensor_vector(OC);
+    const struct eq_conv2d_prepare_attributes attributes = {
+        { { 1, 1, 1, 1, .algorithm = EQ_CONV2D_DIRECT }, OC, 3, 3, EQ_ACT_RELU }, xt, 0
     };
+    float *x = eq_check_values("x", eq_tensor_logical(&xt), 0, 1), *w = eq_check_values("w", eq_tensor_logical(&wt), 0, 1),
+          *gamma = eq_check_values("gamma", OC, 1, 0.5f), *beta = eq_check_values("beta", OC, 0, 1),
+          *residual = eq_check_values("residual", eq_tensor_logical(&zt), 0, 1), mean[OC] = { 0 }, var[OC];
+    for (int c = 0; c < OC; c++)
+        var[c] = 1; // so that the scale is gamma itself
+    struct eq_check_call prepare = {
+        .name = "fused",
+        .op = &eq_op_conv2d_prepare,
+        .attributes = &attributes,
+        .num_inputs = 5,
+        .input = { { wt, w, false }, { ct, gamma, false }, { ct, beta, false }, { ct, mean, false }, { ct, var, false } },
+        .is_workspace = { false, false, true }
+    };
+    eq_check_call_run(&prepare);
+    struct eq_check_call call = { .name = "fused",
+                                  .op = &eq_op_conv2d_fused,
+                                  .attributes = &attributes.fused,
+                                  .num_inputs = 4,
+                                  .input = { { xt, x, false },
+                                             { prepare.shaped.output[0], prepare.output[0], false },
+                                             { prepare.shaped.output[1], prepare.output[1], false },
+                                             { zt, residual, false } },
+                                  .is_workspace = { false, true } };
     eq_check_call_run(&call);
     for (size_t i = 0; i < eq_tensor_logical(&xt); i++)
         x[i] = eq_precision_round(precision, x[i]);
     for (size_t i = 0; i < eq_tensor_logical(&wt); i++)
-        w[i] = eq_precision_round(precision, w[i]);
-    const struct eq_call conv = { .op = &eq_op_conv2d, .attributes = &attributes.conv, .target = target, .num_inputs = 2,
+        w[i] = eq_precision_round(precision, w[i] * gamma[i / (IC * 3 * 3)]);
+    const struct eq_call conv = { .op = &eq_op_conv2d, .attributes = &attributes.fused.conv, .target = target, .num_inputs = 2,
                                   .input = { xt, wt }, .output = { zt } };
     double want[OC * PIXELS], tolerance[OC * PIXELS];
     for (size_t i = 0; i < OC * PIXELS; i++) {
         const int channel = (int)(i / (H * W) % OC);
         const double sum = eq_conv2d_expect(&conv, (const float *const[]){ x, w }, i, &tolerance[i]);
-        want[i] = fmax(sum + bias[channel] + residual[i], 0);
-        tolerance[i] = tolerance_of(setting->unit, 16) * (tolerance[i] + fabsf(bias[channel]) + fabsf(residual[i]));
+        want[i] = fmax(sum + beta[channel] + residual[i], 0);
+        tolerance[i] = tolerance_of(setting->unit, 16) * (tolerance[i] + fabsf(beta[channel]) + fabsf(residual[i]));
     }
     eq_check_close(&call, 0, want, tolerance, 0);
     eq_check_call_free(&call);
+    eq_check_call_free(&prepare);
     free(x);
     free(w);
-    free(bias);
+    free(gamma);
+    free(beta);
     free(residual);
-    free(stored);
 }
 
 static void test_fused(int index)

@@ -287,7 +287,7 @@ def check_kernels(root, names):
             match = re.match(r"// check: (.*)", line)
             if match:
                 variants.append((["-DBLOCK=16"] if "-DBLOCK" not in line else []) + ["-DEQ_FMA=1"] + match.group(1).split())
-        uses_tiles = any("EQ_TILE" in line for line in lines_of(root, name))
+        uses_tiles = any("matrix.clh" in line for line in lines_of(root, name))
         tiles = ["-include", os.path.join(root, "cl/matrix.clh")] if uses_tiles else []
         jobs += [(flags + tiles + variant + [os.path.join(root, name)], name) for variant in variants]
     print("%d kernel files, %d variants" % (len(kernels), len(jobs)))
