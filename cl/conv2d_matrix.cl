@@ -250,7 +250,7 @@ static void write_share(__local uint *memory, int share, int part, int lane, con
                 eq_tile_run(&sums[t], i / EQ_RUNS, i % EQ_RUNS);
 }
 
-__kernel EQ_TILE_ATTRIBUTES __attribute__((reqd_work_group_size(GROUP, 1, 1)))
+__kernel EQ_TILE_ATTRIBUTES EQ_GROUP_SIZE(GROUP)
 void conv2d_matrix(EQ_IN(float, x), EQ_IN(uint, w), __global const float *bias_base, const ulong bias_at,
                    __global const float *add_base, const ulong add_at, EQ_BUF(float, z),
                    const int num_images, const int ih, const int iw, const int x_row, const int x_plane, const int x_blocks,
@@ -265,7 +265,7 @@ void conv2d_matrix(EQ_IN(float, x), EQ_IN(uint, w), __global const float *bias_b
     const int item = (int)get_local_id(0), lane = item % EQ_TILE_LANES, part = item / EQ_TILE_LANES % (SP * SO);
     const int share = item / (EQ_TILE_LANES * SP * SO);
     const int tile_px = part % SP * TP * 16, tile_oc = part / SP * TO * 16; // first of the lanes' tiles
-    const int groups_oc = (oc_blocks * BLOCK + CHANNELS - 1) / CHANNELS, group = (int)EQ_GROUP(0);
+    const int groups_oc = (oc_blocks * BLOCK + CHANNELS - 1) / CHANNELS, group = (int)EQ_GROUP(0, GROUP);
     const int first_px = group / groups_oc * PIXELS, first_oc = group % groups_oc * CHANNELS;
     const int num_px = num_images * oh * ow, num_k = x_blocks * KH * KW * BI;
     const int num_quads = (num_k + 4 * EQ_WORD_VALUES - 1) / (4 * EQ_WORD_VALUES);

@@ -172,7 +172,7 @@ static void multiply(__local const uint *x_tile, __local const uint *d_tile, int
     }
 }
 
-__kernel EQ_TILE_ATTRIBUTES __attribute__((reqd_work_group_size(GROUP, 1, 1)))
+__kernel EQ_TILE_ATTRIBUTES EQ_GROUP_SIZE(GROUP)
 void conv2d_matrix_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, dw), const int ih, const int iw,
                                const int x_row, const int x_plane, const int x_blocks, const int kh, const int kw,
                                const int stride_h, const int stride_w, const int pad_h, const int pad_w, const int oc_blocks,
@@ -186,7 +186,7 @@ void conv2d_matrix_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, 
     const int item = (int)get_local_id(0), lane = item % EQ_TILE_LANES, part = item / EQ_TILE_LANES;
     const int tile_k = part % SK * TK * 16, tile_oc = part / SK * TO * 16; // first of the lanes' tiles
     const int first_k = (int)get_group_id(0) * VALUES, first_oc = (int)get_group_id(1) * CHANNELS;
-    const int first = (int)EQ_GROUP(2) * part_px, end = min(first + part_px, num_px), num_k = x_blocks * kh * kw * BI;
+    const int first = (int)EQ_GROUP(2, 1) * part_px, end = min(first + part_px, num_px), num_k = x_blocks * kh * kw * BI;
     const struct shape shape = { ih, iw, x_row, stride_h, stride_w, oh, ow, d_row, end, (ulong)x_blocks * x_plane,
                                  (ulong)oc_blocks * d_plane };
 
@@ -235,7 +235,7 @@ void conv2d_matrix_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, 
         barrier(CLK_LOCAL_MEM_FENCE);
     }
 
-    dw += (ulong)EQ_GROUP(2) * oc_blocks * num_k * BLOCK;
+    dw += (ulong)EQ_GROUP(2, 1) * oc_blocks * num_k * BLOCK;
     #pragma unroll
     for (int i = 0; i < TK * EQ_ROWS; i++) {
         const int k = first_k + tile_k + i / EQ_ROWS * 16 + ROW_K(EQ_ROW(lane, i % EQ_ROWS));

@@ -259,7 +259,7 @@ static ulong channel_place(struct view view, int oc)
     return (ulong)(oc / BLOCK) * view.plane + oc % BLOCK;
 }
 
-__kernel __attribute__((reqd_work_group_size(LANES * KS, 1, 1)))
+__kernel EQ_GROUP_SIZE(LANES * KS)
 void conv2d_simt(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base, const ulong bias_at,
                  __global const float *add_base, const ulong add_at, EQ_BUF(float, z),
                  const int num_images, const int ih, const int iw, const int x_row, const int x_plane, const int x_blocks,
@@ -278,7 +278,7 @@ void conv2d_simt(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_ba
     const int lane = (int)get_local_id(0) % LANES, slice = (int)get_local_id(0) / LANES;
 #endif
     const int lane_oc = lane % NTO, lane_px = lane / NTO;
-    const int first_px = (int)EQ_GROUP(0) * PIXELS, first_oc = (int)get_group_id(1) * 4 * QUADS;
+    const int first_px = (int)EQ_GROUP(0, LANES * KS) * PIXELS, first_oc = (int)get_group_id(1) * 4 * QUADS;
     const int num_px = num_images * oh * ow, num_k = x_blocks * KH * KW * BI;
     const ulong filter = get_global_id(2);
     const struct image image = { ih, iw, x_row, x_plane, x_blocks };
@@ -335,28 +335,24 @@ void conv2d_simt(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_ba
     if (slice > 0)
         return;
 
-    // All reads before the first write, behind which none would be moved: z may be `add`.
+    // The reads of all pixels before the first write, behind which none would be moved: z may be `add`.
     #pragma unroll
     for (int o = 0; o < OQ; o++) {
-        const int oc = min(first_oc + (o * NTO + lane_oc) * 4, oc_blocks * BLOCK - 4);
-        if (has_bias) {
-            const float4 bias = EQ_LOAD4(bias_base + bias_at + oc);
-            #pragma unroll
-            for (int t = 0; t < PT; t++)
-                acc[o * PT + t] += bias;
-        }
+        const int oc = first_oc + (o * NTO + lane_oc) * 4;
+        if (oc / BLOCK >= oc_blocks)
+            continue;
+        const float4 bias = has_bias ? EQ_LOAD4(bias_base + bias_at + oc) : (float4)(0.0f);
+        #pragma unroll
+        for (int t = 0; t < PT; t++)
+            acc[o * PT + t] += bias;
         if (has_add)
             #pragma unroll
             for (int t = 0; t < PT; t++)
                 acc[o * PT + t] += EQ_LOAD4(add_base + (a_place[OWN_SUM(lane_px, t)] + channel_place(av, oc)));
-    }
-    #pragma unroll
-    for (int o = 0; o < OQ; o++) {
-        const int oc = first_oc + (o * NTO + lane_oc) * 4;
         #pragma unroll
         for (int t = 0; t < PT; t++) {
             const int px = OWN_SUM(lane_px, t);
-            if (oc / BLOCK < oc_blocks && first_px + px < num_px)
+            if (first_px + px < num_px)
                 EQ_STORE4(ACT_APPLY(ACT, acc[o * PT + t], float4), z + (z_place[px] + channel_place(zv, oc)));
         }
     }

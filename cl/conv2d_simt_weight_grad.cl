@@ -74,7 +74,7 @@ void conv2d_simt_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, dw
     __local float4 x_tile[DEPTH * QUADS];
     const int lane = (int)get_local_id(0), lane_oc = lane % NTO, lane_k = lane / NTO;
     const int first_k = (int)get_group_id(0) * 4 * QUADS, first_oc = (int)get_group_id(1) * 4 * D_QUADS;
-    const int first = (int)EQ_GROUP(2) * part_px, end = min(first + part_px, num_px), num_k = x_blocks * kh * kw * BI;
+    const int first = (int)EQ_GROUP(2, 1) * part_px, end = min(first + part_px, num_px), num_k = x_blocks * kh * kw * BI;
 
     // what this work-item reads of x: the same k for every pixel
     int tap_y[TAPS], tap_x[TAPS];
@@ -158,7 +158,7 @@ void conv2d_simt_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, dw
         barrier(CLK_LOCAL_MEM_FENCE);
     }
 
-    dw += (ulong)EQ_GROUP(2) * oc_blocks * num_k * BLOCK;
+    dw += (ulong)EQ_GROUP(2, 1) * oc_blocks * num_k * BLOCK;
     #pragma unroll
     for (int o = 0; o < OQ; o++) {
         const int oc = first_oc + 4 * (o * NTO + lane_oc);

@@ -1,28 +1,82 @@
-// A fully connected layer: for CPUs all of it, for others what it needs beside matrix products.
+// A fully connected layer: for CPUs all of it, for GPUs the product and what the gradient needs beside matrix products.
 //   x     f32 [n, c]    read
 //   w     f32 [k, c]    read
 //   b     f32 [k]       read
-//   y     f32 [n, k]    write    x w^T + b; linear_bias: b in every row, the product is added to it
+//   y     f32 [n, k]    write    x w^T + b
 //   dy    f32 [n, k]    read
 //   dx    f32 [n, c]    write    dy w
 //   dw    f32 [k, c]    write    dy^T x
 //   db    f32 [k]       write    sum of dy over the rows, in the rows' order by runs of RUN
-// The kernels without _vector take one work-item per output k: neighbours touch neighbours.
+// linear_bias_grad takes one work-item per output k: neighbours touch neighbours.
+// check: -DBLOCK=16 -DSIMT_ROWS=8 -DSIMT_OUTS=8
 #ifndef RUN
 #define RUN 16 // rows summed on their own before they join the total: short chains keep the rounding small
 #endif
 
-__kernel void linear_bias(EQ_IN(float, b), EQ_BUF(float, y), const int n, const int k)
+#ifdef SIMT_ROWS
+#define LANES 64
+#define SUMS (SIMT_ROWS * SIMT_OUTS)
+
+static float4 read_quad(__global const float *row, int t, int c)
 {
+    if (t + 4 <= c)
+        return EQ_LOAD4(row + t);
+    return (float4)(row[t], t + 1 < c ? row[t + 1] : 0.0f, t + 2 < c ? row[t + 2] : 0.0f, 0.0f);
+}
+
+static float dot_quads(float4 a, float4 b, float sum)
+{
+    return EQ_MAD(a.w, b.w, EQ_MAD(a.z, b.z, EQ_MAD(a.y, b.y, EQ_MAD(a.x, b.x, sum))));
+}
+
+// y. A work-group makes SIMT_OUTS outputs k of SIMT_ROWS rows; each work-item sums over the columns 4 lane to 4 lane + 3 of
+// every 4 LANES, then halves are added onto halves.
+__kernel __attribute__((reqd_work_group_size(LANES, 1, 1)))
+void linear_simt(EQ_IN(float, x), EQ_IN(float, w), EQ_IN(float, b), EQ_BUF(float, y), const int n, const int c, const int k)
+{
+    EQ_IN_PTR(float, x);
+    EQ_IN_PTR(float, w);
     EQ_IN_PTR(float, b);
     EQ_PTR(float, y);
-    const int j = (int)get_global_id(0);
-    if (j >= k)
-        return;
-    const float value = b[j];
-    for (int i = 0; i < n; i++)
-        y[(ulong)i * k + j] = value;
+    __local float memory[SUMS * LANES];
+    const int lane = (int)get_local_id(0), j0 = (int)get_group_id(0) * SIMT_OUTS, i0 = (int)get_group_id(1) * SIMT_ROWS;
+    float sums[SIMT_ROWS][SIMT_OUTS];
+    #pragma unroll
+    for (int i = 0; i < SIMT_ROWS; i++)
+        #pragma unroll
+        for (int j = 0; j < SIMT_OUTS; j++)
+            sums[i][j] = 0.0f;
+    for (int t = 4 * lane; t < c; t += 4 * LANES) { // rows and outputs behind the last ones: the last ones again
+        float4 value[SIMT_ROWS];
+        #pragma unroll
+        for (int i = 0; i < SIMT_ROWS; i++)
+            value[i] = read_quad(x + (ulong)min(i0 + i, n - 1) * c, t, c);
+        #pragma unroll
+        for (int j = 0; j < SIMT_OUTS; j++) {
+            const float4 weight = read_quad(w + (ulong)min(j0 + j, k - 1) * c, t, c);
+            #pragma unroll
+            for (int i = 0; i < SIMT_ROWS; i++)
+                sums[i][j] = dot_quads(value[i], weight, sums[i][j]);
+        }
+    }
+    #pragma unroll
+    for (int i = 0; i < SIMT_ROWS; i++)
+        #pragma unroll
+        for (int j = 0; j < SIMT_OUTS; j++)
+            memory[(i * SIMT_OUTS + j) * LANES + lane] = sums[i][j];
+    for (int reach = LANES / 2; reach > 0; reach /= 2) {
+        barrier(CLK_LOCAL_MEM_FENCE);
+        for (int s = lane; s < reach * SUMS; s += LANES) {
+            const int at = s / reach * LANES + s % reach;
+            memory[at] += memory[at + reach];
+        }
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    const int i = i0 + lane / SIMT_OUTS, j = j0 + lane % SIMT_OUTS;
+    if (lane < SUMS && i < n && j < k)
+        y[(ulong)i * k + j] = memory[lane * LANES] + b[j];
 }
+#endif
 
 __kernel void linear_bias_grad(EQ_IN(float, dy), EQ_BUF(float, db), const int n, const int k)
 {

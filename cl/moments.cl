@@ -211,7 +211,7 @@ void NAME(moments_diag)(INPUTS, EQ_BUF(float, sums), STRIDES, int w, int pixels,
     OPEN_INPUTS;
     EQ_PTR(float, sums);
     __local float4 partial[2 * WG];
-    const int b = get_group_id(0), part = get_group_id(1), n = EQ_GROUP(2), parts = get_num_groups(1);
+    const int b = get_group_id(0), part = get_group_id(1), n = EQ_GROUP(2, 1), parts = get_num_groups(1);
     const int item = get_local_id(0), lane = item % QUADS * 4, row = item / QUADS;
     const int chunk = (pixels + parts - 1) / parts, from = part * chunk, to = min(pixels, from + chunk);
     float4 sum = (float4)(0.0f), product = (float4)(0.0f);
@@ -272,7 +272,7 @@ void NAME(moments_cross)(INPUTS, EQ_BUF(float, sums), EQ_BUF(float, tiles), STRI
     EQ_PTR(float, sums);
     EQ_PTR(float, tiles);
     __local float4 shown[4 * WG]; // right values of STEP pixels, then left ones where they are others
-    const int tile = get_group_id(0), part = get_group_id(1), n = EQ_GROUP(2), parts = get_num_groups(1);
+    const int tile = get_group_id(0), part = get_group_id(1), n = EQ_GROUP(2, 1), parts = get_num_groups(1);
     const int b = tile / SPAN, bi = SPAN == 1 ? b : first_block(b, group) + tile - b * SPAN;
     const int item = get_local_id(0), lane = item % QUADS * 4, row = item / QUADS, slice = item / (QUADS * QUADS);
     const bool wanted = bi < blocks && bi >= (GRAD ? 0 : b); // no return: barriers follow

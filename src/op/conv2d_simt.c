@@ -58,10 +58,10 @@ static size_t local_bytes(const struct tile *tile)
     return sizeof(float) * ((size_t)tile->slices * values > sums ? (size_t)tile->slices * values : sums);
 }
 
-// NVIDIA's compute units hold 65536: two work-groups of 256 where a work-item has no more than 128. 0: what it likes.
+// NVIDIA's compute units hold 65536: 512 work-items where one has no more than 128. 0: what it likes.
 static int registers(const struct tile *tile)
 {
-    return num_sums(tile) == 64 && num_lanes(tile) == 256 ? 128 : 0;
+    return num_sums(tile) == 64 ? 128 : 0;
 }
 
 // Whether every work-item has whole float4s to read.
@@ -103,12 +103,10 @@ static double unit_time(const struct tile *tile, size_t groups, double work)
     return (double)groups * work / rate * (items + few) / items;
 }
 
-// Work-groups at once on a compute unit, which has registers for 512 work-items with 64 sums each, or 384 where their number is
-// not limited.
+// Work-groups at once on a compute unit, which has registers for 512 work-items with 64 sums each.
 static size_t resident_groups(const struct tile *tile)
 {
-    const size_t items = num_sums(tile) == 64 && registers(tile) == 0 ? 384 : 512,
-                 groups = items * 64 / num_sums(tile) / group_size(tile);
+    const size_t groups = 512 * 64 / num_sums(tile) / group_size(tile);
     return groups > 0 ? groups : 1;
 }
 

@@ -1,5 +1,5 @@
 // Fully connected layer: y = x w^T + b, and its gradients dx = dy w, dw = dy^T x, db = sum of dy over the rows.
-// Kernels of our own for CPUs, CLBlast elsewhere.
+// Kernels of our own but for the products of the gradients on GPUs, which are CLBlast's.
 #include "op/op.h"
 
 enum { X = 0, W = 1, B = 2, DY = 2, GROUP = 64, OUTS = 4, WIDE = 4 }; // OUTS, WIDE: as in cl/linear.cl
@@ -57,17 +57,20 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
                               EQ_ARGS(EQ_REF(in[X]), EQ_REF(in[W]), EQ_REF(in[B]), EQ_REF(out[0]), EQ_I32(n), EQ_I32(c),
                                       EQ_I32(k)));
     }
-    const struct eq_launch bias = {
+    // 64 sums of a work-item, or 32, and no more rows than there are
+    const int outs = call->target->max_sums >= 64 ? 8 : 4, rows = n > 4 ? 8 : n > 2 ? 4 : n;
+    const bool is_aligned = c % 4 == 0 && eq_refs_are_aligned((const struct eq_ref[]){ in[X], in[W] }, 2);
+    const struct eq_options options =
+        eq_options_format("-DSIMT_ROWS=%d -DSIMT_OUTS=%d -DEQ_ALIGNED=%d", rows, outs, is_aligned);
+    const struct eq_launch launch = {
         .source = "linear",
-        .kernel = "linear_bias",
-        .range = eq_range_1d((size_t)k, GROUP),
-        .cost = { 0, 4.0 * ((double)n * k + k) },
+        .options = options.text,
+        .kernel = "linear_simt",
+        .range = eq_range_2d((size_t)((k + outs - 1) / outs * GROUP), (size_t)((n + rows - 1) / rows), GROUP, 1),
+        .cost = cost(call),
     };
-    const struct eq_gemm product = {
-        .m = n, .n = k, .k = c, .transpose_b = true, .alpha = 1, .beta = 1, .lda = c, .ldb = c, .ldc = k
-    };
-    EQ_TRY(eq_list_kernel(list, &bias, EQ_ARGS(EQ_REF(in[B]), EQ_REF(out[0]), EQ_I32(n), EQ_I32(k))));
-    return eq_list_gemm(list, &product, in[X], in[W], out[0]);
+    return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(in[X]), EQ_REF(in[W]), EQ_REF(in[B]), EQ_REF(out[0]), EQ_I32(n),
+                                                 EQ_I32(c), EQ_I32(k)));
 }
 
 static eq_status gradient(const struct eq_call *call, struct eq_tape *tape)

@@ -22,7 +22,7 @@ struct eq_options eq_options_format(const char *format, ...)
 
 struct eq_options eq_register_option(const struct eq_target *target, int registers)
 {
-    return target->can_limit_registers && registers > 0 ? eq_options_format(" -cl-nv-maxrregcount=%d", registers)
+    return target->can_limit_registers && registers > 0 ? eq_options_format(" -cl-nv-maxrregcount=%d -DEQ_REGISTERS", registers)
                                                         : (struct eq_options){ "" };
 }
 
