@@ -11,36 +11,35 @@ struct split {
     int groups_px, groups_oc, groups_k, tiles_px, tiles_oc, words, registers;
 };
 
-// By the lanes of a matrix unit. Of two with the same tile the first is taken where the device allows it. A compute unit of
-// NVIDIA's holds two groups of 256 work-items with 128 registers each, three with 80.
+// By the lanes of a matrix unit. Of two with the same tile the first is taken where the device allows it.
 static const struct {
     int lanes;
     struct split split;
 } splits[] = {
-    { 32, { 2, 4, 1, 4, 2, 16, 128 } }, // 128 pixels x 128 channels
-    { 32, { 4, 2, 1, 2, 2, 16, 80 } },  // 128 x 64
-    { 32, { 2, 2, 2, 2, 2, 32, 80 } },  // 64 x 64
-    { 32, { 1, 2, 4, 2, 2, 32, 80 } },  // 32 x 64
-    { 32, { 8, 1, 1, 1, 2, 16, 80 } },  // 128 x 32
-    { 32, { 2, 1, 4, 2, 2, 32, 80 } },  // 64 x 32
-    { 32, { 8, 1, 1, 1, 1, 16, 80 } },  // 128 x 16
-    { 32, { 2, 1, 1, 2, 2, 16, 0 } },   // 64 x 32
-    { 32, { 2, 1, 1, 2, 1, 16, 0 } },   // 64 x 16
-    { 64, { 2, 2, 1, 4, 2, 16, 0 } },   // 128 x 64
-    { 64, { 1, 2, 2, 4, 2, 16, 0 } },   // 64 x 64
-    { 64, { 2, 1, 1, 4, 2, 16, 0 } },   // 128 x 32
-    { 64, { 2, 1, 1, 4, 1, 16, 0 } },   // 128 x 16
-    { 64, { 1, 1, 1, 4, 2, 16, 0 } },   // 64 x 32
-    { 64, { 1, 1, 1, 4, 1, 16, 0 } },   // 64 x 16
-    { 16, { 4, 2, 1, 2, 2, 16, 0 } },   // 128 x 64
-    { 16, { 2, 2, 1, 2, 2, 16, 0 } },   // 64 x 64
-    { 16, { 4, 1, 1, 2, 2, 16, 0 } },   // 128 x 32
-    { 16, { 4, 1, 1, 2, 1, 16, 0 } },   // 128 x 16
-    { 16, { 2, 1, 1, 2, 2, 16, 0 } },   // 64 x 32
-    { 8, { 4, 2, 1, 1, 2, 16, 0 } },    // 64 x 64
-    { 8, { 2, 2, 1, 1, 2, 16, 0 } },    // 32 x 64
-    { 8, { 4, 1, 1, 1, 2, 16, 0 } },    // 64 x 32
-    { 8, { 4, 1, 1, 1, 1, 16, 0 } },    // 64 x 16
+    { 32, { 2, 4, 1, 4, 2, 16 } },   // 128 pixels x 128 channels
+    { 32, { 4, 2, 1, 2, 2, 16 } },   // 128 x 64
+    { 32, { 2, 2, 2, 2, 2, 32 } },   // 64 x 64
+    { 32, { 1, 2, 4, 2, 2, 32 } },   // 32 x 64
+    { 32, { 8, 1, 1, 1, 2, 16 } },   // 128 x 32
+    { 32, { 2, 1, 4, 2, 2, 32 } },   // 64 x 32
+    { 32, { 8, 1, 1, 1, 1, 16 } },   // 128 x 16
+    { 32, { 2, 1, 1, 2, 2, 16 } },   // 64 x 32
+    { 32, { 2, 1, 1, 2, 1, 16 } },   // 64 x 16
+    { 64, { 2, 2, 1, 4, 2, 16 } },   // 128 x 64
+    { 64, { 1, 2, 2, 4, 2, 16 } },   // 64 x 64
+    { 64, { 2, 1, 1, 4, 2, 16 } },   // 128 x 32
+    { 64, { 2, 1, 1, 4, 1, 16 } },   // 128 x 16
+    { 64, { 1, 1, 1, 4, 2, 16 } },   // 64 x 32
+    { 64, { 1, 1, 1, 4, 1, 16 } },   // 64 x 16
+    { 16, { 4, 2, 1, 2, 2, 16 } },   // 128 x 64
+    { 16, { 2, 2, 1, 2, 2, 16 } },   // 64 x 64
+    { 16, { 4, 1, 1, 2, 2, 16 } },   // 128 x 32
+    { 16, { 4, 1, 1, 2, 1, 16 } },   // 128 x 16
+    { 16, { 2, 1, 1, 2, 2, 16 } },   // 64 x 32
+    { 8, { 4, 2, 1, 1, 2, 16 } },    // 64 x 64
+    { 8, { 2, 2, 1, 1, 2, 16 } },    // 32 x 64
+    { 8, { 4, 1, 1, 1, 2, 16 } },    // 64 x 32
+    { 8, { 4, 1, 1, 1, 1, 16 } },    // 64 x 16
 };
 enum { NUM_SPLITS = sizeof splits / sizeof *splits };
 
@@ -78,17 +77,30 @@ static bool split_fits(const struct eq_target *target, const struct split *split
     return split_group(split, lanes) <= target->max_group && split_local_bytes(split) <= target->local_bytes;
 }
 
-// Time of a launch for one value of k, in products of a matrix unit. A tile costs its products, and 100 for each pixel and
-// channel that is read for it. Compute units take the work-groups by turns, two at a time; a step of 16 words, of 32 values in
-// 16 bits, waits as long for memory as 900000 products take. Both numbers are reckoned for an H100's caches, not measured.
-static double split_time(const struct eq_target *target, const struct split *split, int channels, size_t pixels)
+// Work-groups at once on a compute unit: it has registers for 512 work-items, or 768 of those that share k by 4.
+static size_t resident_groups(const struct split *split, int lanes)
 {
-    const int px = split_pixels(split), oc = split_channels(split);
-    const size_t groups = ceil_div(pixels, (size_t)px) * ceil_div((size_t)channels, (size_t)oc),
-                 turns = ceil_div(groups, (size_t)target->compute_units);
-    const double work = (double)turns * (px * oc + 100.0 * (px + oc)),
-                 waiting = (double)ceil_div(turns, 2) * 900000.0 / (2 * split->words);
-    return work > waiting ? work : waiting;
+    const size_t items = split->groups_k == 4 ? 768 : 512, groups = items / split_group(split, lanes);
+    return groups > 0 ? groups : 1;
+}
+
+// Time of a launch, in products of a compute unit. For a value of k, a tile costs its products, and READ for each pixel and
+// channel that is read for it; all tiles at once wait STEP for a step's reads, and TILE for the products of the tiles that a
+// group of lanes makes one after the other. START, SHARE: beginning and end of a work-group, in values of k. Fitted to what
+// the splits of ResNet-50's layers took on an H200: those chosen take 2 % longer than the fastest there, in the mean.
+static double split_time(const struct eq_target *target, const struct split *split, int lanes, const struct eq_conv2d_job *job)
+{
+    enum { READ = 60, STEP = 2000000, TILE = 5000, START = 20, SHARE = 40 };
+    const int px = split_pixels(split), oc = split_channels(split),
+              values = (target->precision == EQ_TF32 ? 1 : 2) * split->words;
+    const size_t pixels = (size_t)job->x.n * (size_t)job->z.h * (size_t)job->z.w,
+                 groups = ceil_div(pixels, (size_t)px) * ceil_div((size_t)(job->z.blocks * job->z.block), (size_t)oc),
+                 on_unit = ceil_div(groups, (size_t)target->compute_units), resident = resident_groups(split, lanes),
+                 rounds = ceil_div(on_unit, resident);
+    const double work = px * oc + READ * (px + oc),
+                 waiting = (double)STEP / values + (double)TILE * split->tiles_px * split->tiles_oc / split->groups_k,
+                 k = (double)job->x.blocks * job->x.block * job->kh * job->kw;
+    return ((double)on_unit * work + (double)rounds * waiting) * (k + START + SHARE * split->groups_k);
 }
 
 // Values of the tuning: the members of struct split in their order.
@@ -125,25 +137,20 @@ static void make_key(const struct eq_target *target, const struct eq_conv2d_job 
 
 static struct split model_split(const struct eq_target *target, int lanes, const struct eq_conv2d_job *job)
 {
-    const struct eq_conv2d_view *x = &job->x, *z = &job->z;
-    const size_t pixels = (size_t)x->n * (size_t)z->h * (size_t)z->w;
     const struct split *best = NULL;
     double best_time = 0;
     for (int i = 0; i < NUM_SPLITS; i++) {
         const struct split *split = &splits[i].split;
         if (splits[i].lanes != lanes || !split_fits(target, split, lanes))
             continue;
-        const double time = split_time(target, split, z->blocks * z->block, pixels);
+        const double time = split_time(target, split, lanes, job);
         if (!best || time < best_time) {
             best = split;
             best_time = time;
         }
     }
     assert(best); // 64 work-items and 16 KiB, the least that a device may have, are enough for the last of each
-    struct split chosen = *best;
-    chosen.registers = x->block == 1 ? 128 : chosen.registers; // values of an image, one by one, have a place each
-    chosen.registers = target->can_limit_registers ? chosen.registers : 0; // the same kernel has the same values
-    return chosen;
+    return *best;
 }
 
 static struct split choose_split(const struct eq_target *target, int lanes, const struct eq_conv2d_job *job)
@@ -177,7 +184,7 @@ eq_status eq_conv2d_matrix_tunable(const struct eq_target *target, const struct 
         .num_values = NUM_VALUES,
     };
     make_key(target, job, tunable->key);
-    EQ_TRY(add_split(tunable, &device, &model, model.words, model.registers));
+    EQ_TRY(add_split(tunable, &device, &model, model.words, 0));
     for (int i = 0; i < NUM_SPLITS; i++)
         for (int words = 16; splits[i].lanes == lanes && words <= 32; words *= 2)
             for (int r = 0; r < (target->can_limit_registers ? 3 : 1); r++)
@@ -190,11 +197,11 @@ eq_status eq_conv2d_matrix_tunable(const struct eq_target *target, const struct 
 static struct split grad_split(const struct eq_target *target, int lanes, int channels, int k)
 {
     struct split split = { lanes == 64 ? 2 : 4, channels <= 32 ? 1 : 2, 1, lanes == 64 ? 4 : lanes == 8 ? 1 : 2,
-                           channels <= 16 ? 1 : 2, 16, 128 };
+                           channels <= 16 ? 1 : 2, 16 };
     if (lanes == 8 && channels <= 32)
         split.groups_px = 8;
     if (lanes == 32 && channels > 64) {
-        const struct split wide = { 2, 4, 1, k > 64 ? 4 : 2, 2, 16, 128 };
+        const struct split wide = { 2, 4, 1, k > 64 ? 4 : 2, 2, 16 };
         split = split_fits(target, &wide, lanes) ? wide : split;
     }
     while (!split_fits(target, &split, lanes)) {
@@ -214,10 +221,9 @@ struct eq_conv2d_grad_tile eq_conv2d_matrix_grad_tile(const struct eq_target *ta
     const struct split split = grad_split(target, lanes, channels, k);
     return (struct eq_conv2d_grad_tile){
         .kernel = "conv2d_matrix_weight_grad",
-        .options = eq_options_format("-DEQ_MATRIX=%d -DPRECISION=%d -DBLOCK=%d -DBI=%d -DSK=%d -DSO=%d -DTK=%d -DTO=%d%s",
+        .options = eq_options_format("-DEQ_MATRIX=%d -DPRECISION=%d -DBLOCK=%d -DBI=%d -DSK=%d -DSO=%d -DTK=%d -DTO=%d",
                                      (int)target->matrix_unit, (int)target->precision, block, block_in, split.groups_px,
-                                     split.groups_oc, split.tiles_px, split.tiles_oc,
-                                     eq_register_option(target, split.registers).text),
+                                     split.groups_oc, split.tiles_px, split.tiles_oc),
         .group = (int)split_group(&split, lanes),
         .tiles_oc = (int)ceil_div((size_t)channels, (size_t)split_channels(&split)),
         .tiles_k = (int)ceil_div((size_t)k, (size_t)split_pixels(&split)),

@@ -58,10 +58,11 @@ static size_t local_bytes(const struct tile *tile)
     return sizeof(float) * ((size_t)tile->slices * values > sums ? (size_t)tile->slices * values : sums);
 }
 
-// NVIDIA's compute units hold 65536: 512 work-items where one has no more than 128. 0: what it likes.
+// NVIDIA's compute units hold 65536: 512 work-items where one has no more than 128. 0: what it likes; with slices it would not
+// do with so few.
 static int registers(const struct tile *tile)
 {
-    return num_sums(tile) == 64 ? 128 : 0;
+    return num_sums(tile) == 64 && tile->slices == 1 ? 128 : 0;
 }
 
 // Whether every work-item has whole float4s to read.
@@ -94,8 +95,8 @@ static size_t num_pixels(const struct eq_conv2d_job *job)
 
 // Time of `groups` work-groups on one compute unit at once, each with `work` multiply-adds, in the unit's own time for those.
 // The more work-items, the more of the waiting is covered. These numbers, and those of model_time(), were fitted to what the
-// tiles of ResNet-50 took on an H100. By those times the chosen one takes 3 % longer than the fastest at batch 16 and 4 % at
-// batch 128, in the mean; many of the latter are of another version of the kernel, scaled, and no choice was timed again.
+// tiles of ResNet-50 took on an H100 with an earlier version of the kernel. On an H200 with this one, but for the registers of
+// tiles with 64 sums, the chosen tile takes 7 % longer than the fastest in the mean at batch 16.
 static double unit_time(const struct tile *tile, size_t groups, double work)
 {
     const double rate = num_sums(tile) == 64 ? 0.6 : num_sums(tile) == 32 ? 0.58 : 0.4, few = 2048.0 / (double)num_sums(tile);
@@ -103,10 +104,12 @@ static double unit_time(const struct tile *tile, size_t groups, double work)
     return (double)groups * work / rate * (items + few) / items;
 }
 
-// Work-groups at once on a compute unit, which has registers for 512 work-items with 64 sums each.
+// Work-groups at once on a compute unit, which has registers for 512 work-items with 64 sums each, or 384 where their number is
+// not limited.
 static size_t resident_groups(const struct tile *tile)
 {
-    const size_t groups = 512 * 64 / num_sums(tile) / group_size(tile);
+    const size_t items = num_sums(tile) == 64 && registers(tile) == 0 ? 384 : 512,
+                 groups = items * 64 / num_sums(tile) / group_size(tile);
     return groups > 0 ? groups : 1;
 }
 

@@ -309,16 +309,17 @@ static void test_conv(int index)
 // How a work-group divides its tile follows from the channels and from how many compute units are to be filled: on units with
 // 32 lanes, each row gets another way.
 static const struct split {
-    int oc, units;
-} splits[] = { { 72, 1 }, { 64, 1 }, { 72, 22 }, { 72, 1000 }, { 32, 1 }, { 32, 11 }, { 16, 1 } };
+    int ic, oc, units;
+} splits[] = { { 32, 72, 1 }, { 32, 64, 1 }, { 32, 72, 22 }, { 128, 64, 7 }, { 32, 32, 3 },
+               { 32, 32, 4 }, { 32, 16, 3 }, { 32, 32, 1 },  { 32, 16, 1 } };
 enum { NUM_SPLITS = sizeof splits / sizeof *splits };
 
 static void check_split(void *user)
 {
     const struct setting *setting = user;
     const struct split *split = setting->user;
-    const struct conv2d_case c = { .name = "split", .n = 2, .ic = 32, .ih = 17, .iw = 19, .oc = split->oc, .kh = 3, .kw = 3,
-                                   .ph = 1, .pw = 1 };
+    const struct conv2d_case c = { .name = "split", .n = 2, .ic = split->ic, .ih = 17, .iw = 19, .oc = split->oc, .kh = 3,
+                                   .kw = 3, .ph = 1, .pw = 1 };
     set_target(setting);
     eq_check_device->target.compute_units = split->units;
     check_case(c, setting->precision, true);
