@@ -13,6 +13,7 @@
 // every KS-th tile of k; in the end their sums are added, always in the same order.
 // check: -DOQ=2 -DKH=3 -DKW=3
 // check: -DOQ=2 -DNTO=8 -DNTP=8 -DKS=4
+// check: -DOQ=2 -DDEPTH=8 -DEQ_REGISTERS
 #ifndef BI
 #define BI BLOCK // input channels in a block: BLOCK, or 1 for a plain image
 #endif

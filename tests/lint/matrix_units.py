@@ -36,6 +36,7 @@ size_t OVERLOADED get_global_offset(uint d) { return d >> 31; }
 int OVERLOADED min(int a, int b) { return a < b ? a : b; }
 void OVERLOADED barrier(cl_mem_fence_flags f) { (void)f; __nvvm_bar_sync(0); }
 float4 OVERLOADED vload4(size_t i, const __global float *p) { p += 4 * i; return (float4)(p[0], p[1], p[2], p[3]); }
+uint4 OVERLOADED vload4(size_t i, const __global uint *p) { p += 4 * i; return (uint4)(p[0], p[1], p[2], p[3]); }
 void OVERLOADED vstore4(float4 v, size_t i, __global float *p) { p += 4 * i; p[0] = v.x; p[1] = v.y; p[2] = v.z; p[3] = v.w; }
 """
 # Declarations of Intel's extensions, from their specifications.
@@ -215,6 +216,20 @@ uint8 OVERLOADED vload8(size_t i, const __local uint *p)
     p += 8 * i;
     return (uint8)(p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]);
 }
+#if EQ_MATRIX == 1 // ldmatrix: a lane gets words of the rows that others name
+uint lanes_a(__local const uint *tile, int lane, __local uint *elements)
+{
+    for (int i = 0; i < 4; i++)
+        elements[i] = tile[EQ_A_SQUARE_ROW(8 * i + lane / 4) + lane % 4];
+    return 16;
+}
+uint lanes_b(__local const uint *tile, int lane, __local uint *elements)
+{
+    for (int i = 0; i < 4; i++)
+        elements[i] = tile[EQ_B_SQUARE_ROW(8 * i + lane / 4) + lane % 4];
+    return 16;
+}
+#else
 uint lanes_a(__local const uint *tile, int lane, __local uint *elements)
 {
     union { eq_tile_a a; uint words[sizeof(eq_tile_a) / 4]; } u;
@@ -231,6 +246,7 @@ uint lanes_b(__local const uint *tile, int lane, __local uint *elements)
         elements[i] = u.words[i];
     return sizeof u;
 }
+#endif
 uint lanes_sums(__local const float *elements, __local float *out, int lane)
 {
     union { eq_tile_sums sums; float values[sizeof(eq_tile_sums) / 4]; } u;
