@@ -318,7 +318,7 @@ void conv2d_matrix(EQ_IN(float, x), EQ_IN(uint, w), __global const float *bias_b
     __local ulong *z_place = (__local ulong *)(memory + SHARES), *a_place = z_place + PIXELS;
     for (int i = item; i < PIXELS; i += GROUP) {
         z_place[i] = pixel_place(zv, first_px + i, oh, ow, oc_blocks);
-        a_place[i] = pixel_place(av, min(first_px + i, num_px - 1), oh, ow, oc_blocks) + add_at;
+        a_place[i] = pixel_place(av, first_px + i, oh, ow, oc_blocks) + add_at;
     }
     if (SK > 1 && share > 0)
         write_share(memory, share, part, lane, sums);
@@ -329,8 +329,9 @@ void conv2d_matrix(EQ_IN(float, x), EQ_IN(uint, w), __global const float *bias_b
     eq_run run[TP * EQ_ROWS][RUNS];
     #pragma unroll
     for (int j = 0; j < RUNS; j++) {
-        const int oc = min(OWN_CHANNEL(lane, j), oc_blocks * BLOCK - EQ_RUN);
-        const eq_run bias = has_bias ? EQ_LOAD_RUN(bias_base + bias_at + oc) : (eq_run)(0.0f);
+        const int oc = OWN_CHANNEL(lane, j);
+        const bool is_there = oc < oc_blocks * BLOCK;
+        const eq_run bias = has_bias && is_there ? EQ_LOAD_RUN(bias_base + bias_at + oc) : (eq_run)(0.0f);
         #pragma unroll
         for (int i = 0; i < TP * EQ_ROWS; i++) {
             const int t = i / EQ_ROWS * TO + j / EQ_RUNS, r = i % EQ_ROWS, c = j % EQ_RUNS;
@@ -341,8 +342,12 @@ void conv2d_matrix(EQ_IN(float, x), EQ_IN(uint, w), __global const float *bias_b
         }
         if (has_add)
             #pragma unroll
-            for (int i = 0; i < TP * EQ_ROWS; i++)
-                run[i][j] += EQ_LOAD_RUN(add_base + (a_place[OWN_PIXEL(lane, i)] + channel_place(av, oc)));
+            for (int i = 0; i < TP * EQ_ROWS; i++) {
+                const int px = OWN_PIXEL(lane, i);
+                run[i][j] += is_there & (first_px + px < num_px)
+                                 ? EQ_LOAD_RUN(add_base + (a_place[px] + channel_place(av, oc)))
+                                 : (eq_run)(0.0f);
+            }
     }
     #pragma unroll
     for (int i = 0; i < TP * EQ_ROWS; i++) {

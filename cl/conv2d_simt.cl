@@ -330,7 +330,7 @@ void conv2d_simt(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_ba
     __local ulong *z_place = (__local ulong *)memory, *a_place = z_place + PIXELS;
     for (int i = (int)get_local_id(0); i < PIXELS; i += LANES * KS) {
         z_place[i] = pixel_place(zv, first_px + i, oh, ow, oc_blocks);
-        a_place[i] = pixel_place(av, min(first_px + i, num_px - 1), oh, ow, oc_blocks) + add_at;
+        a_place[i] = pixel_place(av, first_px + i, oh, ow, oc_blocks) + add_at;
     }
     barrier(CLK_LOCAL_MEM_FENCE);
     if (slice > 0)
@@ -348,8 +348,11 @@ void conv2d_simt(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_ba
             acc[o * PT + t] += bias;
         if (has_add)
             #pragma unroll
-            for (int t = 0; t < PT; t++)
-                acc[o * PT + t] += EQ_LOAD4(add_base + (a_place[OWN_SUM(lane_px, t)] + channel_place(av, oc)));
+            for (int t = 0; t < PT; t++) {
+                const int px = OWN_SUM(lane_px, t);
+                acc[o * PT + t] += first_px + px < num_px ? EQ_LOAD4(add_base + (a_place[px] + channel_place(av, oc)))
+                                                          : (float4)(0.0f);
+            }
         #pragma unroll
         for (int t = 0; t < PT; t++) {
             const int px = OWN_SUM(lane_px, t);
