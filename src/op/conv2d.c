@@ -215,11 +215,12 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
     const struct eq_conv2d_shape s = shape_of(call);
     if (algorithm != EQ_CONV2D_DIRECT)
         EQ_TRY(eq_conv2d_winograd_filter_emit(list, algorithm, &s, in[1], EQ_REF_NONE, out[1]));
-    EQ_TRY(eq_conv2d_border_emit(list, &call->output[0], out[0]));
     if (packed_elems(call) > 0) {
-        EQ_TRY(eq_conv2d_pack_emit(list, call->input[1].n, eq_conv2d_num_k(&call->input[1]), in[1], EQ_REF_NONE, out[1]));
+        EQ_TRY(eq_conv2d_pack_emit(list, call->input[1].n, eq_conv2d_num_k(&call->input[1]), in[1], EQ_REF_NONE, out[1],
+                                   s.is_prepared));
         job.filter = out[1];
     }
+    EQ_TRY(eq_conv2d_border_emit(list, &call->output[0], out[0]));
     if (algorithm == EQ_CONV2D_DIRECT)
         return eq_conv2d_job_emit(list, &job);
     job.filter = out[1];

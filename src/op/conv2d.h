@@ -65,9 +65,10 @@ int eq_conv2d_num_k(const struct eq_tensor *w); // values of k of a filter: inpu
 // Matrix units read filters rounded and in an order of their own (conv2d_matrix.c): floats that one of num_k = x.blocks * kh *
 // kw * x.block values for each of `channels` outputs takes then; 0 where filters are read as they are stored.
 size_t eq_conv2d_packed_elems(const struct eq_target *target, int groups, int channels, int num_k);
-// packed = w [channel blocks, num_k, block], times scale [channel blocks, block] (EQ_REF_NONE: 1).
+// packed = w [channel blocks, num_k, block], times scale [channel blocks, block] (EQ_REF_NONE: 1). is_preparation: as in
+// struct eq_launch.
 eq_status eq_conv2d_pack_emit(struct eq_list *list, int channels, int num_k, struct eq_ref w, struct eq_ref scale,
-                              struct eq_ref packed);
+                              struct eq_ref packed, bool is_preparation);
 
 // Convolutions of several groups (conv2d_grouped.c). The filter of the data gradient's jobs is w made anew, with as many
 // elements as this; groups > 1.

@@ -245,7 +245,8 @@ static eq_status emit_class(struct eq_list *list, const struct eq_call *call, co
     const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
     if (has_taps && packed_elems(call) > 0) {
         const struct eq_ref packed = eq_ref_plus(out[1], transposed_elems(call));
-        EQ_TRY(eq_conv2d_pack_emit(list, w->c, job.x.blocks * job.x.block * job.kh * job.kw, job.filter, EQ_REF_NONE, packed));
+        EQ_TRY(eq_conv2d_pack_emit(list, w->c, job.x.blocks * job.x.block * job.kh * job.kw, job.filter, EQ_REF_NONE, packed,
+                                   false));
         job.filter = packed;
     }
     if (algorithm == EQ_CONV2D_DIRECT)

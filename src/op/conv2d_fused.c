@@ -140,7 +140,8 @@ static eq_status prepare_emit(struct eq_list *list, const struct eq_call *call, 
     if (algorithm != EQ_CONV2D_DIRECT)
         EQ_TRY(eq_conv2d_winograd_filter_emit(list, algorithm, &shape, in[W], scale, out[0]));
     else if (eq_conv2d_packed_elems(call->target, a->fused.conv.groups, 1, 1) > 0)
-        EQ_TRY(eq_conv2d_pack_emit(list, a->fused.oc, eq_conv2d_num_k(&call->input[W]), in[W], scale, out[0]));
+        EQ_TRY(eq_conv2d_pack_emit(list, a->fused.oc, eq_conv2d_num_k(&call->input[W]), in[W], scale, out[0],
+                                   false));
     else if (has_norm(call))
         EQ_TRY(emit_scaled(list, call, in[W], scale, out[0]));
     else

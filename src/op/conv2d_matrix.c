@@ -244,7 +244,7 @@ size_t eq_conv2d_packed_elems(const struct eq_target *target, int groups, int ch
 }
 
 eq_status eq_conv2d_pack_emit(struct eq_list *list, int channels, int num_k, struct eq_ref w, struct eq_ref scale,
-                              struct eq_ref packed)
+                              struct eq_ref packed, bool is_preparation)
 {
     const struct eq_target *target = eq_list_target(list);
     const size_t elems = eq_conv2d_packed_elems(target, 1, channels, num_k),
@@ -257,6 +257,7 @@ eq_status eq_conv2d_pack_emit(struct eq_list *list, int channels, int num_k, str
         .kernel = "conv2d_matrix_filter",
         .range = eq_range_1d(elems / 4, 64),
         .cost = { 0, 4.0 * (double)channels * num_k + 4.0 * (double)elems },
+        .is_preparation = is_preparation,
     };
     return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(w), EQ_REF(scale), EQ_REF(packed), EQ_I32(blocks), EQ_I32(num_k),
                                                  EQ_I32(scale.buffer != NULL)));
