@@ -332,7 +332,7 @@ static float4 read_grad(int act, float4 d, float4 o)
 
 // What all work-items begin with: their block, image, four channels and pixels.
 #define BEGIN                                                                                                              \
-    const int b = get_group_id(1), n = EQ_GROUP(2, 1), quad = get_local_id(0) % QUADS, lane = 4 * quad;                       \
+    const int b = get_group_id(1), n = EQ_GROUP(2, 1), quad = get_local_id(0) % QUADS, lane = 4 * quad;                    \
     const size_t at = (size_t)(instance ? n : 0) * stride + b * BLOCK;                                                     \
     const float4 c = EQ_LOAD4(shift + at + lane);                                                                          \
     struct pixel p[PIXELS];                                                                                                \

@@ -1,5 +1,5 @@
 // Convolution on matrix units (matrix.clh): the implicit matrix product of conv2d_simt.cl, [pixels, k] x [k, oc] with
-// k = (input block, kh, kw, channel), inputs rounded to PRECISION, sums in float32.
+// k = (input block, kh, kw, channel), x rounded to PRECISION, sums in float32.
 //   x    f32 [n, x_blocks, ih, iw, BI]                     read    first element: pixel (0, 0)
 //   w    u32 as conv2d_matrix_filter.cl makes it           read
 //   bias f32 [oc_blocks, BLOCK]                            read    only where has_bias
@@ -344,9 +344,8 @@ void conv2d_matrix(EQ_IN(float, x), EQ_IN(uint, w), __global const float *bias_b
             #pragma unroll
             for (int i = 0; i < TP * EQ_ROWS; i++) {
                 const int px = OWN_PIXEL(lane, i);
-                run[i][j] += is_there & (first_px + px < num_px)
-                                 ? EQ_LOAD_RUN(add_base + (a_place[px] + channel_place(av, oc)))
-                                 : (eq_run)(0.0f);
+                const bool is_added = is_there & (first_px + px < num_px); // without a branch
+                run[i][j] += is_added ? EQ_LOAD_RUN(add_base + (a_place[px] + channel_place(av, oc))) : (eq_run)(0.0f);
             }
     }
     #pragma unroll

@@ -172,7 +172,7 @@ static void multiply(__local const uint *x_tile, __local const uint *d_tile, int
     }
 }
 
-__kernel EQ_TILE_ATTRIBUTES EQ_GROUP_SIZE(GROUP)
+__kernel EQ_TILE_ATTRIBUTES __attribute__((reqd_work_group_size(GROUP, 1, 1)))
 void conv2d_matrix_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, dw), const int ih, const int iw,
                                const int x_row, const int x_plane, const int x_blocks, const int kh, const int kw,
                                const int stride_h, const int stride_w, const int pad_h, const int pad_w, const int oc_blocks,

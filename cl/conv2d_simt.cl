@@ -336,7 +336,7 @@ void conv2d_simt(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_ba
     if (slice > 0)
         return;
 
-    // The reads of all pixels before the first write, behind which none would be moved: z may be `add`.
+    // 4 channels at a time, their reads of all pixels before the writes, behind which none would be moved: z may be `add`.
     #pragma unroll
     for (int o = 0; o < OQ; o++) {
         const int oc = first_oc + (o * NTO + lane_oc) * 4;

@@ -39,7 +39,7 @@ void linear_simt(EQ_IN(float, x), EQ_IN(float, w), EQ_IN(float, b), EQ_BUF(float
     EQ_IN_PTR(float, b);
     EQ_PTR(float, y);
     __local float memory[SUMS * LANES];
-    const int lane = (int)get_local_id(0), j0 = (int)get_group_id(0) * SIMT_OUTS, i0 = (int)get_group_id(1) * SIMT_ROWS;
+    const int lane = (int)get_local_id(0), j0 = (int)get_group_id(0) * SIMT_OUTS, i0 = (int)EQ_GROUP(1, 1) * SIMT_ROWS;
     float sums[SIMT_ROWS][SIMT_OUTS];
     #pragma unroll
     for (int i = 0; i < SIMT_ROWS; i++)

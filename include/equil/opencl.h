@@ -27,8 +27,8 @@ struct eq_opencl_params {
 // the environment count as for eq_device_open(), but for EQUIL_DEVICE. Thread-safe; afterwards one thread at a time per device:
 // several devices, of one context too, go in several threads. After a failure nothing is retained.
 //
-// CLBlast computes matrix products: linear layers and their gradients with the kernels for GPUs, and Newton-Schulz steps over
-// groups of more than 64 channels. It takes no list of events, so in an out-of-order queue each of its products comes after a
+// CLBlast computes matrix products: gradients of linear layers with the kernels for GPUs, and Newton-Schulz steps over groups
+// of more than 64 channels. It takes no list of events, so in an out-of-order queue each of its products comes after a
 // barrier that waits for Equil's last command, and commands that the caller enqueues behind it wait for that one, too. It keeps
 // its programs, and the context with them, for the whole process: eq_device_destroy() of a device on which it computed clears
 // all of them (CLBlastClearCache()), those of other devices and of a program that uses CLBlast itself as well, which are

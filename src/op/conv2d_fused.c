@@ -1,5 +1,5 @@
-// Convolution for evaluation: a filter prepared once (batch norm folded in, transformed where the algorithm wants that), then
-// convolution, bias, residual and activation in one step.
+// Convolution for evaluation: a filter prepared once (batch norm folded in, transformed or packed where the algorithm or a
+// matrix unit wants that), then convolution, bias, residual and activation in one step.
 #include "op/conv2d.h"
 
 enum prepare_input { W, GAMMA, BETA, MEAN, VAR, NUM_PREPARE_INPUTS };
@@ -140,8 +140,7 @@ static eq_status prepare_emit(struct eq_list *list, const struct eq_call *call, 
     if (algorithm != EQ_CONV2D_DIRECT)
         EQ_TRY(eq_conv2d_winograd_filter_emit(list, algorithm, &shape, in[W], scale, out[0]));
     else if (eq_conv2d_packed_elems(call->target, a->fused.conv.groups, 1, 1) > 0)
-        EQ_TRY(eq_conv2d_pack_emit(list, a->fused.oc, eq_conv2d_num_k(&call->input[W]), in[W], scale, out[0],
-                                   false));
+        EQ_TRY(eq_conv2d_pack_emit(list, a->fused.oc, eq_conv2d_num_k(&call->input[W]), in[W], scale, out[0], false));
     else if (has_norm(call))
         EQ_TRY(emit_scaled(list, call, in[W], scale, out[0]));
     else
@@ -152,8 +151,10 @@ static eq_status prepare_emit(struct eq_list *list, const struct eq_call *call, 
 
 static struct eq_cost prepare_cost(const struct eq_call *call)
 {
+    const struct eq_conv2d_prepare_attributes *a = call->attributes;
     const double from = (double)eq_tensor_elems(&call->input[W]), to = (double)eq_tensor_elems(&call->output[0]);
-    return (struct eq_cost){ to > from ? 6 * to : from, 4 * (from + to) };
+    const bool is_transformed = eq_conv2d_fused_algorithm(call->target, &a->fused, &a->x) != EQ_CONV2D_DIRECT;
+    return (struct eq_cost){ is_transformed ? 6 * to : from, 4 * (from + to) };
 }
 
 const struct eq_op eq_op_conv2d_prepare = {

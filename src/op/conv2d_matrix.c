@@ -11,7 +11,7 @@ struct split {
     int groups_px, groups_oc, groups_k, tiles_px, tiles_oc, words, registers;
 };
 
-// By the lanes of a matrix unit. Of two with the same tile the first is taken where the device allows it.
+// By the lanes of a matrix unit.
 static const struct {
     int lanes;
     struct split split;

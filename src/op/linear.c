@@ -58,16 +58,17 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
                                       EQ_I32(k)));
     }
     // 64 sums of a work-item, or 32, and no more rows than there are
-    const int outs = call->target->max_sums >= 64 ? 8 : 4, rows = n > 4 ? 8 : n > 2 ? 4 : n;
+    const int outputs = call->target->max_sums >= 64 ? 8 : 4, rows = n > 4 ? 8 : n > 2 ? 4 : n;
     const bool is_aligned = c % 4 == 0 && eq_refs_are_aligned((const struct eq_ref[]){ in[X], in[W] }, 2);
     const struct eq_options options =
-        eq_options_format("-DSIMT_ROWS=%d -DSIMT_OUTS=%d -DEQ_ALIGNED=%d", rows, outs, is_aligned);
+        eq_options_format("-DSIMT_ROWS=%d -DSIMT_OUTS=%d -DEQ_ALIGNED=%d", rows, outputs, is_aligned);
     const struct eq_launch launch = {
         .source = "linear",
         .options = options.text,
         .kernel = "linear_simt",
-        .range = eq_range_2d((size_t)((k + outs - 1) / outs * GROUP), (size_t)((n + rows - 1) / rows), GROUP, 1),
+        .range = eq_range_2d((size_t)((k + outputs - 1) / outputs * GROUP), (size_t)((n + rows - 1) / rows), GROUP, 1),
         .cost = cost(call),
+        .cut = 2,
     };
     return eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(in[X]), EQ_REF(in[W]), EQ_REF(in[B]), EQ_REF(out[0]), EQ_I32(n),
                                                  EQ_I32(c), EQ_I32(k)));

@@ -92,7 +92,8 @@ struct eq_options {
     char text[512];
 };
 struct eq_options eq_options_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
-// Has the compiler give a work-item no more than so many registers, where it knows how; 0, or elsewhere: "".
+// Has the compiler give a work-item no more than so many registers, where it knows how; 0, or elsewhere: "". For kernels with
+// EQ_GROUP_SIZE of cl/common.clh.
 struct eq_options eq_register_option(const struct eq_target *target, int registers);
 // Whether vectors of a result of this many elements are stored past the caches: EQ_STREAM of cl/common.clh.
 bool eq_streams(const struct eq_target *target, struct eq_ref to, size_t elems);
@@ -111,7 +112,7 @@ struct eq_conv2d_attributes {
     int stride_h, stride_w, pad_h, pad_w;
     enum eq_conv2d_algorithm algorithm;
     int groups; // 0 and 1: one group. Several: x in blocks, DIRECT
-    bool is_prepared; // for the tuner: AUTO, and times, are those of conv2d_fused, which finds its filter transformed
+    bool is_prepared; // for the tuner: AUTO, and times, are those of conv2d_fused, which finds its filter prepared
 };
 extern const struct eq_op eq_op_conv2d;
 // conv2d_data_grad: inputs dz, w, add? (a gradient of x to be added to; may be updated in place); output dx, workspace.
@@ -175,9 +176,9 @@ struct eq_pool_avg_grad_attributes {
     int h, w;
 };
 extern const struct eq_op eq_op_pool_avg_grad;
-// linear: inputs x plain [n,c], w plain [k,c], b plain [k]; output y plain [n,k] = x w^T + b. Through CLBlast.
+// linear: inputs x plain [n,c], w plain [k,c], b plain [k]; output y plain [n,k] = x w^T + b.
 extern const struct eq_op eq_op_linear;
-// linear_grad: inputs x, w, dy; outputs dx [n,c], dw [k,c], db [k].
+// linear_grad: inputs x, w, dy; outputs dx [n,c], dw [k,c], db [k]. Its products are CLBlast's on GPUs.
 extern const struct eq_op eq_op_linear_grad;
 // softmax_xent: inputs logits plain [n,k], labels i32 plain [n]; outputs loss [n] (per image), dlogits plain [n,k] = (softmax -
 // target) / n. target: 1 - smoothing on the label, smoothing / (k - 1) elsewhere (the paper's form). Label outside 0..k-1: loss

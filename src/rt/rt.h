@@ -239,8 +239,8 @@ struct eq_launch {
     int cut;             // 1 + the dimension that may be cut into several enqueues; 0: none. There the kernel has EQ_GROUP()
                          // for get_group_id(), and neither the number of groups nor the global size. What is not cut does
                          // little with what it reads (Winograd's transforms, 4 flops a value), or is CLBlast's: the largest
-                         // product that grows with the batch is a classifier's, 4 MFLOP an image with 2048 features and 1000
-                         // classes
+                         // products that grow with the batch are those of a classifier's gradient, 4 MFLOP an image each with
+                         // 2048 features and 1000 classes
 };
 
 struct eq_list;

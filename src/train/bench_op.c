@@ -360,15 +360,22 @@ static bool is_frame(const char *label)
     return false;
 }
 
-// "all" is what a batch runs: not what is prepared once. Each call that comes more than once is measured once, at its first
+// "all" is what a batch runs: not what is prepared once. "conv2d" is every convolution: in evaluation most are conv2d_fused.
+static bool is_wanted(const char *op, const struct eq_ir_call *at)
+{
+    return strcmp(op, "all") == 0 ? !at->is_constant
+                                  : strcmp(op, at->call.op->name) == 0 ||
+                                        (strcmp(op, "conv2d") == 0 && at->call.op == &eq_op_conv2d_fused);
+}
+
+// Each call that comes more than once is measured once, at its first
 // place. shape: the name of the one layer that is of interest, or NULL: the graph is a network.
 static eq_status bench_plan(struct eq_device *device, const struct eq_ir *ir, const char *op, const char *shape,
                             const struct eq_bench_params *params, struct eq_bench_ops *ops)
 {
     for (int c = 0; c < ir->num_calls; c++) {
         const struct eq_ir_call *at = &ir->calls[c];
-        const bool is_wanted = strcmp(op, at->call.op->name) == 0 || (strcmp(op, "all") == 0 && !at->is_constant);
-        if (!is_wanted || (shape && is_frame(at->label)) || find_same(ir, c) >= 0)
+        if (!is_wanted(op, at) || (shape && is_frame(at->label)) || find_same(ir, c) >= 0)
             continue;
         struct eq_bench_op *made = NULL;
         EQ_TRY(add_op(at, shape ? shape : at->label, ops, &made));

@@ -12,6 +12,7 @@ static const struct {
 } cases[] = {
     { "odd", 3, 7, 5, 0, true },         { "one of each", 1, 1, 1, 0, true },    { "one image", 1, 65, 10, 0, false },
     { "one class", 9, 12, 1, 0, false }, { "ragged", 6, 150, 11, 0, true }, { "wide", 5, 64, 4, 0, false },
+    { "two images", 2, 260, 13, 0, true },
     { "big mean", 17, 64, 33, 300, false }, { "resnet50 head", 8, 2048, 1000, 0.5, false },
 };
 enum { NUM_CASES = sizeof cases / sizeof *cases };
@@ -60,13 +61,14 @@ static void check_product(const struct eq_check_call *call, int output, const st
     free(tolerance);
 }
 
-static void check_case(int index)
+static void check_case(int index, bool is_aligned)
 {
     const int n = cases[index].n, c = cases[index].c, k = cases[index].k;
     float *x = eq_check_values("x", (size_t)n * (size_t)c, cases[index].mean, 1),
           *w = eq_check_uniform("w", (size_t)k * (size_t)c, 0);
     float *b = eq_check_uniform("b", (size_t)k, 0), *dy = eq_check_uniform("dy", (size_t)n * (size_t)k, 0);
     struct eq_check_call call = { .name = cases[index].name,
+                                  .is_aligned = is_aligned,
                                   .op = &eq_op_linear,
                                   .num_inputs = 3,
                                   .input = { { eq_tensor_plain(EQ_F32, n, c, 1, 1), x, false },
@@ -92,9 +94,14 @@ static void check_case(int index)
 
 static void check_variant(void *user)
 {
-    const struct eq_target *target = &eq_check_device->target;
-    if (target->family == EQ_FAMILY_VECTOR || target->block == 16 || eq_check_is_small()) // GPUs' products do not know blocks
-        check_case(*(const int *)user);
+    struct eq_target *target = &eq_check_device->target;
+    const int max_sums = target->max_sums;
+    if (target->family == EQ_FAMILY_SIMT && target->block != 16 && !eq_check_is_small()) // GPUs' products do not know blocks
+        return;
+    check_case(*(const int *)user, true);
+    target->max_sums = 32; // as where registers are few
+    check_case(*(const int *)user, false);
+    target->max_sums = max_sums;
 }
 
 static void test_values(int index)

@@ -306,22 +306,46 @@ static void test_conv(int index)
     }
 }
 
-// How a work-group divides its tile follows from the channels and from how many compute units are to be filled: on units with
-// 32 lanes, each row gets another way.
+// How a work-group divides its tile follows from the channels and from how many compute units are to be filled. `way`: groups
+// of lanes over pixels, channels and k, tiles of both, and the words of a step, on units with 32 lanes.
 static const struct split {
-    int ic, oc, units;
-} splits[] = { { 32, 72, 1 }, { 32, 64, 1 }, { 32, 72, 22 }, { 128, 64, 7 }, { 32, 32, 3 },
-               { 32, 32, 4 }, { 32, 16, 3 }, { 32, 32, 1 },  { 32, 16, 1 } };
+    int ic, oc, units, way[6];
+} splits[] = {
+    { 32, 72, 1, { 2, 4, 1, 4, 2, 16 } }, { 32, 64, 1, { 4, 2, 1, 2, 2, 16 } },  { 32, 72, 22, { 2, 2, 2, 2, 2, 32 } },
+    { 64, 64, 23, { 1, 2, 4, 2, 2, 32 } }, { 32, 32, 3, { 8, 1, 1, 1, 2, 16 } }, { 32, 32, 4, { 2, 1, 4, 2, 2, 32 } },
+    { 32, 16, 3, { 8, 1, 1, 1, 1, 16 } }, { 32, 32, 1, { 2, 1, 1, 2, 2, 16 } },  { 32, 16, 1, { 2, 1, 1, 2, 1, 16 } },
+};
 enum { NUM_SPLITS = sizeof splits / sizeof *splits };
+
+// The first candidate of the tuner is what is taken without it.
+static void check_way(const struct split *split, const struct conv2d_case *c)
+{
+    const struct eq_target *target = &eq_check_device->target;
+    const struct eq_conv2d_attributes attributes = { 1, 1, c->ph, c->pw, .algorithm = EQ_CONV2D_DIRECT };
+    const struct eq_tensor x = eq_tensor_blocked(c->n, c->ic, c->ih, c->iw, target->block, 0);
+    struct eq_call call = { .op = &eq_op_conv2d, .attributes = &attributes, .target = target, .num_inputs = 2,
+                            .input = { x, eq_conv2d_weight(target, &x, c->oc, c->kh, c->kw, 1) }, .has = { true, true } };
+    struct eq_tunable tunables[2] = { { .num_candidates = 0 } };
+    int num = 0;
+    EQ_CHECK_TRUE(eq_op_conv2d.shape(&call) == EQ_OK && eq_op_conv2d.tunables(&call, tunables, 2, &num) == EQ_OK && num == 2);
+    for (size_t i = 0; i < sizeof split->way / sizeof *split->way; i++)
+        EQ_CHECK_INT(tunables[1].candidates[0][i], split->way[i]);
+    free(tunables[0].candidates);
+    free(tunables[1].candidates);
+}
 
 static void check_split(void *user)
 {
+    enum { ALL_WAYS = 48 * 1024 }; // bytes of local memory with which none is ruled out
     const struct setting *setting = user;
     const struct split *split = setting->user;
     const struct conv2d_case c = { .name = "split", .n = 2, .ic = split->ic, .ih = 17, .iw = 19, .oc = split->oc, .kh = 3,
                                    .kw = 3, .ph = 1, .pw = 1 };
     set_target(setting);
-    eq_check_device->target.compute_units = split->units;
+    struct eq_target *target = &eq_check_device->target;
+    target->compute_units = split->units;
+    if (eq_matrix_unit_lanes(setting->unit) == 32 && target->local_bytes >= ALL_WAYS && target->max_group >= 256)
+        check_way(split, &c);
     check_case(c, setting->precision, true);
 }
 

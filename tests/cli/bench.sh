@@ -36,6 +36,7 @@ expect "training" 0 stdout "training, batch 2" --arch resnet20 --batch 2 --mode 
 expect "JSON alone on stdout" 0 stdout '"format": "equil-bench"' --arch resnet20 --batch 1 --seconds 0.01 --json -
 python3 -c 'import json, sys; json.load(open(sys.argv[1]))' "$folder/stdout" 2>"$folder/stderr"
 result "which is nothing but JSON" $?
+expect "convolutions with what is fused in" 0 stdout "conv2d_fused" --arch resnet20 --batch 2 --op conv2d --seconds 0.001
 expect "single ops" 0 stdout "double precision" --arch resnet20 --batch 2 --op conv2d_weight_grad --mode train --seconds 0.001 --json "$folder/ops.json"
 python3 - "$folder/ops.json" <<'EOF' >"$folder/stdout" 2>&1
 import json, sys

@@ -229,6 +229,13 @@ START_TEST(folding)
     free(items);
     free(item_of_value);
     eq_ir_destroy(&ir);
+    target.precision = EQ_BF16; // matrix units read filters packed, those of bare convolutions as well
+    EQ_TEST_OK(eq_ir_create(net.graph, &target, &(struct eq_compile_params){ .loss = EQ_NO_VALUE }, &ir));
+    ck_assert_int_eq(count_calls(ir, &eq_op_conv2d_prepare), 4);
+    ck_assert_int_eq(count_calls(ir, &eq_op_conv2d_fused), 4);
+    ck_assert_int_eq(count_calls(ir, &eq_op_conv2d), 0);
+    target.precision = EQ_FP32;
+    eq_ir_destroy(&ir);
     EQ_TEST_OK(eq_ir_create(net.graph, &target, &(struct eq_compile_params){ .training = true, .loss = EQ_NO_VALUE }, &ir));
     ck_assert_int_eq(count_calls(ir, &eq_op_conv2d_prepare) + count_calls(ir, &eq_op_conv2d_fused), 0);
     ck_assert_int_eq(count_calls(ir, &eq_op_unit_prepare), 0);

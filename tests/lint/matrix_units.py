@@ -4,7 +4,8 @@
 1. cl/matrix.cl and the kernels of convolutions compile for NVIDIA's, AMD's and Intel's compilers as far as clang has these targets, and
    come out with the unit's instruction; what a device lacks is refused. Where there is ptxas, it assembles NVIDIA's.
 2. eq_tile_load_a, _b and eq_tile_run of cl/matrix.clh, compiled for this processor, put elements where the vendors' manuals say
-   that lanes hold them: a product that is computed as the manuals describe comes out right.
+   that lanes hold them: a product that is computed as the manuals describe comes out right. ldmatrix is read here as its manual says,
+   from the places of rows that cl/matrix.clh gives it.
 """
 import concurrent.futures
 import ctypes
@@ -32,6 +33,7 @@ size_t OVERLOADED get_local_size(uint d)
 {
     return d == 2 ? __nvvm_read_ptx_sreg_ntid_z() : d ? __nvvm_read_ptx_sreg_ntid_y() : __nvvm_read_ptx_sreg_ntid_x();
 }
+size_t OVERLOADED get_global_id(uint d) { return get_group_id(d) * get_local_size(d) + get_local_id(d); }
 size_t OVERLOADED get_global_offset(uint d) { return d >> 31; }
 int OVERLOADED min(int a, int b) { return a < b ? a : b; }
 void OVERLOADED barrier(cl_mem_fence_flags f) { (void)f; __nvvm_bar_sync(0); }
@@ -101,8 +103,10 @@ def compile_one(root, folder, kernel, unit, precision, target, processor, wanted
     if code:
         return "skipped: clang does not know it" if any(u in text for u in UNKNOWN) else "fault: " + text
     with open(out, encoding="ascii", errors="replace") as file:
-        if wanted not in file.read():
-            return "fault: there is no %s in it" % wanted
+        text = file.read()
+    for instruction in [] if kernel == "conv2d_matrix_filter" else [wanted] + (["ldmatrix.sync.aligned.m8n8.x4.shared.b16"] if unit == MMA else []):
+        if instruction not in text:
+            return "fault: there is no %s in it" % instruction
     if target.startswith("nvptx") and shutil.which("ptxas"):
         for architecture in ("sm_80", "sm_90"):
             code, text = run(["ptxas", "-arch=" + architecture, out, "-o", os.path.join(folder, "cubin-%s-%d" % (kernel, precision))])
@@ -113,7 +117,7 @@ def compile_one(root, folder, kernel, unit, precision, target, processor, wanted
 
 def check_compilers(root, folder):
     faults = 0
-    jobs = [(kernel, *target) for kernel in ("matrix", "conv2d_matrix", "conv2d_matrix_weight_grad") for target in TARGETS]
+    jobs = [(kernel, *target) for kernel in ("matrix", "conv2d_matrix", "conv2d_matrix_weight_grad", "conv2d_matrix_filter") for target in TARGETS]
     for target in {job[3] for job in jobs}:  # written before threads share it
         compile_one(root, folder, "matrix", *next(job[1:] for job in jobs if job[3] == target))
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
@@ -220,13 +224,13 @@ uint8 OVERLOADED vload8(size_t i, const __local uint *p)
 uint lanes_a(__local const uint *tile, int lane, __local uint *elements)
 {
     for (int i = 0; i < 4; i++)
-        elements[i] = tile[EQ_A_SQUARE_ROW(8 * i + lane / 4) + lane % 4];
+        elements[i] = tile[EQ_A_PLACE(8 * i + lane / 4) + lane % 4];
     return 16;
 }
 uint lanes_b(__local const uint *tile, int lane, __local uint *elements)
 {
     for (int i = 0; i < 4; i++)
-        elements[i] = tile[EQ_B_SQUARE_ROW(8 * i + lane / 4) + lane % 4];
+        elements[i] = tile[EQ_B_PLACE(8 * i + lane / 4) + lane % 4];
     return 16;
 }
 #else
