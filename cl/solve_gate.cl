@@ -2,7 +2,8 @@
 // (SE: y = sigmoid(W2 relu(W1 v + bias1) + bias2)), and their gradients.
 //
 // Arrays over channels have `stride` entries, over hidden units `hidden_stride`: multiples of 16, zero beyond the real ones.
-// For processors: one work-item does a row with vectors of 16. GPUs have solve_gate_simt.cl.
+// For processors: one work-item does a row with vectors of 16. GPUs have solve_gate_simt.cl. Evaluation has a kernel of its
+// own, evaluate_gate; the others are training's.
 #define LANES 16
 typedef float16 lanef;
 typedef lanef __attribute__((aligned(4))) anyf; // vstore16 would be cut into pieces by PoCL
@@ -86,16 +87,16 @@ static void dot_all_columns(__global const float *x, __global const float *w, in
 //   w1         f32 [hidden, channels]        read
 //   gain       f32 [hidden]                  read    LayerNorm's; absent for SE
 //   bias       f32 [hidden]                  read    LayerNorm's, or the linear layer's
-//   run_scale  f32 [1]                       updated when training; absent for SE
+//   run_scale  f32 [1]                       updated; absent for SE
 //   active     f32 [n, hidden_stride]        write   after the ReLU
 //   normal     f32 [n, hidden_stride]        write   before gain and bias (layer_norm)
 //   deviation  f32 [n]                       write   1 / standard deviation of the hidden layer (layer_norm)
-//   spread     f32 [1]                       write   s: sqrt of the mean variance, its running mean in evaluation, 1 for SE
+//   spread     f32 [1]                       write   s: sqrt of the mean variance, 1 for SE
 __kernel __attribute__((reqd_work_group_size(1, 1, 1)))
 void reweight(EQ_IN(float, value), EQ_IN(float, value_sum), EQ_IN(float, w1), EQ_IN(float, gain), EQ_IN(float, bias),
                        EQ_BUF(float, run_scale), EQ_BUF(float, active), EQ_BUF(float, normal), EQ_BUF(float, deviation),
                        EQ_BUF(float, spread), int channels, int hidden, int stride, int hidden_stride, int layer_norm,
-                       int training, float momentum)
+                       float momentum)
 {
     EQ_IN_PTR(float, value);
     EQ_IN_PTR(float, value_sum);
@@ -110,15 +111,13 @@ void reweight(EQ_IN(float, value), EQ_IN(float, value_sum), EQ_IN(float, w1), EQ
     const int n = get_group_id(0), images = get_num_groups(0);
     __global float *out = active + n * hidden_stride, *h = normal + n * hidden_stride;
     float sum = 0.0f;
-    for (int c = 0; c < channels && n == 0 && layer_norm && training; c++)
+    for (int c = 0; c < channels && n == 0 && layer_norm; c++)
         sum += value_sum[c];
     if (n == 0) {
         float s = 1.0f;
-        if (layer_norm && training) {
+        if (layer_norm) {
             s = sqrt(sum / ((float)images * channels));
             run_scale[0] = EQ_MAD(momentum, s - run_scale[0], run_scale[0]);
-        } else if (layer_norm) {
-            s = run_scale[0];
         }
         spread[0] = s;
     }
@@ -151,16 +150,14 @@ void reweight(EQ_IN(float, value), EQ_IN(float, value_sum), EQ_IN(float, w1), EQ
 //   bias      f32 [channels]              read   SE; else absent
 //   spread    f32 [1], x_weight f32 [1]   read   x_weight: CE; else absent
 //   a, b      f32 [stride]                read   x = a (z - k) + b
-//   common    f32 [stride]                read   CE in training: shift of the decorrelating branch; else absent
-//   run_map   f32 [channels, group]       read   CE in evaluation, where group > 0: the shift comes from it; else absent
+//   common    f32 [stride]                read   CE: shift of the decorrelating branch; else absent
 //   y, gate   f32 [n, stride]             write  gate = (1 - lambda) y / s
 //   scale, shift  f32 [n, stride]         write
 // Work-items: LANES channels, images.
 __kernel void reweight_output(EQ_IN(float, active), EQ_IN(float, w2), EQ_IN(float, bias), EQ_IN(float, spread),
                               EQ_IN(float, x_weight), EQ_IN(float, a), EQ_IN(float, b), EQ_IN(float, common),
-                              EQ_IN(float, run_map), EQ_BUF(float, y), EQ_BUF(float, gate), EQ_BUF(float, scale),
-                              EQ_BUF(float, shift), int channels, int hidden, int stride, int hidden_stride, int has_bias,
-                              int has_weight, int group)
+                              EQ_BUF(float, y), EQ_BUF(float, gate), EQ_BUF(float, scale), EQ_BUF(float, shift), int channels,
+                              int hidden, int stride, int hidden_stride, int has_bias, int has_weight)
 {
     EQ_IN_PTR(float, active);
     EQ_IN_PTR(float, w2);
@@ -170,13 +167,12 @@ __kernel void reweight_output(EQ_IN(float, active), EQ_IN(float, w2), EQ_IN(floa
     EQ_IN_PTR(float, a);
     EQ_IN_PTR(float, b);
     EQ_IN_PTR(float, common);
-    EQ_IN_PTR(float, run_map);
     EQ_PTR(float, y);
     EQ_PTR(float, gate);
     EQ_PTR(float, scale);
     EQ_PTR(float, shift);
     const int n = get_global_id(1);
-    const float share = gate_weight(x_weight, has_weight), weight = share / spread[0];
+    const float weight = gate_weight(x_weight, has_weight) / spread[0];
     for (int c = get_global_id(0) * LANES; c < stride; c += get_global_size(0) * LANES) {
         const int at = n * stride + c;
         float dots[LANES], shifts[LANES];
@@ -185,9 +181,7 @@ __kernel void reweight_output(EQ_IN(float, active), EQ_IN(float, w2), EQ_IN(floa
             dots[i] = shifts[i] = 0.0f;
             if (o < channels) {
                 dots[i] = dot_row(w2 + (size_t)o * hidden, active + n * hidden_stride, hidden) + (has_bias ? bias[o] : 0.0f);
-                if (group > 0)
-                    shifts[i] = (1.0f - share) * dot_row(run_map + (size_t)o * group, b + o / group * group, group);
-                else if (has_weight)
+                if (has_weight)
                     shifts[i] = common[o];
             }
         }
@@ -199,6 +193,131 @@ __kernel void reweight_output(EQ_IN(float, active), EQ_IN(float, w2), EQ_IN(floa
         LANE_STORE(g, gate + at);
         LANE_STORE(g * LANE_LOAD(a + c), scale + at);
         LANE_STORE(EQ_MAD(g, LANE_LOAD(b + c), LANE_PICK(shifts)), shift + at);
+    }
+}
+
+// Evaluation, from the moments to the map: one work-item per image. Images share nothing but the pivot, so that one launch does
+// what training needs three for, each of them longer than its work.
+//   z          f32 blocked                   read    its first pixel is the pivot k
+//   sums       f32 [n, parts, 2, stride]     read    of z - k and (z - k)^2
+//   gamma, beta, run_mean, run_var  f32 [channels]  read
+//   run_scale  f32 [1]                       read    absent for SE, as gain is; bias2 is SE's alone, x_weight CE's
+//   w1 [hidden, channels], gain, bias1 [hidden], w2 [channels, hidden], bias2 [channels], x_weight [1]   read    as above
+//   matrix     f32 [blocks, span, BLOCK, BLOCK]  read    CE: M of the affine map
+//   common     f32 [stride]                  read    CE: shift of the decorrelating branch where the pivot is run_mean
+//   offset, value  f32 [n, stride]           write   k - run_mean; the gate's input
+//   active     f32 [n, hidden_stride]        write   after the ReLU
+//   pivot      f32 [stride]                  write
+//   scale, shift  f32 [n, stride]            write   of the affine map
+static vecf load_channels(__global const float *p, int c, int channels)
+{
+    if (c + BLOCK <= channels)
+        return EQ_LOAD(p + c);
+    vecf v = (vecf)(0.0f);
+    for (int i = 0; i < BLOCK && c + i < channels; i++)
+        ((float *)&v)[i] = p[c + i];
+    return v;
+}
+
+// v, but zero beyond the real channels.
+static vecf only_channels(vecf v, int c, int channels)
+{
+    for (int i = max(channels - c, 0); i < BLOCK; i++)
+        ((float *)&v)[i] = 0.0f;
+    return v;
+}
+
+// The hidden layer of an image.
+static void evaluate_hidden(__global const float *value, __global const float *w1, __global const float *gain,
+                            __global const float *bias, __global float *active, int channels, int hidden, int layer_norm)
+{
+    float sum = 0.0f, square = 0.0f;
+    for (int j = 0; j < hidden; j++) {
+        const float v = dot_row(w1 + (size_t)j * channels, value, channels);
+        sum += v;
+        active[j] = layer_norm ? v : fmax(v + bias[j], 0.0f);
+    }
+    if (!layer_norm)
+        return;
+    const float mean = sum / hidden;
+    for (int j = 0; j < hidden; j++)
+        square = EQ_MAD(active[j] - mean, active[j] - mean, square);
+    const float inverse = 1.0f / sqrt(square / hidden + LAYER_NORM_EPS);
+    for (int j = 0; j < hidden; j++)
+        active[j] = fmax(EQ_MAD((active[j] - mean) * inverse, gain[j], bias[j]), 0.0f);
+}
+
+__kernel __attribute__((reqd_work_group_size(1, 1, 1)))
+void evaluate_gate(EQ_IN(float, z), EQ_IN(float, sums), EQ_IN(float, gamma), EQ_IN(float, beta), EQ_IN(float, run_mean),
+                   EQ_IN(float, run_var), EQ_IN(float, run_scale), EQ_IN(float, w1), EQ_IN(float, gain), EQ_IN(float, bias1),
+                   EQ_IN(float, w2), EQ_IN(float, bias2), EQ_IN(float, x_weight), EQ_IN(float, matrix), EQ_IN(float, common),
+                   EQ_BUF(float, offset), EQ_BUF(float, value), EQ_BUF(float, active), EQ_BUF(float, pivot),
+                   EQ_BUF(float, scale), EQ_BUF(float, shift), int z_plane, int parts, int pixels, int channels, int stride,
+                   int hidden, int hidden_stride, int blocks, int span, int group, int layer_norm, int has_weight, float eps)
+{
+    EQ_IN_PTR(float, z);
+    EQ_IN_PTR(float, sums);
+    EQ_IN_PTR(float, gamma);
+    EQ_IN_PTR(float, beta);
+    EQ_IN_PTR(float, run_mean);
+    EQ_IN_PTR(float, run_var);
+    EQ_IN_PTR(float, run_scale);
+    EQ_IN_PTR(float, w1);
+    EQ_IN_PTR(float, gain);
+    EQ_IN_PTR(float, bias1);
+    EQ_IN_PTR(float, w2);
+    EQ_IN_PTR(float, bias2);
+    EQ_IN_PTR(float, x_weight);
+    EQ_IN_PTR(float, matrix);
+    EQ_IN_PTR(float, common);
+    EQ_PTR(float, offset);
+    EQ_PTR(float, value);
+    EQ_PTR(float, active);
+    EQ_PTR(float, pivot);
+    EQ_PTR(float, scale);
+    EQ_PTR(float, shift);
+    const int n = get_group_id(0);
+    offset += (size_t)n * stride;
+    value += (size_t)n * stride;
+    active += (size_t)n * hidden_stride;
+    scale += (size_t)n * stride;
+    shift += (size_t)n * stride;
+    for (int c = 0; c < stride; c += BLOCK) {
+        const bool is_block = c < blocks * BLOCK;
+        const vecf k = is_block ? only_channels(EQ_LOAD(z + (size_t)(c / BLOCK) * z_plane), c, channels) : (vecf)(0.0f);
+        vecf sum = (vecf)(0.0f), square = (vecf)(0.0f);
+        for (int part = 0; part < parts && is_block; part++) {
+            __global const float *at = sums + ((size_t)n * parts + part) * 2 * stride + c;
+            sum += only_channels(EQ_LOAD(at), c, channels);
+            square += only_channels(EQ_LOAD(at + stride), c, channels);
+        }
+        const vecf mean = sum / pixels, var = fmax(square - sum * mean, (vecf)(0.0f)) / (vecf)(max(pixels - 1, 1));
+        const vecf inverse = 1.0f / sqrt(load_channels(run_var, c, channels) + eps);
+        const vecf a = only_channels(load_channels(gamma, c, channels) * inverse, c, channels);
+        const vecf away = k - load_channels(run_mean, c, channels), b = EQ_MAD(a, away, load_channels(beta, c, channels));
+        EQ_STORE(layer_norm ? a * a * var : EQ_MAD(a, mean, b), value + c);
+        EQ_STORE(away, offset + c);
+        EQ_STORE(a, scale + c);
+        EQ_STORE(b, shift + c);
+        if (n == 0)
+            EQ_STORE(k, pivot + c);
+    }
+    evaluate_hidden(value, w1, gain, bias1, active, channels, hidden, layer_norm);
+    const float weight = gate_weight(x_weight, has_weight) / (layer_norm ? run_scale[0] : 1.0f);
+    for (int c = 0; c < stride; c += BLOCK) {
+        vecf dots = (vecf)(0.0f), map = (vecf)(0.0f);
+        for (int i = 0; i < BLOCK && c + i < channels; i++)
+            ((float *)&dots)[i] = dot_row(w2 + (size_t)(c + i) * hidden, active, hidden) + (layer_norm ? 0.0f : bias2[c + i]);
+        if (has_weight && c < blocks * BLOCK) {
+            const int first = c / group * group / BLOCK, num = min(span, blocks - first);
+            __global const float *row = matrix + (size_t)c * span * BLOCK;
+            map = EQ_LOAD(common + c);
+            for (int j = 0; j < num * BLOCK; j++, row += BLOCK)
+                map = EQ_MAD((vecf)(offset[first * BLOCK + j]), EQ_LOAD(row), map);
+        }
+        const vecf g = only_channels(weight / (1.0f + exp(-dots)), c, channels);
+        EQ_STORE(g * EQ_LOAD(scale + c), scale + c);
+        EQ_STORE(EQ_MAD(g, EQ_LOAD(shift + c), map), shift + c);
     }
 }
 

@@ -63,7 +63,18 @@ struct eq_solve_reweight_grad {
 eq_status eq_solve_reweight_grad_emit(struct eq_list *list, const struct eq_solve_gate *s,
                                       const struct eq_solve_reweight_grad *refs);
 
-// What these two append for GPUs (solve_gate_simt.c).
+// Evaluation of a unit with a gate on a processor, from the moments to the map, in one launch.
+struct eq_solve_evaluation {
+    struct eq_ref z, sums, gamma, beta, run_mean, run_var, run_scale, w1, gain, bias1, w2, bias2, x_weight; // read
+    struct eq_ref matrix, common; // read: CE's map, and its shift where the pivot is the running mean
+    struct eq_ref offset, value, active, pivot, scale, shift; // write
+    int z_plane, parts; // of z, and of a plane in the sums
+    float eps;
+};
+eq_status eq_solve_evaluation_emit(struct eq_list *list, const struct eq_solve_gate *s, const struct eq_solve_groups *groups,
+                                   const struct eq_solve_evaluation *refs);
+
+// What the two before it append for GPUs (solve_gate_simt.c).
 eq_status eq_solve_reweight_simt_emit(struct eq_list *list, const struct eq_solve_gate *s,
                                       const struct eq_solve_reweight *refs);
 eq_status eq_solve_reweight_grad_simt_emit(struct eq_list *list, const struct eq_solve_gate *s,

@@ -84,11 +84,46 @@ static eq_status matrices_emit(struct eq_list *list, const struct eq_unit_plan *
                              plan->gate_momentum, &refs);
 }
 
+static eq_status evaluation_emit(struct eq_list *list, const struct eq_unit_plan *plan, const struct eq_ref *in,
+                                 struct eq_unit_view z, const struct eq_unit_saved *s, const struct eq_unit_work *w)
+{
+    const bool se = !plan->gate.layer_norm;
+    const struct eq_solve_evaluation refs = {
+        .z = z.ref,
+        .sums = w->sums,
+        .gamma = in[EQ_UNIT_GAMMA],
+        .beta = in[EQ_UNIT_BETA],
+        .run_mean = in[EQ_UNIT_MEAN],
+        .run_var = in[EQ_UNIT_VAR],
+        .run_scale = in[EQ_UNIT_SCALE],
+        .w1 = in[se ? EQ_UNIT_FC1 : EQ_UNIT_W1],
+        .gain = in[EQ_UNIT_LN_GAMMA],
+        .bias1 = in[se ? EQ_UNIT_FC1_BIAS : EQ_UNIT_LN_BETA],
+        .w2 = in[se ? EQ_UNIT_FC2 : EQ_UNIT_W2],
+        .bias2 = in[EQ_UNIT_FC2_BIAS],
+        .x_weight = in[EQ_UNIT_X_WEIGHT],
+        .matrix = s->matrix,
+        .common = s->common,
+        .offset = s->image_offset,
+        .value = s->image_value,
+        .active = s->active,
+        .pivot = s->pivot,
+        .scale = s->scale,
+        .shift = s->shift,
+        .z_plane = z.plane,
+        .parts = plan->parts,
+        .eps = plan->bn_eps,
+    };
+    return eq_solve_evaluation_emit(list, &plan->gate, &plan->groups, &refs);
+}
+
 eq_status eq_unit_solve_emit(struct eq_list *list, const struct eq_unit_plan *plan, const struct eq_ref *in,
                              struct eq_unit_view z, const struct eq_unit_saved *saved, const struct eq_unit_work *work)
 {
     if (!plan->has_norm)
         return constant_map_emit(list, plan, 1.0f, saved->scale, EQ_REF_NONE, saved->shift);
+    if (eq_unit_plan_solves_at_once(plan))
+        return evaluation_emit(list, plan, in, z, saved, work);
     EQ_TRY(statistics_emit(list, plan, in, z, saved, work));
     if (eq_unit_plan_makes_matrix(plan))
         EQ_TRY(matrices_emit(list, plan, in, saved, work));

@@ -7,6 +7,11 @@ static bool is_vector(const struct eq_list *list)
     return eq_list_target(list)->family == EQ_FAMILY_VECTOR;
 }
 
+static struct eq_options options(const struct eq_list *list)
+{
+    return eq_options_format("-DBLOCK=%d", eq_list_target(list)->block);
+}
+
 // Rows of `columns`, cut in pieces of at most `piece` of them.
 static struct eq_range row_range(int columns, int rows, int piece)
 {
@@ -24,14 +29,17 @@ eq_status eq_solve_reweight_emit(struct eq_list *list, const struct eq_solve_gat
     const struct eq_solve_reweight *r = refs;
     if (!is_vector(list))
         return eq_solve_reweight_simt_emit(list, s, r);
+    const struct eq_options text = options(list);
     const struct eq_launch hidden = {
         .source = "solve_gate",
+        .options = text.text,
         .kernel = "reweight",
         .range = eq_range_1d((size_t)s->images, 1),
         .cost = layer_cost(s),
     };
     const struct eq_launch output = {
         .source = "solve_gate",
+        .options = text.text,
         .kernel = "reweight_output",
         .range = row_range(s->stride, s->images, 64),
         .cost = layer_cost(s),
@@ -40,21 +48,48 @@ eq_status eq_solve_reweight_emit(struct eq_list *list, const struct eq_solve_gat
                           EQ_ARGS(EQ_REF(r->value), EQ_REF(r->value_sum), EQ_REF(r->w1), EQ_REF(r->gain), EQ_REF(r->bias1),
                                   EQ_REF(r->run_scale), EQ_REF(r->active), EQ_REF(r->normal), EQ_REF(r->deviation),
                                   EQ_REF(r->spread), EQ_I32(s->channels), EQ_I32(s->hidden), EQ_I32(s->stride),
-                                  EQ_I32(s->hidden_stride), EQ_I32(s->layer_norm), EQ_I32(s->training), EQ_F32(s->momentum))));
+                                  EQ_I32(s->hidden_stride), EQ_I32(s->layer_norm), EQ_F32(s->momentum))));
     return eq_list_kernel(list, &output,
                           EQ_ARGS(EQ_REF(r->active), EQ_REF(r->w2), EQ_REF(r->bias2), EQ_REF(r->spread), EQ_REF(r->x_weight),
-                                  EQ_REF(r->a), EQ_REF(r->b), EQ_REF(r->common), EQ_REF(r->run_map), EQ_REF(r->y),
-                                  EQ_REF(r->gate), EQ_REF(r->scale), EQ_REF(r->shift), EQ_I32(s->channels),
-                                  EQ_I32(s->hidden), EQ_I32(s->stride), EQ_I32(s->hidden_stride), EQ_I32(!s->layer_norm),
-                                  EQ_I32(s->has_weight), EQ_I32(s->group)));
+                                  EQ_REF(r->a), EQ_REF(r->b), EQ_REF(r->common), EQ_REF(r->y), EQ_REF(r->gate),
+                                  EQ_REF(r->scale), EQ_REF(r->shift), EQ_I32(s->channels), EQ_I32(s->hidden),
+                                  EQ_I32(s->stride), EQ_I32(s->hidden_stride), EQ_I32(!s->layer_norm),
+                                  EQ_I32(s->has_weight)));
+}
+
+eq_status eq_solve_evaluation_emit(struct eq_list *list, const struct eq_solve_gate *s, const struct eq_solve_groups *groups,
+                                   const struct eq_solve_evaluation *refs)
+{
+    const struct eq_solve_evaluation *r = refs;
+    const struct eq_options text = options(list);
+    const struct eq_cost layer = layer_cost(s);
+    const double values = (double)s->images * s->stride, matrix = s->has_weight ? (double)eq_solve_tile_elems(groups) : 0;
+    const struct eq_launch launch = {
+        .source = "solve_gate",
+        .options = text.text,
+        .kernel = "evaluate_gate",
+        .range = eq_range_1d((size_t)s->images, 1),
+        .cost = { 2 * layer.flops + 2 * s->images * matrix, 2 * layer.bytes + 4 * matrix + values * (8.0 * r->parts + 20) },
+    };
+    return eq_list_kernel(list, &launch,
+                          EQ_ARGS(EQ_REF(r->z), EQ_REF(r->sums), EQ_REF(r->gamma), EQ_REF(r->beta), EQ_REF(r->run_mean),
+                                  EQ_REF(r->run_var), EQ_REF(r->run_scale), EQ_REF(r->w1), EQ_REF(r->gain), EQ_REF(r->bias1),
+                                  EQ_REF(r->w2), EQ_REF(r->bias2), EQ_REF(r->x_weight), EQ_REF(r->matrix), EQ_REF(r->common),
+                                  EQ_REF(r->offset), EQ_REF(r->value), EQ_REF(r->active), EQ_REF(r->pivot), EQ_REF(r->scale),
+                                  EQ_REF(r->shift), EQ_I32(r->z_plane), EQ_I32(r->parts), EQ_I32(s->pixels),
+                                  EQ_I32(s->channels), EQ_I32(s->stride), EQ_I32(s->hidden), EQ_I32(s->hidden_stride),
+                                  EQ_I32(groups->blocks), EQ_I32(groups->span), EQ_I32(groups->group), EQ_I32(s->layer_norm),
+                                  EQ_I32(s->has_weight), EQ_F32(r->eps)));
 }
 
 // dweight [rows, columns] = sum over images of left^T right.
 static eq_status weight_grad(struct eq_list *list, const struct eq_solve_gate *s, struct eq_ref left, struct eq_ref right,
                              struct eq_ref dweight, int rows, int columns, int left_stride, int right_stride)
 {
+    const struct eq_options text = options(list);
     const struct eq_launch launch = {
         .source = "solve_gate",
+        .options = text.text,
         .kernel = "reweight_weight_grad",
         .range = row_range(columns, rows, 256),
         .cost = layer_cost(s),
@@ -67,8 +102,10 @@ static eq_status weight_grad(struct eq_list *list, const struct eq_solve_gate *s
 static eq_status vector_grad(struct eq_list *list, const struct eq_solve_gate *s, struct eq_ref left, struct eq_ref right,
                              struct eq_ref dbias, struct eq_ref dgain, int num, int stride)
 {
+    const struct eq_options text = options(list);
     const struct eq_launch launch = {
         .source = "solve_gate",
+        .options = text.text,
         .kernel = "reweight_vector_grad",
         .range = eq_range_1d((size_t)num, 16),
         .cost = { 2.0 * s->images * num, 4.0 * s->images * num },
@@ -84,14 +121,17 @@ eq_status eq_solve_reweight_grad_emit(struct eq_list *list, const struct eq_solv
     const struct eq_solve_reweight_grad *r = refs;
     if (!is_vector(list))
         return eq_solve_reweight_grad_simt_emit(list, s, r);
+    const struct eq_options text = options(list);
     const struct eq_launch output = {
         .source = "solve_gate",
+        .options = text.text,
         .kernel = "reweight_grad",
         .range = eq_range_1d((size_t)s->images, 1),
         .cost = layer_cost(s),
     };
     const struct eq_launch input = {
         .source = "solve_gate",
+        .options = text.text,
         .kernel = "reweight_grad_input",
         .range = row_range(s->stride, s->images, 64),
         .cost = layer_cost(s),

@@ -188,6 +188,7 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
         if (!plan.has_moments)
             return apply(list, &plan, &prepared, z, residual, to);
         saved.matrix = prepared.matrix;
+        saved.common = prepared.common;
     }
     if (plan.has_moments)
         EQ_TRY(eq_unit_moments_emit(list, &plan, z, work.sums, work.tiles));

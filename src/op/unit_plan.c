@@ -160,6 +160,11 @@ bool eq_unit_plan_makes_matrix(const struct eq_unit_plan *plan)
     return plan->has_matrix && (plan->training || !plan->has_gate);
 }
 
+bool eq_unit_plan_solves_at_once(const struct eq_unit_plan *plan)
+{
+    return !plan->training && plan->has_gate && plan->target.family == EQ_FAMILY_VECTOR;
+}
+
 // The next `elems` elements, from a multiple of 64 bytes on.
 static struct eq_ref take(struct eq_ref base, size_t *total, bool wanted, size_t elems)
 {
@@ -175,25 +180,27 @@ size_t eq_unit_saved_place(const struct eq_unit_plan *plan, struct eq_ref base, 
     const size_t channel = (size_t)plan->stride, image = channel * (size_t)plan->images,
                  matrix = eq_solve_matrix_elems(&plan->groups);
     const size_t hidden = (size_t)plan->gate.hidden_stride * (size_t)plan->images;
-    const bool norm = plan->has_norm, gate = plan->has_gate, layer_norm = gate && plan->gate.layer_norm,
-               cross = plan->has_cross, makes_matrix = eq_unit_plan_makes_matrix(plan);
+    const bool norm = plan->has_norm, gate = plan->has_gate, cross = plan->has_cross,
+               makes_matrix = eq_unit_plan_makes_matrix(plan), at_once = eq_unit_plan_solves_at_once(plan),
+               steps = gate && !at_once, layer_norm = steps && plan->gate.layer_norm;
     size_t total = 0;
     *saved = (struct eq_unit_saved){
         .pivot = take(base, &total, norm, channel),
-        .mean = take(base, &total, norm, channel),
-        .inverse = take(base, &total, norm, channel),
-        .a = take(base, &total, norm, channel),
-        .b = take(base, &total, norm, channel),
-        .image_mean = take(base, &total, gate, image),
-        .image_var = take(base, &total, gate, image),
+        .mean = take(base, &total, norm && !at_once, channel),
+        .inverse = take(base, &total, norm && !at_once, channel),
+        .a = take(base, &total, norm && !at_once, channel),
+        .b = take(base, &total, norm && !at_once, channel),
+        .image_mean = take(base, &total, steps, image),
+        .image_var = take(base, &total, steps, image),
         .image_value = take(base, &total, gate, image),
-        .value_sum = take(base, &total, gate, channel),
+        .value_sum = take(base, &total, steps, channel),
+        .image_offset = take(base, &total, at_once, image),
         .active = take(base, &total, gate, hidden),
         .hidden_normal = take(base, &total, layer_norm, hidden),
         .deviation = take(base, &total, layer_norm, (size_t)plan->images),
-        .spread = take(base, &total, gate, 1),
-        .y = take(base, &total, gate, image),
-        .gate = take(base, &total, gate, image),
+        .spread = take(base, &total, steps, 1),
+        .y = take(base, &total, steps, image),
+        .gate = take(base, &total, steps, image),
         .cov = take(base, &total, cross, matrix),
         .normal = take(base, &total, cross, matrix),
         .trace = take(base, &total, cross, (size_t)plan->groups.groups),

@@ -30,10 +30,14 @@ struct eq_unit_plan eq_unit_plan_constant(const struct eq_unit_plan *plan);
 // Whether the unit itself makes the matrices: in evaluation, where a gate follows them, unit_prepare has.
 bool eq_unit_plan_makes_matrix(const struct eq_unit_plan *plan);
 
+// Whether one launch does the whole solve: in evaluation with a gate, on processors.
+bool eq_unit_plan_solves_at_once(const struct eq_unit_plan *plan);
+
 // What backward needs of the forward solve, and the map itself: unit_again applies it once more.
 struct eq_unit_saved {
     struct eq_ref pivot, mean, inverse, a, b;                        // [stride]
     struct eq_ref image_mean, image_var, image_value, value_sum;     // [n, stride], the last [stride]
+    struct eq_ref image_offset;                                      // [n, stride], where one launch does the solve
     struct eq_ref active, hidden_normal, deviation, spread, y, gate; // gate network
     struct eq_ref cov, normal, trace, powers;                        // matrices
     struct eq_ref matrix, common;                                    // map of the batch

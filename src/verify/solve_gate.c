@@ -239,9 +239,12 @@ static void check_case(const struct gate_case *c)
     free(y);
 }
 
+// Evaluation on processors is another kernel, from the moments on: the unit's cases run it.
 static void check_variant(void *user)
 {
     const struct gate_case *c = user;
+    if (!c->training && c->layer_norm && eq_check_device->target.family == EQ_FAMILY_VECTOR)
+        return;
     eq_check_begin("reweight", c->name);
     check_case(c);
 }
