@@ -74,8 +74,20 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
         const int row = (tile + (order == ORDER_IMAGES ? n * tiles : 0)) * AHEAD, next_b = b0 + OBT + row / BI;
         const bool has_next = AHEAD > 0 && row < BI * OBT && next_b < oc_blocks;
         __global const float *next = has_next ? w + (ulong)next_b * w_plane + row % BI * BLOCK : wt;
+        // Planes of x are too far from each other for a processor to foresee the next one's lines; where the first blocks have
+        // read them, they are near.
+        const bool is_first = order != ORDER_BLOCKS || b0 == 0;
         for (int ib = 0; ib < x_blocks; ib++, xb += x_plane) {
             for (int i = 0; i < kh; i++) {
+                if (BI > 1 && is_first) {
+                    __global const float *next_x = xb + x_plane + i * x_row;
+                    #pragma unroll
+                    for (int r = 0; r < TH; r++)
+                        #pragma unroll
+                        for (int t = 0; t < TW * STRIDE; t++)
+                            if (t % STRIDE < kw)
+                                EQ_PREFETCH_NEAR(next_x + r * stride_h * x_row + t * BI);
+                }
                 for (int j = 0; j < KW; j++, wt += BI * BLOCK) {
                     __global const float *xt = xb + i * x_row + j * BI;
                     if (has_next) {
