@@ -210,6 +210,7 @@ static eq_status bench(struct session *s, const struct eq_bench_params *params, 
     EQ_TRY(verify(s, start, &result->first_seconds));
     EQ_TRY(eq_bench_sample(run_batches, s, seconds, precision, &result->wall));
     result->peak_bytes_used = eq_device_peak_bytes(s->network->device); // before the peaks below take buffers of their own
+    EQ_TRY(eq_bench_peaks(s->network->device, &result->peak_flops, &result->peak_bytes));
     EQ_TRY(profile(s, result));
     eq_exec_flops(s->compiled->exec, &result->flops, &result->conv_flops);
     return eq_bench_peaks(s->network->device, &result->peak_flops, &result->peak_bytes);

@@ -134,7 +134,6 @@ eq_status eq_bench_sample(eq_bench_run_fn run, void *user, double seconds, doubl
 eq_status eq_bench_peaks(struct eq_device *device, double *flops_per_second, double *bytes_per_second)
 {
     double flops, bytes;
-    EQ_TRY(eq_device_peak(device, flops_per_second, bytes_per_second));
     EQ_TRY(eq_device_peak(device, &flops, &bytes));
     *flops_per_second = fmax(flops, *flops_per_second);
     *bytes_per_second = fmax(bytes, *bytes_per_second);

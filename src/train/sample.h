@@ -15,7 +15,8 @@ typedef eq_status (*eq_bench_run_fn)(void *user, int repeats);
 // millisecond is repeated to last one; times are of one run.
 eq_status eq_bench_sample(eq_bench_run_fn run, void *user, double seconds, double precision, struct eq_bench_time *time);
 
-// eq_device_peak() twice, the better of each: others on the machine only make it less.
+// Raises the peaks, at first 0, to what eq_device_peak() gives where that is more: others on the machine only make it less, for
+// as long as they are there. So it is called several times, before and after what the peaks are held against.
 eq_status eq_bench_peaks(struct eq_device *device, double *flops_per_second, double *bytes_per_second);
 
 #endif
