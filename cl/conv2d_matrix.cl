@@ -10,15 +10,9 @@
 // rounded and written to the other. Work-groups side by side have the same pixels: what they read is in a cache.
 // check: -DPRECISION=2 -DBI=1 -DKH=7 -DKW=7 -DSO=1 -DTO=1
 // check: -DPRECISION=3 -DSP=2 -DSK=2 -DKH=3 -DKW=3
-#ifndef BI
-#define BI BLOCK // input channels in a block: BLOCK, or 1 for a plain image
-#endif
-#ifndef KH
-#define KH 1 // taps of the filter
-#endif
-#ifndef KW
-#define KW 1
-#endif
+#include "matrix.clh"
+#include "conv2d_taps.clh"
+
 #ifndef SP
 #define SP 4 // groups of lanes over pixels
 #endif
@@ -45,13 +39,13 @@
 #define DEPTH (WORDS * EQ_WORD_VALUES) // values of k in a step
 
 // Of x a work-item reads 4 values of k at a time: QUADS in a step of PASSES pixels. X_LANES side by side read a pixel, then
-// come the pixels, then the other SIDES of a step. A unit is what a tap has of a block.
+// come the pixels, then the other SIDES of a step. From one quad to the next are QUAD_TAPS.
 #if BI == 1
 #define X_LANES 1
-#define QUAD_UNITS 4
+#define QUAD_TAPS 4
 #else
 #define X_LANES (BI / 4)
-#define QUAD_UNITS 1
+#define QUAD_TAPS 1
 #endif
 #define ACROSS (PIXELS * X_LANES)
 #define PASSES (ACROSS > GROUP ? ACROSS / GROUP : 1)
@@ -81,48 +75,6 @@
 #define RESULT (SHARES + 4 * PIXELS)                // and the places of pixels
 #define LOCAL_WORDS (RESULT > 2 * STAGE ? RESULT : 2 * STAGE)
 
-struct image {
-    int h, w, row, plane, blocks;
-};
-
-// The pixel under tap (0, 0), and its place.
-struct source {
-    long at;
-    int y, x;
-};
-
-struct tap {
-    int block, y, x;
-};
-
-// `units` further: a constant.
-static struct tap tap_plus(struct tap tap, int units)
-{
-    tap.x += units % KW;
-    tap.y += units / KW % KH;
-    tap.block += units / (KW * KH);
-    if (tap.x >= KW) {
-        tap.x -= KW;
-        tap.y++;
-    }
-    if (tap.y >= KH) {
-        tap.y -= KH;
-        tap.block++;
-    }
-    return tap;
-}
-
-static bool is_inside(struct source source, struct tap tap, const struct image *image)
-{
-    const int y = source.y + tap.y, x = source.x + tap.x;
-    return ((uint)y < (uint)image->h) & ((uint)x < (uint)image->w) & (tap.block < image->blocks); // without a branch
-}
-
-static long tap_place(struct tap tap, const struct image *image)
-{
-    return (long)tap.block * image->plane + (tap.y * image->row + tap.x * BI);
-}
-
 // 4 values of each pixel; the tap behind them. Outside of the image, and behind the last block, x is zero.
 static struct tap read_quads(__global const float *x, const struct source *source, struct tap tap, const struct image *image,
                              float4 *value)
@@ -133,8 +85,8 @@ static struct tap read_quads(__global const float *x, const struct source *sourc
     for (int u = 0; u < 4; u++) {
         #pragma unroll
         for (int m = 0; m < PASSES; m++)
-            part[m][u] = is_inside(source[m], tap, image) ? x[source[m].at + tap_place(tap, image)] : 0.0f;
-        tap = tap_plus(tap, 1);
+            part[m][u] = is_inside(source[m], tap, image) ? x[source[m].at + tap_place(tap, 0, image)] : 0.0f;
+        tap = tap_plus(tap, 1, 0);
     }
     #pragma unroll
     for (int m = 0; m < PASSES; m++)
@@ -143,8 +95,8 @@ static struct tap read_quads(__global const float *x, const struct source *sourc
 #else
     #pragma unroll
     for (int m = 0; m < PASSES; m++)
-        value[m] = is_inside(source[m], tap, image) ? EQ_LOAD4(x + (source[m].at + tap_place(tap, image))) : (float4)(0.0f);
-    return tap_plus(tap, 1);
+        value[m] = is_inside(source[m], tap, image) ? EQ_LOAD4(x + (source[m].at + tap_place(tap, 0, image))) : (float4)(0.0f);
+    return tap_plus(tap, 1, 0);
 #endif
 }
 
@@ -155,7 +107,7 @@ static struct tap read_x(__global const float *x, const struct source *source, s
     #pragma unroll
     for (int q = 0; q < QUADS; q++)
         tap = read_quads(x, source, tap, image, value + q * PASSES);
-    return tap_plus(tap, (STEP_QUADS - QUADS) * QUAD_UNITS);
+    return tap_plus(tap, (STEP_QUADS - QUADS) * QUAD_TAPS, 0);
 }
 
 static void write_x(__local uint *tile, int item, const float4 *value)
@@ -215,22 +167,6 @@ static void multiply(__local const uint *x_tile, __local const uint *w_tile, int
                 eq_tile_mma(a, b[o], &sums[p * TO + o]);
         }
     }
-}
-
-// Strides of z or add.
-struct view {
-    int row, step, plane;
-};
-
-static ulong pixel_place(struct view view, int p, int oh, int ow, int oc_blocks)
-{
-    const int row = p / ow, n = row / oh;
-    return (ulong)n * oc_blocks * view.plane + (ulong)(row - n * oh) * view.row + (ulong)(p - row * ow) * view.step;
-}
-
-static ulong channel_place(struct view view, int oc)
-{
-    return (ulong)(oc / BLOCK) * view.plane + oc % BLOCK;
 }
 
 // Run (r, c) of tile t of a share, which is not the first.
@@ -295,7 +231,7 @@ void conv2d_matrix(EQ_IN(float, x), EQ_IN(uint, w), __global const float *bias_b
     uint4 w_next[NUM_W];
     struct tap tap = { 0, 0, 0 };
     for (int s = SIDES > 1 ? item / ACROSS : 0; s > 0; s--)
-        tap = tap_plus(tap, QUADS * QUAD_UNITS);
+        tap = tap_plus(tap, QUADS * QUAD_TAPS, 0);
     tap = read_x(x, source, tap, &image, x_next);
     read_w(w, w_place, item, num_quads, w_next);
     write_x(memory, item, x_next);

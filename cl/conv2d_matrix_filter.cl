@@ -5,6 +5,8 @@
 // One work-item makes 4 words of a channel.
 // check: -DPRECISION=2
 // check: -DPRECISION=3 -DBLOCK=4
+#include "matrix.clh"
+
 #define QUAD (4 * EQ_WORD_VALUES) // values of k
 
 __kernel __attribute__((reqd_work_group_size(64, 1, 1)))

@@ -9,6 +9,8 @@
 // while one is multiplied, the next is read, rounded and written to the other.
 // check: -DPRECISION=2 -DBI=1 -DSO=1 -DTO=1
 // check: -DPRECISION=3 -DSK=2 -DTK=4
+#include "matrix.clh"
+
 #ifndef BI
 #define BI BLOCK // input channels in a block: BLOCK, or 1 for a plain image
 #endif

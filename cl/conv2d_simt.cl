@@ -14,15 +14,8 @@
 // check: -DOQ=2 -DKH=3 -DKW=3
 // check: -DOQ=2 -DNTO=8 -DNTP=8 -DKS=4
 // check: -DOQ=2 -DDEPTH=8 -DEQ_REGISTERS
-#ifndef BI
-#define BI BLOCK // input channels in a block: BLOCK, or 1 for a plain image
-#endif
-#ifndef KH
-#define KH 1 // taps of the filter
-#endif
-#ifndef KW
-#define KW 1
-#endif
+#include "conv2d_taps.clh"
+
 #ifndef NTO
 #define NTO 16 // work-items over output channels: 16, 8 or 4
 #endif
@@ -84,63 +77,32 @@
 #define SUMS (KS / 2 * LANES * PT * OQ)
 #define MEMORY (KS * TILE > SUMS ? KS * TILE : SUMS) // PIXELS or more
 
-struct image {
-    int h, w, row, plane, blocks;
-};
-
-// A pixel under tap (0, 0), at row y and column x of the image, perhaps outside of it.
-struct source {
-    long at;
-    int y, x;
-};
-
 // Which of the values of k a work-item reads next.
-struct tap {
-    int block, y, x, channel;
+struct position {
+    struct tap tap;
+    int channel;
 };
 
-static struct tap tap_at(int k)
+static struct position position_at(int k)
 {
     const int tap = k / BI;
-    return (struct tap){ tap / (KW * KH), tap / KW % KH, tap % KW, k % BI };
+    return (struct position){ { tap / (KW * KH), tap / KW % KH, tap % KW }, k % BI };
 }
 
 // `values` of k further: a constant.
-static struct tap tap_plus(struct tap tap, int values)
+static struct position position_plus(struct position at, int values)
 {
-    int taps = values / BI, carry = 0;
-    tap.channel += values % BI;
-    if (values % BI != 0 && tap.channel >= BI) {
-        tap.channel -= BI;
+    int carry = 0;
+    at.channel += values % BI;
+    if (values % BI != 0 && at.channel >= BI) {
+        at.channel -= BI;
         carry = 1;
     }
-    if (KH * KW == 1) {
-        tap.block += taps + carry;
-        return tap;
-    }
-    tap.x += taps % KW + carry;
-    tap.y += taps / KW % KH;
-    tap.block += taps / (KW * KH);
-    if (tap.x >= KW) {
-        tap.x -= KW;
-        tap.y++;
-    }
-    if (tap.y >= KH) {
-        tap.y -= KH;
-        tap.block++;
-    }
-    return tap;
-}
-
-static bool is_inside(struct source source, struct tap tap, const struct image *image)
-{
-    const int y = source.y + tap.y, x = source.x + tap.x;
-    return ((uint)y < (uint)image->h) & ((uint)x < (uint)image->w) & (tap.block < image->blocks); // without a branch
-}
-
-static long tap_place(struct tap tap, const struct image *image)
-{
-    return (long)tap.block * image->plane + (tap.y * image->row + tap.x * BI + tap.channel);
+    if (KH * KW == 1) // compilers do not see that x and y stay 0 where a carry comes and goes
+        at.tap.block += values / BI + carry;
+    else
+        at.tap = tap_plus(at.tap, values / BI, carry);
+    return at;
 }
 
 // A work-item's part of the tile of filters; num_k: values of k from its first row on. Its rows are NTP / OQ apart.
@@ -153,9 +115,9 @@ static void read_filters(__global const float *w, int num_k, float4 *next)
     }
 }
 
-// And of the tile of pixels; the tap behind it where BI is 1. Outside of the image, and behind the last block, x is zero.
-static struct tap read_pixels(__global const float *x, const struct source *source, struct tap tap, const struct image *image,
-                              float4 *next)
+// And of the tile of pixels; the position behind it where BI is 1. Outside of the image, and behind the last block, x is zero.
+static struct position read_pixels(__global const float *x, const struct source *source, struct position at,
+                                   const struct image *image, float4 *next)
 {
     #pragma unroll
     for (int m = 0; m < NUM_X; m++) {
@@ -164,16 +126,17 @@ static struct tap read_pixels(__global const float *x, const struct source *sour
         #pragma unroll
         for (int e = 0; e < 4; e++) {
             const struct source *from = &source[(4 * m + e) % OWN];
-            part[e] = is_inside(*from, tap, image) ? x[from->at + tap_place(tap, image)] : 0.0f;
+            part[e] = is_inside(*from, at.tap, image) ? x[from->at + tap_place(at.tap, at.channel, image)] : 0.0f;
             if ((4 * m + e) % OWN == OWN - 1)
-                tap = tap_plus(tap, K_STEP);
+                at = position_plus(at, K_STEP);
         }
         next[m] = (float4)(part[0], part[1], part[2], part[3]);
 #else
-        next[m] = is_inside(source[m], tap, image) ? EQ_LOAD4(x + (source[m].at + tap_place(tap, image))) : (float4)(0.0f);
+        next[m] = is_inside(source[m], at.tap, image) ? EQ_LOAD4(x + (source[m].at + tap_place(at.tap, at.channel, image)))
+                                                      : (float4)(0.0f);
 #endif
     }
-    return tap;
+    return at;
 }
 
 static void write_pixels(__local float *values, int lane, const float4 *next)
@@ -244,22 +207,6 @@ static void add_slices(__local float4 *memory, int slice, int lane, float4 *acc)
     }
 }
 
-// Strides of z or add.
-struct view {
-    int row, step, plane;
-};
-
-static ulong pixel_place(struct view view, int p, int oh, int ow, int oc_blocks)
-{
-    const int row = p / ow, n = row / oh;
-    return (ulong)n * oc_blocks * view.plane + (ulong)(row - n * oh) * view.row + (ulong)(p - row * ow) * view.step;
-}
-
-static ulong channel_place(struct view view, int oc)
-{
-    return (ulong)(oc / BLOCK) * view.plane + oc % BLOCK;
-}
-
 __kernel EQ_GROUP_SIZE(LANES * KS)
 void conv2d_simt(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base, const ulong bias_at,
                  __global const float *add_base, const ulong add_at, EQ_BUF(float, z),
@@ -299,7 +246,7 @@ void conv2d_simt(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_ba
     }
     const int own_k = slice * DEPTH + lane / QUADS, own_oc = min(first_oc + lane % QUADS * 4, oc_blocks * BLOCK - 4);
     w += ((ulong)(own_oc / BLOCK) * num_k + own_k) * BLOCK + own_oc % BLOCK;
-    struct tap tap = tap_at(slice * DEPTH + OWN_K(lane));
+    struct position at = position_at(slice * DEPTH + OWN_K(lane));
 
     float4 acc[PT * OQ], w_next[NUM_W], x_next[NUM_X];
     #pragma unroll
@@ -311,7 +258,7 @@ void conv2d_simt(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_ba
         if (next_k < num_k) {
             read_filters(w, num_k - next_k - own_k, w_next);
             w += DEPTH * KS * BLOCK;
-            tap = tap_plus(read_pixels(x, source, tap, &image, x_next), DEPTH * (BI == 1 ? KS - 1 : KS));
+            at = position_plus(read_pixels(x, source, at, &image, x_next), DEPTH * (BI == 1 ? KS - 1 : KS));
         }
         if (k0 >= 0)
             multiply(w_tile, x_tile, lane_oc, lane_px, acc);

@@ -5,6 +5,7 @@
 // One work-group; each half of it makes 16 rows.
 // check: -DPRECISION=2
 // check: -DPRECISION=3
+#include "matrix.clh"
 
 #define ROWS 32
 #define WORDS 16

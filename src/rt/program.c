@@ -11,7 +11,7 @@
 #include "embedded.h"
 #include "rt/internal.h"
 
-enum { CACHE_FORMAT = 2, MAX_CACHE_BYTES = 64 << 20, NUM_TEXTS = 3, MAX_DEVICES = 64, MAX_LOG = 3000 };
+enum { CACHE_FORMAT = 2, MAX_CACHE_BYTES = 64 << 20, MAX_DEVICES = 64, MAX_LOG = 3000 };
 
 struct program {
     const char *source;
@@ -38,23 +38,26 @@ void eq_programs_destroy(struct eq_programs **programs)
     *programs = NULL;
 }
 
-static const char *embedded_text(const char *name)
+static const struct eq_embedded *find_file(const char *source)
 {
     for (int i = 0; i < eq_num_embedded_sources; i++)
-        if (strcmp(eq_embedded_sources[i].name, name) == 0)
-            return eq_embedded_sources[i].text;
+        if (strcmp(eq_embedded_sources[i].name, source) == 0)
+            return &eq_embedded_sources[i];
     return NULL;
 }
 
-static void make_key(const struct eq_device *device, const char *const texts[NUM_TEXTS], const char *options,
-                     struct eq_str *key)
+static void make_key(const struct eq_device *device, const struct eq_embedded *file, const char *options, struct eq_str *key)
 {
     uint64_t hash[2] = { EQ_FNV_START, ~EQ_FNV_START };
-    for (int i = 0; i < 2; i++)
-        for (int t = 0; t < NUM_TEXTS; t++)
-            hash[i] = eq_fnv1a(texts[t], strlen(texts[t]), hash[i]);
+    size_t bytes = 0;
+    for (int p = 0; p < file->num_parts; p++) {
+        const size_t length = strlen(file->parts[p]);
+        for (int i = 0; i < 2; i++)
+            hash[i] = eq_fnv1a(file->parts[p], length, hash[i]);
+        bytes += length;
+    }
     eq_str_append(key, "format %d\nequil %s\nsource %016llx%016llx %zu\noptions %s\n", CACHE_FORMAT, EQ_VERSION,
-                  (unsigned long long)hash[0], (unsigned long long)hash[1], strlen(texts[NUM_TEXTS - 1]), options);
+                  (unsigned long long)hash[0], (unsigned long long)hash[1], bytes, options);
     // Boards of one name may differ in their units.
     eq_str_append(key, "platform %s | %s\ndevice %s | %s | %s | %d units\ndriver %s\nenvironment %016llx\nbits %d\n",
                   device->platform_name, device->platform_version, device->name, device->vendor, device->version,
@@ -191,33 +194,31 @@ static char *read_log(cl_program program, cl_device_id id)
 }
 
 // One attempt. *program is NULL where there is not even an object.
-static cl_int compile(const struct eq_device *device, const char *const texts[NUM_TEXTS], const char *options,
-                      cl_program *program)
+static cl_int compile(const struct eq_device *device, const struct eq_embedded *file, const char *options, cl_program *program)
 {
     cl_int code;
-    *program = clCreateProgramWithSource(device->context, NUM_TEXTS, (const char **)texts, NULL, &code);
+    *program = clCreateProgramWithSource(device->context, (cl_uint)file->num_parts, (const char **)file->parts, NULL, &code);
     return *program ? clBuildProgram(*program, 1, &device->id, options, NULL, NULL) : code;
 }
 
-static eq_status build_source(struct eq_device *device, const char *source, const char *const texts[NUM_TEXTS],
-                              const char *options, cl_program *out)
+static eq_status build_source(struct eq_device *device, const struct eq_embedded *file, const char *options, cl_program *out)
 {
     cl_program program;
     int num_retries = 0;
-    cl_int code = compile(device, texts, options, &program);
+    cl_int code = compile(device, file, options, &program);
     while (eq_device_retries(device, code, &num_retries)) {
         if (program)
             clReleaseProgram(program);
-        code = compile(device, texts, options, &program);
+        code = compile(device, file, options, &program);
     }
-    EQ_REQUIRE(program, EQ_ERR_DEVICE, "%s.cl: %s", source, eq_cl_error(code));
+    EQ_REQUIRE(program, EQ_ERR_DEVICE, "%s.cl: %s", file->name, eq_cl_error(code));
     if (code == CL_SUCCESS) {
         *out = program;
         return EQ_OK;
     }
     char *log = read_log(program, device->id);
     clReleaseProgram(program);
-    eq_status status = eq_fail(EQ_ERR_BUILD, "%s: %s.cl with options '%s': %s\n%.*s", device->name, source, options,
+    eq_status status = eq_fail(EQ_ERR_BUILD, "%s: %s.cl with options '%s': %s\n%.*s", device->name, file->name, options,
                                eq_cl_error(code), MAX_LOG, log ? log : "");
     free(log);
     return status;
@@ -232,19 +233,17 @@ bool eq_driver_compiles_late(const struct eq_device *device)
 
 static eq_status build(struct eq_device *device, const char *source, const char *options, cl_program *program)
 {
-    const bool uses_tiles = strstr(options, "-DEQ_MATRIX=") != NULL;
-    const char *texts[NUM_TEXTS] = { embedded_text("common.clh"), uses_tiles ? embedded_text("matrix.clh") : "",
-                                     embedded_text(source) };
-    EQ_REQUIRE(texts[0] && texts[1] && texts[2], EQ_ERR_NOT_FOUND, "no kernel file %s.cl in the library", source);
+    const struct eq_embedded *file = find_file(source);
+    EQ_REQUIRE(file, EQ_ERR_NOT_FOUND, "no kernel file %s.cl in the library", source);
     struct eq_str key = { 0 };
-    make_key(device, texts, options, &key);
+    make_key(device, file, options, &key);
     if (key.failed)
         return EQ_ERR_HOST_MEMORY;
     char *path = eq_driver_compiles_late(device) ? NULL : cache_path(&key);
     eq_status status = EQ_OK;
     *program = path ? load_binary(device, path, &key, options) : NULL;
     if (!*program) {
-        status = build_source(device, source, texts, options, program);
+        status = build_source(device, file, options, program);
         if (status == EQ_OK && path)
             store_binary(device, path, &key, *program);
     }

@@ -194,7 +194,8 @@ eq_status eq_device_signal(struct eq_device *device, cl_event *event);
 // ---- programs (program.c): kernel text embedded in the library, compiled with options, cached on disk and in the device
 
 // The kernel `kernel` of the embedded file cl/<source>.cl built with `options` ("-DA=1 -DB=2"). common.clh stands before the
-// text. Every program gets -DEQ_FMA=0|1. The cl_kernel is new: the caller releases it.
+// text, and a header cl/X.clh in the place of #include "X.clh". Every program gets -DEQ_FMA=0|1. The cl_kernel is new: the
+// caller releases it.
 eq_status eq_kernel_create(struct eq_device *device, const char *source, const char *options, const char *kernel,
                            cl_kernel *out);
 

@@ -45,7 +45,7 @@ static const char *shipped_text(void)
 {
     for (int i = 0; i < eq_num_embedded_sources; i++)
         if (strcmp(eq_embedded_sources[i].name, "tuned.txt") == 0)
-            return eq_embedded_sources[i].text;
+            return eq_embedded_sources[i].parts[0];
     return NULL;
 }
 

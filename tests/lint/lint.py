@@ -197,7 +197,7 @@ def check_lists(root, names):
         stem, ending = os.path.splitext(base)
         if name in sourced:
             continue
-        if folder == "src/op" and ending == ".c" or folder == "cl" and ending == ".cl" or folder == "tests/op" and ending == ".c":
+        if folder in ("src/op", "tests/op") and ending == ".c" or folder == "cl" and ending in (".cl", ".clh"):
             place, word = "src/op/meson.build", stem
         elif re.match(r"src/\w+$", folder) and ending == ".c":
             place, word = folder + "/meson.build", base
@@ -288,10 +288,9 @@ def check_kernels(root, names):
             if match:
                 variants.append((["-DBLOCK=16"] if "-DBLOCK" not in line else []) + ["-DEQ_FMA=1"] + match.group(1).split())
         text = "\n".join(lines_of(root, name))
-        tiles = ["-include", os.path.join(root, "cl/matrix.clh")] if "matrix.clh" in text else []
-        if tiles and "EQ_TILE" not in text:    # only words, as conv2d_matrix_filter.cl
-            tiles.append("-Wno-unused-function")
-        jobs += [(flags + tiles + variant + [os.path.join(root, name)], name) for variant in variants]
+        # Only words, as conv2d_matrix_filter.cl.
+        unused = ["-Wno-unused-function"] if '#include "matrix.clh"' in text and "EQ_TILE" not in text else []
+        jobs += [(flags + unused + variant + [os.path.join(root, name)], name) for variant in variants]
     print("%d kernel files, %d variants" % (len(kernels), len(jobs)))
     yield from run_all(jobs)
 

@@ -95,8 +95,7 @@ def compile_one(root, folder, kernel, unit, precision, target, processor, wanted
         options += ["-mcpu=" + processor, "-nogpulib"]
     else:
         options += ["-emit-llvm"]
-    tiles = ["-include", header, "-include", os.path.join(root, "cl/matrix.clh")]
-    code, text = run(command(root, *options, *tiles, os.path.join(root, "cl", kernel + ".cl")))
+    code, text = run(command(root, *options, "-include", header, os.path.join(root, "cl", kernel + ".cl")))
     if wanted is None:
         return "ok" if code == 1 and "#error" in text else "skipped: clang does not know it" if any(u in text for u in UNKNOWN) \
             else "fault: it was not refused\n" + text

@@ -16,7 +16,7 @@ CLEAN = {
     "cl/a.cl": "__kernel void a_fwd(__global float *x) {\n    x[get_global_id(0)] = BLOCK;\n}\n",
     "cl/common.clh": "\n#define A\n",
     "README.md": "From `src/base/a.c`:\n\n    return 0; // exit() and getenv() in a comment\n\nText.\n",
-    "src/base/meson.build": "'a.c'\n", "src/rt/meson.build": "'b.c'\n", "src/op/meson.build": "'a'\n",
+    "src/base/meson.build": "'a.c'\n", "src/rt/meson.build": "'b.c'\n", "src/op/meson.build": "'a' 'common'\n",
 }
 LONG_FUNCTION = "int eq_a(void) {\n" + "    eq_b();\n" * 121 + "}\n"
 BREACHES = [
@@ -44,6 +44,7 @@ BREACHES = [
     ("root", "Makefile", "all:\n"),
     ("lists", "src/base/b.c", "\n"),
     ("lists", "cl/b.cl", "\n"),
+    ("lists", "cl/b.clh", "\n"),
     ("lists", "tests/op/b.c", "\n"),
     ("lists", "tests/cli/b.sh", "\n"),
     ("readme", "README.md", "Text.\n"),
