@@ -10,6 +10,7 @@
 // check: -DPRECISION=2 -DBI=1 -DSO=1 -DTO=1
 // check: -DPRECISION=3 -DSK=2 -DTK=4
 #include "matrix.clh"
+#include "conv2d_pixels.clh"
 
 #ifndef BI
 #define BI BLOCK // input channels in a block: BLOCK, or 1 for a plain image
@@ -58,40 +59,11 @@ struct shape {
     ulong x_image, d_image;
 };
 
-// A pixel of the output.
-struct pixel {
-    int p, n, y, x;
-};
-
 // Where a value of k is, seen from tap (pad_h, pad_w) of its first channel.
 struct tap {
     long at;
     int y, x;
 };
-
-static struct pixel pixel_at(int p, int oh, int ow)
-{
-    const int row = p / ow, n = row / oh;
-    return (struct pixel){ p, n, row - n * oh, p - row * ow };
-}
-
-// `step` further.
-static struct pixel pixel_plus(struct pixel at, struct pixel step, int oh, int ow)
-{
-    at.p += step.p;
-    at.x += step.x;
-    at.y += step.y;
-    at.n += step.n;
-    if (at.x >= ow) {
-        at.x -= ow;
-        at.y++;
-    }
-    if (at.y >= oh) {
-        at.y -= oh;
-        at.n++;
-    }
-    return at;
-}
 
 static bool is_inside(struct tap tap, struct pixel at, const struct shape *shape)
 {

@@ -7,6 +7,8 @@
 // values of k, a work-item 4 OQ x 4 KV. Both tiles have the pixel as row, so they are written and read as float4s without bank
 // conflicts. The next tiles are read into registers while the present ones are multiplied.
 // check: -DOQ=2 -DNTO=8
+#include "conv2d_pixels.clh"
+
 #ifndef BI
 #define BI BLOCK // input channels in a block: BLOCK, or 1 for a plain image
 #endif
@@ -31,34 +33,6 @@
 #else
 #define TAPS 1
 #endif
-
-// A pixel of the output, moved on by DEPTH pixels at a time.
-struct pixel {
-    int p, n, y, x;
-};
-
-static struct pixel pixel_at(int p, int oh, int ow)
-{
-    const int row = p / ow, n = row / oh;
-    return (struct pixel){ p, n, row - n * oh, p - row * ow };
-}
-
-static struct pixel pixel_next(struct pixel at, struct pixel step, int oh, int ow)
-{
-    at.p += DEPTH;
-    at.x += step.x;
-    at.y += step.y;
-    at.n += step.n;
-    if (at.x >= ow) {
-        at.x -= ow;
-        at.y++;
-    }
-    if (at.y >= oh) {
-        at.y -= oh;
-        at.n++;
-    }
-    return at;
-}
 
 __kernel __attribute__((reqd_work_group_size(GROUP, 1, 1)))
 void conv2d_simt_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, dw), const int ih, const int iw,
@@ -105,7 +79,7 @@ void conv2d_simt_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, dw
             grad = (float4)(0.0f);
             if (at_d.p < end && d_oc < oc_blocks * BLOCK)
                 grad = EQ_LOAD4(d_block + (ulong)at_d.n * oc_blocks * d_plane + (ulong)at_d.y * d_row + at_d.x * BLOCK);
-            at_d = pixel_next(at_d, step, oh, ow);
+            at_d = pixel_plus(at_d, step, oh, ow);
             #pragma unroll
             for (int m = 0; m < NUM_X; m++) {
                 float part[4] = { 0.0f, 0.0f, 0.0f, 0.0f };
@@ -124,7 +98,7 @@ void conv2d_simt_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, dw
                 }
                 if (BI == 1)
                     value[m] = (float4)(part[0], part[1], part[2], part[3]);
-                at_x[m] = pixel_next(at_x[m], step, oh, ow);
+                at_x[m] = pixel_plus(at_x[m], step, oh, ow);
             }
         }
         if (p0 >= first) {
