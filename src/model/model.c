@@ -94,25 +94,55 @@ void eq_model_initial(const struct eq_store *store, const struct eq_store_entry 
 
 // ---- cost
 
-static eq_status add_layers(const struct eq_ir *ir, struct eq_model_info *info)
+// Parameters that a call reads, itself or from what is prepared of them, and that none before it has read.
+static size_t count_parameters(const struct eq_ir *ir, const struct eq_ir_call *call, bool *counted)
 {
-    EQ_ALLOC(info->layers, ir->num_calls);
+    size_t parameters = 0;
+    for (int i = 0; i < call->call.num_inputs; i++) {
+        const int v = call->in[i];
+        if (v < 0 || counted[v])
+            continue;
+        const struct eq_ir_value *value = &ir->values[v];
+        const struct eq_ir_call *producer = value->producer >= 0 ? &ir->calls[value->producer] : NULL;
+        if (value->kind == EQ_VALUE_PARAMETER)
+            parameters += eq_tensor_logical(&value->tensor);
+        else if (producer && producer->is_constant)
+            parameters += count_parameters(ir, producer, counted);
+        else
+            continue;
+        counted[v] = true;
+    }
+    return parameters;
+}
+
+// What is prepared once is no layer.
+static void add_layers(const struct eq_ir *ir, bool *counted, struct eq_model_info *info)
+{
     for (int c = 0; c < ir->num_calls; c++) {
         const struct eq_ir_call *call = &ir->calls[c];
+        if (call->is_constant)
+            continue;
         const struct eq_tensor *out = &call->call.output[0];
         struct eq_layer_info *layer = &info->layers[info->num_layers++];
         snprintf(layer->name, sizeof layer->name, "%s", call->label);
         snprintf(layer->op, sizeof layer->op, "%s", call->call.op->name);
         memcpy(layer->shape, (int[4]){ out->n, out->c, out->h, out->w }, sizeof layer->shape);
         layer->flops = call->call.op->cost(&call->call).flops;
-        for (int i = 0; i < call->call.num_inputs; i++)
-            if (call->in[i] >= 0 && ir->values[call->in[i]].kind == EQ_VALUE_PARAMETER)
-                layer->parameters += eq_tensor_logical(&ir->values[call->in[i]].tensor);
+        layer->parameters = count_parameters(ir, call, counted);
         info->flops += layer->flops;
         info->parameters += layer->parameters;
         if (call->call.op == &eq_op_conv2d || call->call.op == &eq_op_conv2d_fused)
             info->conv_flops += layer->flops;
     }
+}
+
+static eq_status list_layers(const struct eq_ir *ir, struct eq_model_info *info)
+{
+    bool *counted;
+    EQ_ALLOC(info->layers, ir->num_calls);
+    EQ_ALLOC(counted, ir->num_values);
+    add_layers(ir, counted, info);
+    free(counted);
     return EQ_OK;
 }
 
@@ -136,7 +166,7 @@ static eq_status describe_inference(const struct eq_target *target, const struct
     EQ_TRY(eq_ir_create(model->graph, target, &(struct eq_compile_params){ .loss = EQ_NO_VALUE }, &ir));
     eq_status status = eq_plan_bytes(ir, arena_bytes, &slot_bytes);
     if (status == EQ_OK)
-        status = add_layers(ir, info);
+        status = list_layers(ir, info);
     if (status == EQ_OK) {
         eq_store_sizes(ir, &parameter_bytes, &state_bytes);
         count_tensors(ir, info);
