@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The Python module as its users have it: installed by pip into a virtual environment, without a network; then its tests there, which
-# see the system's packages. TAP on stdout; what is skipped is said.
+# see the system's packages. Its types by mypy. TAP on stdout; what is skipped is said.
 set -u
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -33,6 +33,13 @@ result() { # status, name, file with what was printed
 python=$folder/venv/bin/python
 "$python" -m pip install -q --no-index --no-build-isolation --no-deps "$folder/source" >"$folder/out" 2>&1
 result $? "pip install" "$folder/out"
+if command -v mypy >/dev/null; then
+    (cd "$EQUIL_SOURCE_ROOT/src/python" && mypy --cache-dir="$folder/mypy" equil >"$folder/out" 2>&1)
+    result $? "mypy --strict" "$folder/out"
+else
+    number=$((number + 1))
+    echo "ok $number - mypy --strict # SKIP there is no mypy"
+fi
 export EQUIL_LIBRARY=$EQUIL_BUILD_ROOT/src/libequil.so
 for part in headers equil; do
     (cd / && "$python" "$EQUIL_SOURCE_ROOT/tests/python/test_$part.py" >"$folder/out" 2>&1)

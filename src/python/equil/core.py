@@ -10,11 +10,13 @@ from ctypes import byref, c_float, c_int, c_void_p
 from typing import Any, Callable, Dict, Iterator, List, Mapping, NewType, Optional, Sequence, Tuple, TypeVar, Union
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import _library as native
 from ._library import lib
 
 Value = NewType("Value", int)  # of a graph
+Array = NDArray[Any]
 _Self = TypeVar("_Self", bound="_Object")
 _ACTIVATIONS = {None: 0, "relu": 1, "elu": 2}
 _BRANCHES = {None: 0, "decorrelate": 1, "reweight": 2}
@@ -31,7 +33,7 @@ def _chosen(choices: Mapping[Any, int], value: Any, what: str) -> int:
     return choices[value]
 
 
-def _array(values: np.ndarray, dtype: Any, shape: Optional[Sequence[int]], what: str) -> np.ndarray:
+def _array(values: Array, dtype: Any, shape: Optional[Sequence[int]], what: str) -> Array:
     """The array itself, or a copy where its elements do not lie one behind the other. Its type has to be right."""
     if not isinstance(values, np.ndarray):
         raise TypeError("%s: a NumPy array is wanted, not %s" % (what, type(values).__name__))
@@ -77,20 +79,20 @@ def _path(path: Union[str, "os.PathLike[str]"]) -> bytes:
     return encoded
 
 
-def _images(images: np.ndarray) -> np.ndarray:
+def _images(images: Array) -> Array:
     checked = _array(images, np.float32, None, "images")
     if checked.ndim != _NUM_DIMS or checked.shape[1] != 3 or checked.size == 0:
         raise ValueError("images: the shape is %s, (n, 3, h, w) is wanted" % (checked.shape,))
     return checked
 
 
-def _pointer(array: np.ndarray) -> int:
+def _pointer(array: Array) -> int:
     return array.ctypes.data
 
 
 # ---- log
 
-_log_fn = native.LogFn()  # the one that the library has
+_log_fn = native.LogFn(0)  # the one that the library has
 
 
 def set_log(function: Optional[Callable[[str, str], object]], level: str = "warning") -> None:
@@ -106,7 +108,7 @@ def set_log(function: Optional[Callable[[str, str], object]], level: str = "warn
         if call:
             call(names[number], text.decode("utf-8", "replace"))
 
-    made = native.LogFn(take) if function else native.LogFn()
+    made = native.LogFn(take) if function else native.LogFn(0)
     lib.eq_log_set(made, None, number)
     _log_fn = made  # the one before goes when the library has it no more
 
@@ -431,7 +433,7 @@ class Weights(_Object):
     def keys(self) -> List[str]:
         return list(self._tensors)
 
-    def items(self) -> Iterator[Tuple[str, np.ndarray]]:
+    def items(self) -> Iterator[Tuple[str, Array]]:
         """Copies, made one after the other."""
         return ((name, self[name]) for name in self._tensors)
 
@@ -444,16 +446,16 @@ class Weights(_Object):
             raise KeyError("no tensor %s" % name)
         return self._tensors[name][0]
 
-    def __getitem__(self, name: str) -> np.ndarray:
+    def __getitem__(self, name: str) -> Array:
         values = np.empty(self.shape(name), np.float32)
         lib.eq_weights_read(self.handle, name.encode(), _pointer(values))
         return values
 
-    def __setitem__(self, name: str, values: np.ndarray) -> None:
+    def __setitem__(self, name: str, values: Array) -> None:
         checked = _array(values, np.float32, self.shape(name), name)
         lib.eq_weights_write(self.handle, name.encode(), _pointer(checked))
 
-    def gradient(self, name: str) -> np.ndarray:
+    def gradient(self, name: str) -> Array:
         """Of a parameter, from the last run that was differentiated."""
         values = np.empty(self.shape(name), np.float32)
         lib.eq_weights_read_gradient(self.handle, name.encode(), _pointer(values))
@@ -535,12 +537,12 @@ class Session(_Object):
     def shape(self, name: str) -> Tuple[int, ...]:
         return self._describe(name)[0]
 
-    def __setitem__(self, name: str, values: np.ndarray) -> None:
+    def __setitem__(self, name: str, values: Array) -> None:
         shape, dtype = self._describe(name)
         checked = _array(values, dtype, shape, name)
         lib.eq_session_write(self.handle, name.encode(), _pointer(checked))
 
-    def __getitem__(self, name: str) -> np.ndarray:
+    def __getitem__(self, name: str) -> Array:
         values = np.empty(*self._describe(name))
         lib.eq_session_read(self.handle, name.encode(), _pointer(values))
         return values
@@ -565,7 +567,7 @@ class Session(_Object):
     # ---- with pyopencl
 
     def bind(self, name: str, buffer: Any, dtype: Optional[str] = None, offset: int = 0, layout: str = "NCHW",
-             strides: Optional[Sequence[int]] = None, scale: Optional[np.ndarray] = None, shift: Optional[np.ndarray] = None) -> None:
+             strides: Optional[Sequence[int]] = None, scale: Optional[Array] = None, shift: Optional[Array] = None) -> None:
         """An input is read from, or an output written to, pyopencl's buffer (or a cl_mem's handle) from the next run on; None: the
         session's own memory again. dtype: float32, float16, uint8 or int32; offset in bytes; strides [4] of n, c, y, x in elements (None:
         dense); scale, shift: float32 [c], of value * scale + shift."""
@@ -611,7 +613,7 @@ class CEBlock:
         self._training: Optional[Session] = None
         self._evaluation: Optional[Session] = None
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
+    def forward(self, x: Array) -> Array:
         """Training: y from the batch's statistics, which move the running ones."""
         if self._training is None:
             self._training = Session(self.weights, self._graph, training=True, differentiate=self._y, input_gradients=True)
@@ -619,7 +621,7 @@ class CEBlock:
         self._training.forward()
         return self._training["y"]
 
-    def backward(self, grad_y: np.ndarray) -> np.ndarray:
+    def backward(self, grad_y: Array) -> Array:
         """The gradient of x, of the last forward(); those of the parameters: weights.gradient(NAME)."""
         if self._training is None:
             raise ValueError("backward() before any forward()")
@@ -627,7 +629,7 @@ class CEBlock:
         self._training.backward()
         return self._training["grad.x"]
 
-    def evaluate(self, x: np.ndarray) -> np.ndarray:
+    def evaluate(self, x: Array) -> Array:
         """Evaluation: y from the running statistics, which forward() or whoever writes them has to have set before."""
         if self._evaluation is None:
             self._evaluation = Session(self.weights, self._graph)
@@ -671,7 +673,7 @@ class Network(_Object):
             self._weights = weakref.ref(known)
         return known
 
-    def predict(self, images: np.ndarray) -> np.ndarray:
+    def predict(self, images: Array) -> Array:
         """Evaluation: float32 [n, 3, h, w] -> logits float32 [n, classes]. The first call for a shape compiles."""
         checked = _images(images)
         n, _, h, w = checked.shape
@@ -679,7 +681,7 @@ class Network(_Object):
         lib.eq_network_infer(self.handle, n, h, w, _pointer(checked), _pointer(logits))
         return logits
 
-    def gradients(self, images: np.ndarray, labels: np.ndarray, smoothing: float = 0) -> Tuple[float, np.ndarray]:
+    def gradients(self, images: Array, labels: Array, smoothing: float = 0) -> Tuple[float, Array]:
         """Training mode, forward and backward: labels int64 [n] -> mean loss and logits; weights.gradient(NAME) has the gradients. Running
         statistics move, parameters do not."""
         checked = _images(images)
