@@ -76,10 +76,10 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
         __global const float *next = has_next ? w + (ulong)next_b * w_plane + row % BI * BLOCK : wt;
         // Planes of x are too far from each other for a processor to foresee the next one's lines; where the first blocks have
         // read them, they are near.
-        const bool is_first = order != ORDER_BLOCKS || b0 == 0;
+        const bool is_far = order != ORDER_BLOCKS || b0 == 0;
         for (int ib = 0; ib < x_blocks; ib++, xb += x_plane) {
             for (int i = 0; i < kh; i++) {
-                if (BI > 1 && is_first) {
+                if (BI > 1 && is_far && ib + 1 < x_blocks) {
                     __global const float *next_x = xb + x_plane + i * x_row;
                     #pragma unroll
                     for (int r = 0; r < TH; r++)

@@ -19,6 +19,8 @@ def parts_of(name, files):
         if i % 2:
             parts += parts_of(piece, files)
             line += 1
+        elif re.search(r"^\s*#\s*include", piece, flags=re.M):
+            sys.exit('embed.py: cl/%s has an #include that is not a line #include "X.clh"' % name)
         else:
             parts.append('#line %d "cl/%s"\n%s\n' % (line, name, piece))
             line += piece.count("\n")

@@ -196,19 +196,6 @@ __kernel void reweight_output(EQ_IN(float, active), EQ_IN(float, w2), EQ_IN(floa
     }
 }
 
-// Evaluation, from the moments to the map: one work-item per image. Images share nothing but the pivot, so that one launch does
-// what training needs three for, each of them longer than its work.
-//   z          f32 blocked                   read    its first pixel is the pivot k
-//   sums       f32 [n, parts, 2, stride]     read    of z - k and (z - k)^2
-//   gamma, beta, run_mean, run_var  f32 [channels]  read
-//   run_scale  f32 [1]                       read    absent for SE, as gain is; bias2 is SE's alone, x_weight CE's
-//   w1 [hidden, channels], gain, bias1 [hidden], w2 [channels, hidden], bias2 [channels], x_weight [1]   read    as above
-//   matrix     f32 [blocks, span, BLOCK, BLOCK]  read    CE: M of the affine map
-//   common     f32 [stride]                  read    CE: shift of the decorrelating branch where the pivot is run_mean
-//   offset, value  f32 [n, stride]           write   k - run_mean; the gate's input
-//   active     f32 [n, hidden_stride]        write   after the ReLU
-//   pivot      f32 [stride]                  write
-//   scale, shift  f32 [n, stride]            write   of the affine map
 static vecf load_channels(__global const float *p, int c, int channels)
 {
     if (c + BLOCK <= channels)
@@ -247,6 +234,21 @@ static void evaluate_hidden(__global const float *value, __global const float *w
         active[j] = fmax(EQ_MAD((active[j] - mean) * inverse, gain[j], bias[j]), 0.0f);
 }
 
+// Evaluation, from the moments to the map: one work-item per image. Training needs sums over all images before it can go on;
+// here no image waits for another, so that one launch does what took three, which cost more to start than they worked.
+// Mesa's llvmpipe ends a work-item's loops after 65535 rounds in all: about 2048 channels with a quarter as many hidden units.
+//   z          f32 blocked                   read    its first pixel is the pivot k
+//   sums       f32 [n, parts, 2, stride]     read    of z - k and (z - k)^2
+//   gamma, beta, run_mean, run_var  f32 [channels]  read
+//   run_scale  f32 [1]                       read    absent for SE, as gain is; bias2 is SE's alone, x_weight CE's
+//   w1 [hidden, channels], gain, bias1 [hidden], w2 [channels, hidden], bias2 [channels], x_weight [1]   read    as above
+//   matrix     f32 [blocks, span, BLOCK, BLOCK]  read    CE: M of the affine map
+//   common     f32 [stride]                  read    CE: shift of the decorrelating branch where the pivot is run_mean
+//   offset     f32 [n, stride]               write   CE: k - run_mean
+//   value      f32 [n, stride]               write   the gate's input
+//   active     f32 [n, hidden_stride]        write   after the ReLU; not beyond the hidden units
+//   pivot      f32 [stride]                  write
+//   scale, shift  f32 [n, stride]            write   of the affine map
 __kernel __attribute__((reqd_work_group_size(1, 1, 1)))
 void evaluate_gate(EQ_IN(float, z), EQ_IN(float, sums), EQ_IN(float, gamma), EQ_IN(float, beta), EQ_IN(float, run_mean),
                    EQ_IN(float, run_var), EQ_IN(float, run_scale), EQ_IN(float, w1), EQ_IN(float, gain), EQ_IN(float, bias1),
@@ -296,7 +298,8 @@ void evaluate_gate(EQ_IN(float, z), EQ_IN(float, sums), EQ_IN(float, gamma), EQ_
         const vecf a = only_channels(load_channels(gamma, c, channels) * inverse, c, channels);
         const vecf away = k - load_channels(run_mean, c, channels), b = EQ_MAD(a, away, load_channels(beta, c, channels));
         EQ_STORE(layer_norm ? a * a * var : EQ_MAD(a, mean, b), value + c);
-        EQ_STORE(away, offset + c);
+        if (has_weight)
+            EQ_STORE(away, offset + c);
         EQ_STORE(a, scale + c);
         EQ_STORE(b, shift + c);
         if (n == 0)

@@ -150,7 +150,7 @@ static void layer_norm_of(__global const float *sums, int4 starts, int hidden, i
 //   bias2      f32 [channels]             read    SE; else absent
 //   spread     f32 [1], x_weight f32 [1]  read    x_weight: CE; else absent
 //   a, b       f32 [stride]               read    x = a (z - k) + b
-//   common     f32 [stride]               read    CE in training: shift of the decorrelating branch; else absent
+//   common     f32 [stride]               read    CE in training: shift of the decorrelating branch; else not read
 //   run_map    f32 [channels, group]      read    CE in evaluation, where group > 0: the shift comes from it; else absent
 //   active     f32 [n, hidden_stride]     write   after the ReLU
 //   normal     f32 [n, hidden_stride]     write   before gain and bias (layer_norm)

@@ -42,13 +42,13 @@ struct eq_layer_info {
     char name[64];      // "layer1.0.conv1"
     char op[24];        // "conv2d", "unit", ...
     int shape[4];       // of the output: [n, c, h, w]
-    size_t parameters;  // trained numbers in it
+    size_t parameters;  // trained numbers, counted in the first layer that reads them
     double flops;       // of the forward pass over the whole batch; a multiply-add is two
 };
 struct eq_model_info {
     size_t parameters;        // trained numbers
     size_t tensors;           // in a state dict, running statistics and batch counters included
-    double flops;             // forward, whole batch
+    double flops;             // forward, whole batch, without what is prepared once, which is no layer either
     double conv_flops;        // of the convolutions alone, by direct convolution
     size_t weight_bytes;      // parameters and running statistics as stored on the device
     size_t inference_bytes;   // planned peak of inference: weights, activations, input

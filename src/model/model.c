@@ -94,7 +94,7 @@ void eq_model_initial(const struct eq_store *store, const struct eq_store_entry 
 
 // ---- cost
 
-// Parameters that a call reads, itself or from what is prepared of them, and that none before it has read.
+// Parameters that a call reads, directly or through what is prepared from them, and that no call before it has read.
 static size_t count_parameters(const struct eq_ir *ir, const struct eq_ir_call *call, bool *counted)
 {
     size_t parameters = 0;

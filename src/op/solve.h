@@ -45,7 +45,7 @@ struct eq_solve_gate {
     bool layer_norm; // IR's network; else SE's
     bool training;
     bool has_weight; // CE: the gate's weight is 1 - sigmoid(x_weight); without: 1
-    int group;       // CE in evaluation: channels in a group of run_map, which the shift comes from; 0: it is `common`
+    int group;       // GPUs, CE in evaluation: channels in a group of run_map, which the shift comes from; 0: it is `common`
     float momentum;
 };
 struct eq_solve_reweight {
@@ -53,7 +53,7 @@ struct eq_solve_reweight {
     struct eq_ref run_scale, active, normal, deviation, spread, y, gate, scale, shift;           // write
     struct eq_ref sums; // write: W1 v before LayerNorm, f32 [images, hidden_stride]; only GPUs take it
 };
-// The gate, and the part of the affine map that differs between images.
+// The gate, and the part of the affine map that differs between images; with LayerNorm on processors in training only.
 eq_status eq_solve_reweight_emit(struct eq_list *list, const struct eq_solve_gate *s, const struct eq_solve_reweight *refs);
 struct eq_solve_reweight_grad {
     struct eq_ref image_sum, image_product, value, w1, gain, w2, x_weight, a, b, active, normal, deviation, spread, y; // read
@@ -63,18 +63,18 @@ struct eq_solve_reweight_grad {
 eq_status eq_solve_reweight_grad_emit(struct eq_list *list, const struct eq_solve_gate *s,
                                       const struct eq_solve_reweight_grad *refs);
 
-// Evaluation of a unit with a gate on a processor, from the moments to the map, in one launch.
+// Evaluation of a unit with a gate on a processor, from the moments to the map, in one launch of a work-item per image.
 struct eq_solve_evaluation {
     struct eq_ref z, sums, gamma, beta, run_mean, run_var, run_scale, w1, gain, bias1, w2, bias2, x_weight; // read
     struct eq_ref matrix, common; // read: CE's map, and its shift where the pivot is the running mean
-    struct eq_ref offset, value, active, pivot, scale, shift; // write
-    int z_plane, parts; // of z, and of a plane in the sums
+    struct eq_ref offset, value, active, pivot, scale, shift; // write; offset: CE's
+    int z_plane, parts; // z's distance between planes; pieces of a plane in the sums
     float eps;
 };
 eq_status eq_solve_evaluation_emit(struct eq_list *list, const struct eq_solve_gate *s, const struct eq_solve_groups *groups,
                                    const struct eq_solve_evaluation *refs);
 
-// What the two before it append for GPUs (solve_gate_simt.c).
+// What reweight and reweight_grad append for GPUs (solve_gate_simt.c).
 eq_status eq_solve_reweight_simt_emit(struct eq_list *list, const struct eq_solve_gate *s,
                                       const struct eq_solve_reweight *refs);
 eq_status eq_solve_reweight_grad_simt_emit(struct eq_list *list, const struct eq_solve_gate *s,

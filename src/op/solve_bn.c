@@ -104,7 +104,7 @@ static eq_status evaluation_emit(struct eq_list *list, const struct eq_unit_plan
         .x_weight = in[EQ_UNIT_X_WEIGHT],
         .matrix = s->matrix,
         .common = s->common,
-        .offset = s->image_offset,
+        .offset = w->offset,
         .value = s->image_value,
         .active = s->active,
         .pivot = s->pivot,

@@ -1,4 +1,6 @@
 // Solve of the gates (IR's, CE's, SE's): launches of cl/solve_gate.cl where vectors rule; GPUs have those of solve_gate_simt.c.
+#include <assert.h>
+
 #include "op/solve.h"
 #include "op/unit_plan.h"
 
@@ -29,6 +31,7 @@ eq_status eq_solve_reweight_emit(struct eq_list *list, const struct eq_solve_gat
     const struct eq_solve_reweight *r = refs;
     if (!is_vector(list))
         return eq_solve_reweight_simt_emit(list, s, r);
+    assert(s->training || !s->layer_norm);
     const struct eq_options text = options(list);
     const struct eq_launch hidden = {
         .source = "solve_gate",

@@ -194,7 +194,6 @@ size_t eq_unit_saved_place(const struct eq_unit_plan *plan, struct eq_ref base, 
         .image_var = take(base, &total, steps, image),
         .image_value = take(base, &total, gate, image),
         .value_sum = take(base, &total, steps, channel),
-        .image_offset = take(base, &total, at_once, image),
         .active = take(base, &total, gate, hidden),
         .hidden_normal = take(base, &total, layer_norm, hidden),
         .deviation = take(base, &total, layer_norm, (size_t)plan->images),
@@ -230,6 +229,8 @@ size_t eq_unit_work_place(const struct eq_unit_plan *plan, struct eq_ref base, s
         .scratch = take(base, &total, plan->has_cross, eq_solve_scratch_elems(&plan->groups)),
         .hidden_sums = take(base, &total, plan->has_gate && plan->target.family == EQ_FAMILY_SIMT,
                             (size_t)plan->gate.hidden_stride * (size_t)plan->images),
+        .offset = take(base, &total, plan->has_matrix && eq_unit_plan_solves_at_once(plan),
+                       (size_t)plan->stride * (size_t)plan->images),
     };
     return total > 0 ? total : 1;
 }

@@ -37,7 +37,6 @@ bool eq_unit_plan_solves_at_once(const struct eq_unit_plan *plan);
 struct eq_unit_saved {
     struct eq_ref pivot, mean, inverse, a, b;                        // [stride]
     struct eq_ref image_mean, image_var, image_value, value_sum;     // [n, stride], the last [stride]
-    struct eq_ref image_offset;                                      // [n, stride], where one launch does the solve
     struct eq_ref active, hidden_normal, deviation, spread, y, gate; // gate network
     struct eq_ref cov, normal, trace, powers;                        // matrices
     struct eq_ref matrix, common;                                    // map of the batch
@@ -45,6 +44,7 @@ struct eq_unit_saved {
 };
 struct eq_unit_work {
     struct eq_ref sums, tiles, sigma, scratch, hidden_sums; // forward solve; the last one on GPUs
+    struct eq_ref offset; // [n, stride], CE where one launch does the solve
 };
 struct eq_unit_grad_work {
     struct eq_ref sums, tiles, image_sum, image_product, sum, product;

@@ -382,11 +382,11 @@ static eq_status bench_plan(struct eq_device *device, const struct eq_ir *ir, co
         for (int later = c + 1; later < ir->num_calls; later++)
             made->count += is_same_call(&at->call, &ir->calls[later].call);
         struct session session = { .device = device, .ir = ir, .at = at };
+        EQ_TRY(eq_bench_peaks(device, &ops->peak_flops, &ops->peak_bytes));
         eq_status status = bench_call(&session, params, made);
         close_session(&session);
         if (status != EQ_OK)
             return eq_fail(status, "%s (%s): %s", at->label, made->shape, eq_last_error());
-        EQ_TRY(eq_bench_peaks(device, &ops->peak_flops, &ops->peak_bytes));
     }
     return EQ_OK;
 }
@@ -422,11 +422,14 @@ static eq_status bench_graph(struct eq_device *device, const struct eq_graph *gr
     return status;
 }
 
-static eq_status finish_ops(const char *op, struct eq_str *names, eq_status status, struct eq_bench_ops *ops)
+static eq_status finish_ops(struct eq_device *device, const char *op, struct eq_str *names, eq_status status,
+                            struct eq_bench_ops *ops)
 {
     if (status == EQ_OK)
         status = check_found(ops, op, names);
     eq_str_free(names);
+    if (status == EQ_OK)
+        status = eq_bench_peaks(device, &ops->peak_flops, &ops->peak_bytes);
     if (status != EQ_OK)
         eq_bench_ops_free(ops);
     return status;
@@ -445,7 +448,7 @@ eq_status eq_network_bench_ops(struct eq_device *device, const struct eq_model_p
                                                .recompute = network->recompute };
     eq_status status = bench_graph(device, model.graph, &compile, op, NULL, params, &names, ops);
     eq_model_graph_destroy(&model);
-    return finish_ops(op, &names, status, ops);
+    return finish_ops(device, op, &names, status, ops);
 }
 
 static eq_status bench_line(struct eq_device *device, const char *line, const char *op, const struct eq_bench_params *params,
@@ -482,7 +485,7 @@ eq_status eq_shapes_bench_ops(struct eq_device *device, const char *file, const 
             status = eq_fail(status, "%s:%d: %s", file, number, eq_last_error());
         line += length + (line[length] == '\n');
     }
-    return finish_ops(op, &names, status, ops);
+    return finish_ops(device, op, &names, status, ops);
 }
 
 void eq_bench_ops_free(struct eq_bench_ops *ops)

@@ -16,7 +16,8 @@ typedef eq_status (*eq_bench_run_fn)(void *user, int repeats);
 eq_status eq_bench_sample(eq_bench_run_fn run, void *user, double seconds, double precision, struct eq_bench_time *time);
 
 // Raises the peaks, at first 0, to what eq_device_peak() gives where that is more: others on the machine only make it less, for
-// as long as they are there. So it is called several times, before and after what the peaks are held against.
+// as long as they are there. So it is called several times: between ops; of a network after its batches, whose peak of memory
+// is its own, and after its steps.
 eq_status eq_bench_peaks(struct eq_device *device, double *flops_per_second, double *bytes_per_second);
 
 #endif

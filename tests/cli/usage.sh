@@ -30,7 +30,7 @@ if [ -w /dev/full ]; then
     check "a full disk is an error" sh -c "! '$equil' --help >/dev/full"
 fi
 
-# Trained numbers: torchvision's counts of its ResNets, and PyTorch's of the published CE-ResNet-50. Each is in one layer.
+# Trained numbers: torchvision's counts of its ResNets, and PyTorch's of the published CE-ResNet-50. Each is counted in one layer.
 for network in resnet18=11689512 resnet34=21797672 resnet50=25557032 resnet101=44549160 ce-resnet50=29331926; do
     expect "info counts the parameters of ${network%=*}" 0 stdout "\"parameters\": ${network#*=}," info --arch "${network%=*}" --json
     check "the layers of ${network%=*} have them" python3 -c \

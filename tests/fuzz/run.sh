@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Builds the fuzz targets with clang, AddressSanitizer and UndefinedBehaviorSanitizer into BUILD_ROOT/fuzz and runs each: first over its
 # seeds, then over what libFuzzer makes of them. TAP on stdout.
-#   EQUIL_FUZZ_SECONDS  seconds for each target (default 60)
+#   EQUIL_FUZZ_SECONDS  seconds for each target (default 20: enough to see that a change broke something plain)
 #   EQUIL_FUZZ_SEED     seed of the mutations (default: the day, so that two runs of a day are alike)
 #   EQUIL_FUZZ_TARGETS  targets, apart by blanks (default: all)
 # New inputs that reach new code are kept in BUILD_ROOT/fuzz/corpus; one that breaks something lies in BUILD_ROOT/fuzz as
 # crash-..., and belongs into tests/fuzz/seeds as found-... once it is mended.
 set -u
-seconds=${EQUIL_FUZZ_SECONDS:-60}
+seconds=${EQUIL_FUZZ_SECONDS:-20}
 seed=${EQUIL_FUZZ_SEED:-$(date +%Y%m%d)}
 folder=$EQUIL_BUILD_ROOT/fuzz
 source=$EQUIL_SOURCE_ROOT/tests/fuzz
