@@ -48,27 +48,35 @@ struct eq_solve_gate {
     int group;       // GPUs, CE in evaluation: channels in a group of run_map, which the shift comes from; 0: it is `common`
     float momentum;
 };
+// What a gate has learnt: IR's and CE's w1, gain, bias1 (LayerNorm's) and w2, SE's w1, bias1, w2 and bias2; CE's x_weight.
+struct eq_solve_weights {
+    struct eq_ref w1, gain, bias1, w2, bias2, x_weight;
+    struct eq_ref run_scale; // IR's and CE's: training writes it
+};
 struct eq_solve_reweight {
-    struct eq_ref value, value_sum, w1, gain, bias1, w2, bias2, x_weight, a, b, common, run_map; // read
-    struct eq_ref run_scale, active, normal, deviation, spread, y, gate, scale, shift;           // write
+    struct eq_solve_weights weights;
+    struct eq_ref value, value_sum, a, b, common, run_map;                  // read
+    struct eq_ref active, normal, deviation, spread, y, gate, scale, shift; // write
     struct eq_ref sums; // write: W1 v before LayerNorm, f32 [images, hidden_stride]; only GPUs take it
 };
 // The gate, and the part of the affine map that differs between images; with LayerNorm on processors in training only.
 eq_status eq_solve_reweight_emit(struct eq_list *list, const struct eq_solve_gate *s, const struct eq_solve_reweight *refs);
 struct eq_solve_reweight_grad {
-    struct eq_ref image_sum, image_product, value, w1, gain, w2, x_weight, a, b, active, normal, deviation, spread, y; // read
-    struct eq_ref dpre, total, dactive, dhidden, dvalue;                                                               // write
-    struct eq_ref dw1, dgain, dbias1, dw2, dbias2; // gradients
+    struct eq_solve_weights weights;                                                           // read
+    struct eq_ref image_sum, image_product, value, a, b, active, normal, deviation, spread, y; // read
+    struct eq_ref dpre, total, dactive, dhidden, dvalue;                                       // write
+    struct eq_ref dw1, dgain, dbias1, dw2, dbias2;                                             // gradients
 };
 eq_status eq_solve_reweight_grad_emit(struct eq_list *list, const struct eq_solve_gate *s,
                                       const struct eq_solve_reweight_grad *refs);
 
 // Evaluation of a unit with a gate on a processor, from the moments to the map, in one launch of a work-item per image.
 struct eq_solve_evaluation {
-    struct eq_ref z, sums, gamma, beta, run_mean, run_var, run_scale, w1, gain, bias1, w2, bias2, x_weight; // read
-    struct eq_ref matrix, common; // read: CE's map, and its shift where the pivot is the running mean
+    struct eq_solve_weights weights;                       // read
+    struct eq_ref z, sums, gamma, beta, run_mean, run_var; // read
+    struct eq_ref matrix, common;                          // read: CE's map, and its shift where the pivot is the running mean
     struct eq_ref offset, value, active, pivot, scale, shift; // write; offset: CE's
-    int z_plane, parts; // z's distance between planes; pieces of a plane in the sums
+    int z_plane, parts;                                       // z's distance between planes; pieces of a plane in the sums
     float eps;
 };
 eq_status eq_solve_evaluation_emit(struct eq_list *list, const struct eq_solve_gate *s, const struct eq_solve_groups *groups,

@@ -80,28 +80,35 @@ static eq_status matrices_emit(struct eq_list *list, const struct eq_unit_plan *
         .run_mean = in[EQ_UNIT_CE_MEAN],
         .run_map = in[EQ_UNIT_CE_WM],
     };
-    return eq_solve_map_emit(list, groups, plan->training ? groups->padded : groups->group, plan->training,
-                             plan->gate_momentum, &refs);
+    return eq_solve_map_emit(list, groups, plan->training ? groups->padded : groups->group, plan->training, plan->gate_momentum,
+                             &refs);
 }
 
-static eq_status evaluation_emit(struct eq_list *list, const struct eq_unit_plan *plan, const struct eq_ref *in,
-                                 struct eq_unit_view z, const struct eq_unit_saved *s, const struct eq_unit_work *w)
+static struct eq_solve_weights gate_weights(const struct eq_unit_plan *plan, const struct eq_ref *in)
 {
     const bool se = !plan->gate.layer_norm;
-    const struct eq_solve_evaluation refs = {
-        .z = z.ref,
-        .sums = w->sums,
-        .gamma = in[EQ_UNIT_GAMMA],
-        .beta = in[EQ_UNIT_BETA],
-        .run_mean = in[EQ_UNIT_MEAN],
-        .run_var = in[EQ_UNIT_VAR],
-        .run_scale = in[EQ_UNIT_SCALE],
+    return (struct eq_solve_weights){
         .w1 = in[se ? EQ_UNIT_FC1 : EQ_UNIT_W1],
         .gain = in[EQ_UNIT_LN_GAMMA],
         .bias1 = in[se ? EQ_UNIT_FC1_BIAS : EQ_UNIT_LN_BETA],
         .w2 = in[se ? EQ_UNIT_FC2 : EQ_UNIT_W2],
         .bias2 = in[EQ_UNIT_FC2_BIAS],
         .x_weight = in[EQ_UNIT_X_WEIGHT],
+        .run_scale = in[EQ_UNIT_SCALE],
+    };
+}
+
+static eq_status evaluation_emit(struct eq_list *list, const struct eq_unit_plan *plan, const struct eq_ref *in,
+                                 struct eq_unit_view z, const struct eq_unit_saved *s, const struct eq_unit_work *w)
+{
+    const struct eq_solve_evaluation refs = {
+        .weights = gate_weights(plan, in),
+        .z = z.ref,
+        .sums = w->sums,
+        .gamma = in[EQ_UNIT_GAMMA],
+        .beta = in[EQ_UNIT_BETA],
+        .run_mean = in[EQ_UNIT_MEAN],
+        .run_var = in[EQ_UNIT_VAR],
         .matrix = s->matrix,
         .common = s->common,
         .offset = w->offset,
@@ -128,21 +135,14 @@ eq_status eq_unit_solve_emit(struct eq_list *list, const struct eq_unit_plan *pl
     if (eq_unit_plan_makes_matrix(plan))
         EQ_TRY(matrices_emit(list, plan, in, saved, work));
     if (plan->has_gate) {
-        const bool se = !plan->gate.layer_norm;
         const struct eq_solve_reweight refs = {
+            .weights = gate_weights(plan, in),
             .value = saved->image_value,
             .value_sum = saved->value_sum,
-            .w1 = in[se ? EQ_UNIT_FC1 : EQ_UNIT_W1],
-            .gain = in[EQ_UNIT_LN_GAMMA],
-            .bias1 = in[se ? EQ_UNIT_FC1_BIAS : EQ_UNIT_LN_BETA],
-            .w2 = in[se ? EQ_UNIT_FC2 : EQ_UNIT_W2],
-            .bias2 = in[EQ_UNIT_FC2_BIAS],
-            .x_weight = in[EQ_UNIT_X_WEIGHT],
             .a = saved->a,
             .b = saved->b,
             .common = saved->common,
             .run_map = plan->gate.group > 0 ? in[EQ_UNIT_CE_WM] : EQ_REF_NONE,
-            .run_scale = in[EQ_UNIT_SCALE],
             .active = saved->active,
             .normal = saved->hidden_normal,
             .deviation = saved->deviation,
@@ -220,13 +220,10 @@ static eq_status gate_grad_emit(struct eq_list *list, const struct eq_unit_plan 
 {
     const bool se = !plan->gate.layer_norm;
     const struct eq_solve_reweight_grad refs = {
+        .weights = gate_weights(plan, parameter),
         .image_sum = w->image_sum,
         .image_product = w->image_product,
         .value = s->image_value,
-        .w1 = parameter[se ? EQ_UNIT_FC1 : EQ_UNIT_W1],
-        .gain = parameter[EQ_UNIT_LN_GAMMA],
-        .w2 = parameter[se ? EQ_UNIT_FC2 : EQ_UNIT_W2],
-        .x_weight = parameter[EQ_UNIT_X_WEIGHT],
         .a = s->a,
         .b = s->b,
         .active = s->active,

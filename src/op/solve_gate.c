@@ -48,16 +48,15 @@ eq_status eq_solve_reweight_emit(struct eq_list *list, const struct eq_solve_gat
         .cost = layer_cost(s),
     };
     EQ_TRY(eq_list_kernel(list, &hidden,
-                          EQ_ARGS(EQ_REF(r->value), EQ_REF(r->value_sum), EQ_REF(r->w1), EQ_REF(r->gain), EQ_REF(r->bias1),
-                                  EQ_REF(r->run_scale), EQ_REF(r->active), EQ_REF(r->normal), EQ_REF(r->deviation),
-                                  EQ_REF(r->spread), EQ_I32(s->channels), EQ_I32(s->hidden), EQ_I32(s->stride),
-                                  EQ_I32(s->hidden_stride), EQ_I32(s->layer_norm), EQ_F32(s->momentum))));
+                          EQ_ARGS(EQ_REF(r->value), EQ_REF(r->value_sum), EQ_REF(r->weights.w1), EQ_REF(r->weights.gain),
+                                  EQ_REF(r->weights.bias1), EQ_REF(r->weights.run_scale), EQ_REF(r->active), EQ_REF(r->normal),
+                                  EQ_REF(r->deviation), EQ_REF(r->spread), EQ_I32(s->channels), EQ_I32(s->hidden),
+                                  EQ_I32(s->stride), EQ_I32(s->hidden_stride), EQ_I32(s->layer_norm), EQ_F32(s->momentum))));
     return eq_list_kernel(list, &output,
-                          EQ_ARGS(EQ_REF(r->active), EQ_REF(r->w2), EQ_REF(r->bias2), EQ_REF(r->spread), EQ_REF(r->x_weight),
-                                  EQ_REF(r->a), EQ_REF(r->b), EQ_REF(r->common), EQ_REF(r->y), EQ_REF(r->gate),
-                                  EQ_REF(r->scale), EQ_REF(r->shift), EQ_I32(s->channels), EQ_I32(s->hidden),
-                                  EQ_I32(s->stride), EQ_I32(s->hidden_stride), EQ_I32(!s->layer_norm),
-                                  EQ_I32(s->has_weight)));
+                          EQ_ARGS(EQ_REF(r->active), EQ_REF(r->weights.w2), EQ_REF(r->weights.bias2), EQ_REF(r->spread),
+                                  EQ_REF(r->weights.x_weight), EQ_REF(r->a), EQ_REF(r->b), EQ_REF(r->common), EQ_REF(r->y),
+                                  EQ_REF(r->gate), EQ_REF(r->scale), EQ_REF(r->shift), EQ_I32(s->channels), EQ_I32(s->hidden),
+                                  EQ_I32(s->stride), EQ_I32(s->hidden_stride), EQ_I32(!s->layer_norm), EQ_I32(s->has_weight)));
 }
 
 eq_status eq_solve_evaluation_emit(struct eq_list *list, const struct eq_solve_gate *s, const struct eq_solve_groups *groups,
@@ -74,15 +73,15 @@ eq_status eq_solve_evaluation_emit(struct eq_list *list, const struct eq_solve_g
         .range = eq_range_1d((size_t)s->images, 1),
         .cost = { 2 * layer.flops + 2 * s->images * matrix, 2 * layer.bytes + 4 * matrix + values * (8.0 * r->parts + 20) },
     };
-    return eq_list_kernel(list, &launch,
-                          EQ_ARGS(EQ_REF(r->z), EQ_REF(r->sums), EQ_REF(r->gamma), EQ_REF(r->beta), EQ_REF(r->run_mean),
-                                  EQ_REF(r->run_var), EQ_REF(r->run_scale), EQ_REF(r->w1), EQ_REF(r->gain), EQ_REF(r->bias1),
-                                  EQ_REF(r->w2), EQ_REF(r->bias2), EQ_REF(r->x_weight), EQ_REF(r->matrix), EQ_REF(r->common),
-                                  EQ_REF(r->offset), EQ_REF(r->value), EQ_REF(r->active), EQ_REF(r->pivot), EQ_REF(r->scale),
-                                  EQ_REF(r->shift), EQ_I32(r->z_plane), EQ_I32(r->parts), EQ_I32(s->pixels),
-                                  EQ_I32(s->channels), EQ_I32(s->stride), EQ_I32(s->hidden), EQ_I32(s->hidden_stride),
-                                  EQ_I32(groups->blocks), EQ_I32(groups->span), EQ_I32(groups->group), EQ_I32(s->layer_norm),
-                                  EQ_I32(s->has_weight), EQ_F32(r->eps)));
+    return eq_list_kernel(
+        list, &launch,
+        EQ_ARGS(EQ_REF(r->z), EQ_REF(r->sums), EQ_REF(r->gamma), EQ_REF(r->beta), EQ_REF(r->run_mean), EQ_REF(r->run_var),
+                EQ_REF(r->weights.run_scale), EQ_REF(r->weights.w1), EQ_REF(r->weights.gain), EQ_REF(r->weights.bias1),
+                EQ_REF(r->weights.w2), EQ_REF(r->weights.bias2), EQ_REF(r->weights.x_weight), EQ_REF(r->matrix),
+                EQ_REF(r->common), EQ_REF(r->offset), EQ_REF(r->value), EQ_REF(r->active), EQ_REF(r->pivot), EQ_REF(r->scale),
+                EQ_REF(r->shift), EQ_I32(r->z_plane), EQ_I32(r->parts), EQ_I32(s->pixels), EQ_I32(s->channels),
+                EQ_I32(s->stride), EQ_I32(s->hidden), EQ_I32(s->hidden_stride), EQ_I32(groups->blocks), EQ_I32(groups->span),
+                EQ_I32(groups->group), EQ_I32(s->layer_norm), EQ_I32(s->has_weight), EQ_F32(r->eps)));
 }
 
 // dweight [rows, columns] = sum over images of left^T right.
@@ -139,17 +138,18 @@ eq_status eq_solve_reweight_grad_emit(struct eq_list *list, const struct eq_solv
         .range = row_range(s->stride, s->images, 64),
         .cost = layer_cost(s),
     };
-    EQ_TRY(eq_list_kernel(list, &output,
-                          EQ_ARGS(EQ_REF(r->image_sum), EQ_REF(r->image_product), EQ_REF(r->a), EQ_REF(r->b), EQ_REF(r->y),
-                                  EQ_REF(r->spread), EQ_REF(r->x_weight), EQ_REF(r->active), EQ_REF(r->normal),
-                                  EQ_REF(r->deviation), EQ_REF(r->w2), EQ_REF(r->gain), EQ_REF(r->dpre), EQ_REF(r->total),
-                                  EQ_REF(r->dactive), EQ_REF(r->dhidden), EQ_I32(s->channels), EQ_I32(s->hidden),
-                                  EQ_I32(s->stride), EQ_I32(s->hidden_stride), EQ_I32(s->layer_norm), EQ_I32(s->has_weight))));
+    EQ_TRY(
+        eq_list_kernel(list, &output,
+                       EQ_ARGS(EQ_REF(r->image_sum), EQ_REF(r->image_product), EQ_REF(r->a), EQ_REF(r->b), EQ_REF(r->y),
+                               EQ_REF(r->spread), EQ_REF(r->weights.x_weight), EQ_REF(r->active), EQ_REF(r->normal),
+                               EQ_REF(r->deviation), EQ_REF(r->weights.w2), EQ_REF(r->weights.gain), EQ_REF(r->dpre),
+                               EQ_REF(r->total), EQ_REF(r->dactive), EQ_REF(r->dhidden), EQ_I32(s->channels), EQ_I32(s->hidden),
+                               EQ_I32(s->stride), EQ_I32(s->hidden_stride), EQ_I32(s->layer_norm), EQ_I32(s->has_weight))));
     EQ_TRY(eq_list_kernel(list, &input,
-                          EQ_ARGS(EQ_REF(r->dhidden), EQ_REF(r->w1), EQ_REF(r->total), EQ_REF(r->spread), EQ_REF(r->x_weight),
-                                  EQ_REF(r->a), EQ_REF(r->dvalue), EQ_I32(s->channels), EQ_I32(s->hidden), EQ_I32(s->stride),
-                                  EQ_I32(s->hidden_stride), EQ_I32(s->images), EQ_I32(s->pixels), EQ_I32(s->layer_norm),
-                                  EQ_I32(s->has_weight))));
+                          EQ_ARGS(EQ_REF(r->dhidden), EQ_REF(r->weights.w1), EQ_REF(r->total), EQ_REF(r->spread),
+                                  EQ_REF(r->weights.x_weight), EQ_REF(r->a), EQ_REF(r->dvalue), EQ_I32(s->channels),
+                                  EQ_I32(s->hidden), EQ_I32(s->stride), EQ_I32(s->hidden_stride), EQ_I32(s->images),
+                                  EQ_I32(s->pixels), EQ_I32(s->layer_norm), EQ_I32(s->has_weight))));
     EQ_TRY(weight_grad(list, s, r->dhidden, r->value, r->dw1, s->hidden, s->channels, s->hidden_stride, s->stride));
     EQ_TRY(weight_grad(list, s, r->dpre, r->active, r->dw2, s->channels, s->hidden, s->stride, s->hidden_stride));
     EQ_TRY(vector_grad(list, s, r->dactive, r->normal, r->dbias1, s->layer_norm ? r->dgain : EQ_REF_NONE, s->hidden,

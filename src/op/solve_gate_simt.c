@@ -58,18 +58,18 @@ eq_status eq_solve_reweight_simt_emit(struct eq_list *list, const struct eq_solv
         .range = team_range(list, s, s->stride, SHORT_TEAM),
         .cost = layer_cost(s),
     };
-    EQ_TRY(
-        eq_list_kernel(list, &hidden,
-                       EQ_ARGS(EQ_REF(r->value), EQ_REF(r->value_sum), EQ_REF(r->w1), EQ_REF(r->run_scale), EQ_REF(r->sums),
-                               EQ_REF(r->spread), EQ_I32(s->images), EQ_I32(s->channels), EQ_I32(s->hidden), EQ_I32(s->stride),
-                               EQ_I32(s->hidden_stride), EQ_I32(s->layer_norm), EQ_I32(s->training), EQ_F32(s->momentum))));
+    EQ_TRY(eq_list_kernel(list, &hidden,
+                          EQ_ARGS(EQ_REF(r->value), EQ_REF(r->value_sum), EQ_REF(r->weights.w1), EQ_REF(r->weights.run_scale),
+                                  EQ_REF(r->sums), EQ_REF(r->spread), EQ_I32(s->images), EQ_I32(s->channels), EQ_I32(s->hidden),
+                                  EQ_I32(s->stride), EQ_I32(s->hidden_stride), EQ_I32(s->layer_norm), EQ_I32(s->training),
+                                  EQ_F32(s->momentum))));
     return eq_list_kernel(list, &output,
-                          EQ_ARGS(EQ_REF(r->sums), EQ_REF(r->gain), EQ_REF(r->bias1), EQ_REF(r->w2), EQ_REF(r->bias2),
-                                  EQ_REF(r->spread), EQ_REF(r->x_weight), EQ_REF(r->a), EQ_REF(r->b), EQ_REF(r->common),
-                                  EQ_REF(r->run_map), EQ_REF(r->active), EQ_REF(r->normal), EQ_REF(r->deviation), EQ_REF(r->y),
-                                  EQ_REF(r->gate), EQ_REF(r->scale), EQ_REF(r->shift), EQ_I32(s->images), EQ_I32(s->channels),
-                                  EQ_I32(s->hidden), EQ_I32(s->stride), EQ_I32(s->hidden_stride), EQ_I32(s->layer_norm),
-                                  EQ_I32(s->has_weight), EQ_I32(s->group)));
+                          EQ_ARGS(EQ_REF(r->sums), EQ_REF(r->weights.gain), EQ_REF(r->weights.bias1), EQ_REF(r->weights.w2),
+                                  EQ_REF(r->weights.bias2), EQ_REF(r->spread), EQ_REF(r->weights.x_weight), EQ_REF(r->a),
+                                  EQ_REF(r->b), EQ_REF(r->common), EQ_REF(r->run_map), EQ_REF(r->active), EQ_REF(r->normal),
+                                  EQ_REF(r->deviation), EQ_REF(r->y), EQ_REF(r->gate), EQ_REF(r->scale), EQ_REF(r->shift),
+                                  EQ_I32(s->images), EQ_I32(s->channels), EQ_I32(s->hidden), EQ_I32(s->stride),
+                                  EQ_I32(s->hidden_stride), EQ_I32(s->layer_norm), EQ_I32(s->has_weight), EQ_I32(s->group)));
 }
 
 // dweight [rows, columns] = sum over images of left^T right.
@@ -127,15 +127,15 @@ eq_status eq_solve_reweight_grad_simt_emit(struct eq_list *list, const struct eq
     };
     EQ_TRY(eq_list_kernel(list, &output,
                           EQ_ARGS(EQ_REF(r->image_sum), EQ_REF(r->image_product), EQ_REF(r->a), EQ_REF(r->b), EQ_REF(r->y),
-                                  EQ_REF(r->spread), EQ_REF(r->x_weight), EQ_REF(r->active), EQ_REF(r->w2), EQ_REF(r->dpre),
-                                  EQ_REF(r->total), EQ_REF(r->dactive), EQ_I32(s->images), EQ_I32(s->channels),
+                                  EQ_REF(r->spread), EQ_REF(r->weights.x_weight), EQ_REF(r->active), EQ_REF(r->weights.w2),
+                                  EQ_REF(r->dpre), EQ_REF(r->total), EQ_REF(r->dactive), EQ_I32(s->images), EQ_I32(s->channels),
                                   EQ_I32(s->hidden), EQ_I32(s->stride), EQ_I32(s->hidden_stride), EQ_I32(s->has_weight))));
-    EQ_TRY(
-        eq_list_kernel(list, &input,
-                       EQ_ARGS(EQ_REF(r->dactive), EQ_REF(r->normal), EQ_REF(r->deviation), EQ_REF(r->total), EQ_REF(r->gain),
-                               EQ_REF(r->w1), EQ_REF(r->spread), EQ_REF(r->x_weight), EQ_REF(r->a), EQ_REF(r->dhidden),
-                               EQ_REF(r->dvalue), EQ_I32(s->images), EQ_I32(s->channels), EQ_I32(s->hidden), EQ_I32(s->stride),
-                               EQ_I32(s->hidden_stride), EQ_I32(s->pixels), EQ_I32(s->layer_norm), EQ_I32(s->has_weight))));
+    EQ_TRY(eq_list_kernel(list, &input,
+                          EQ_ARGS(EQ_REF(r->dactive), EQ_REF(r->normal), EQ_REF(r->deviation), EQ_REF(r->total),
+                                  EQ_REF(r->weights.gain), EQ_REF(r->weights.w1), EQ_REF(r->spread),
+                                  EQ_REF(r->weights.x_weight), EQ_REF(r->a), EQ_REF(r->dhidden), EQ_REF(r->dvalue),
+                                  EQ_I32(s->images), EQ_I32(s->channels), EQ_I32(s->hidden), EQ_I32(s->stride),
+                                  EQ_I32(s->hidden_stride), EQ_I32(s->pixels), EQ_I32(s->layer_norm), EQ_I32(s->has_weight))));
     EQ_TRY(weight_grad(list, s, r->dhidden, r->value, r->dw1, s->hidden, s->channels, s->hidden_stride, s->stride));
     EQ_TRY(weight_grad(list, s, r->dpre, r->active, r->dw2, s->channels, s->hidden, s->stride, s->hidden_stride));
     EQ_TRY(vector_grad(list, s, r->dactive, r->normal, r->dbias1, s->layer_norm ? r->dgain : EQ_REF_NONE, s->hidden,

@@ -123,18 +123,20 @@ static void run(struct fixture *f)
     struct eq_list *list = NULL;
     const bool ir = f->s.layer_norm;
     const struct eq_solve_reweight refs = {
+        .weights = {
+            .w1 = ref(f, W1),
+            .gain = ir ? ref(f, GAIN) : EQ_REF_NONE,
+            .bias1 = ref(f, BIAS1),
+            .w2 = ref(f, W2),
+            .bias2 = ir ? EQ_REF_NONE : ref(f, BIAS2),
+            .x_weight = f->s.has_weight ? ref(f, X_WEIGHT) : EQ_REF_NONE,
+            .run_scale = ir ? ref(f, RUN_SCALE) : EQ_REF_NONE,
+        },
         .value = ref(f, VALUE),
         .value_sum = ref(f, VALUE_SUM),
-        .w1 = ref(f, W1),
-        .gain = ir ? ref(f, GAIN) : EQ_REF_NONE,
-        .bias1 = ref(f, BIAS1),
-        .w2 = ref(f, W2),
-        .bias2 = ir ? EQ_REF_NONE : ref(f, BIAS2),
-        .x_weight = f->s.has_weight ? ref(f, X_WEIGHT) : EQ_REF_NONE,
         .a = ref(f, A),
         .b = ref(f, B),
         .common = f->s.has_weight ? ref(f, COMMON) : EQ_REF_NONE,
-        .run_scale = ir ? ref(f, RUN_SCALE) : EQ_REF_NONE,
         .active = ref(f, ACTIVE),
         .normal = ir ? ref(f, NORMAL) : EQ_REF_NONE,
         .deviation = ir ? ref(f, DEVIATION) : EQ_REF_NONE,
