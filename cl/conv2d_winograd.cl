@@ -1,7 +1,11 @@
 // Winograd's convolution for 3 x 3 filters with stride 1, F(TILE x TILE, 3 x 3): Lavin and Gray, "Fast Algorithms for
-// Convolutional Neural Networks", 2016, with the points 0, 1, -1 (and 2, -2), infinity. An output tile of TILE x TILE pixels
-// comes from SIDE x SIDE input pixels, SIDE = TILE + 2, with SIDE * SIDE products instead of 9 * TILE * TILE:
+// Convolutional Neural Networks", 2016. An output tile of TILE x TILE pixels comes from SIDE x SIDE input pixels, SIDE =
+// TILE + 2, with SIDE * SIDE products instead of 9 * TILE * TILE:
 //     z = A^T ( sum over channels of (G w G^T) * (B^T x B) ) A
+// The polynomials behind it are evaluated at 0, P, -P (and Q, -Q), infinity. For F(2 x 2) P is 1; for F(4 x 4) P and Q are the
+// fractions, exact in binary as their powers are, whose error came out least: a quarter of that of 1 and 2 at worst, half of it
+// on average (points matter that much: Barabasz, Anderson, Soodhalter and Gregg, "Error Analysis and Improving the Accuracy of
+// Winograd Convolution for Deep Neural Networks", 2020).
 //   w  f32 [oc_blocks, x_blocks, 3, 3, BLOCK ic, BLOCK oc]                a filter in its stored form
 //   u  f32 [SIDE * SIDE, oc_blocks, x_blocks, BLOCK ic, BLOCK oc]         its transform
 // On CPUs one kernel has all steps, on GPUs each is a launch, and the products are those of conv2d_simt.cl.
@@ -10,6 +14,15 @@
 #endif
 #define SIDE (TILE + 2)
 #define POINTS (SIDE * SIDE)
+#if TILE == 4
+#define P 0.625f
+#define Q 1.5f
+#define P2 (P * P)
+#define Q2 (Q * Q)
+#define AT_ZERO (1.0f / (P2 * Q2)) // G's factors of its rows
+#define AT_P (0.5f / (P2 * (P2 - Q2)))
+#define AT_Q (0.5f / (Q2 * (Q2 - P2)))
+#endif
 
 // check: -DLANES=1 -DTILE=2
 // check: -DLANES=1 -DBLOCK=4 -DTILE=4
@@ -49,14 +62,14 @@ static void transform_input(const lanes *in, int in_step, lanes *out, int out_st
 #else
     const lanes a = in[0], b = in[in_step], c = in[2 * in_step], d = in[3 * in_step], e = in[4 * in_step];
     const lanes f = in[5 * in_step];
-    const lanes even = EQ_MAD((lanes)(-4.0f), c, e), odd = EQ_MAD((lanes)(-4.0f), b, d), ce = e - c;
-    const lanes bd = (lanes)(2.0f) * (d - b);
-    out[0] = EQ_MAD((lanes)(4.0f), a, EQ_MAD((lanes)(-5.0f), c, e));
-    out[out_step] = even + odd;
-    out[2 * out_step] = even - odd;
-    out[3 * out_step] = ce + bd;
-    out[4 * out_step] = ce - bd;
-    out[5 * out_step] = EQ_MAD((lanes)(4.0f), b, EQ_MAD((lanes)(-5.0f), d, f));
+    const lanes near = EQ_MAD((lanes)(-Q2), c, e), near_odd = EQ_MAD((lanes)(-Q2), b, d);
+    const lanes far = EQ_MAD((lanes)(-P2), c, e), far_odd = EQ_MAD((lanes)(-P2), b, d);
+    out[0] = EQ_MAD((lanes)(P2 * Q2), a, EQ_MAD((lanes)(-P2 - Q2), c, e));
+    out[out_step] = EQ_MAD((lanes)(P), near_odd, near);
+    out[2 * out_step] = EQ_MAD((lanes)(-P), near_odd, near);
+    out[3 * out_step] = EQ_MAD((lanes)(Q), far_odd, far);
+    out[4 * out_step] = EQ_MAD((lanes)(-Q), far_odd, far);
+    out[5 * out_step] = EQ_MAD((lanes)(P2 * Q2), b, EQ_MAD((lanes)(-P2 - Q2), d, f));
 #endif
 }
 
@@ -71,9 +84,9 @@ static void transform_output(const lanes *in, int in_step, lanes *out, int out_s
     const lanes b = in[in_step], c = in[2 * in_step], d = in[3 * in_step], e = in[4 * in_step];
     const lanes near = b + c, near_odd = b - c, far = d + e, far_odd = d - e;
     out[0] = in[0] + near + far;
-    out[out_step] = EQ_MAD((lanes)(2.0f), far_odd, near_odd);
-    out[2 * out_step] = EQ_MAD((lanes)(4.0f), far, near);
-    out[3 * out_step] = EQ_MAD((lanes)(8.0f), far_odd, near_odd) + in[5 * in_step];
+    out[out_step] = EQ_MAD((lanes)(Q), far_odd, (lanes)(P) * near_odd);
+    out[2 * out_step] = EQ_MAD((lanes)(Q2), far, (lanes)(P2) * near);
+    out[3 * out_step] = EQ_MAD((lanes)(Q * Q2), far_odd, EQ_MAD((lanes)(P * P2), near_odd, in[5 * in_step]));
 #endif
 }
 
@@ -87,11 +100,11 @@ static void transform_filter(const lanes *in, int in_step, lanes *out, int out_s
     out[2 * out_step] = (lanes)(0.5f) * (a + c - b);
     out[3 * out_step] = c;
 #else
-    const lanes near = (lanes)(-1.0f / 6.0f) * (a + c), near_odd = (lanes)(1.0f / 6.0f) * b;
-    const lanes far = EQ_MAD((lanes)(1.0f / 24.0f), a, (lanes)(1.0f / 6.0f) * c), far_odd = (lanes)(1.0f / 12.0f) * b;
-    out[0] = (lanes)(0.25f) * a;
-    out[out_step] = near - near_odd;
-    out[2 * out_step] = near + near_odd;
+    const lanes near = EQ_MAD((lanes)(AT_P), a, (lanes)(AT_P * P2) * c), near_odd = (lanes)(AT_P * P) * b;
+    const lanes far = EQ_MAD((lanes)(AT_Q), a, (lanes)(AT_Q * Q2) * c), far_odd = (lanes)(AT_Q * Q) * b;
+    out[0] = (lanes)(AT_ZERO) * a;
+    out[out_step] = near + near_odd;
+    out[2 * out_step] = near - near_odd;
     out[3 * out_step] = far + far_odd;
     out[4 * out_step] = far - far_odd;
     out[5 * out_step] = c;
@@ -108,11 +121,12 @@ static void transform_gradient(const lanes *in, int in_step, lanes *out, int out
     out[2 * out_step] = a - b;
     out[3 * out_step] = -b;
 #else
-    const lanes c = in[2 * in_step], d = in[3 * in_step], even = a + c, odd = b + d;
-    const lanes far = EQ_MAD((lanes)(4.0f), c, a), far_odd = EQ_MAD((lanes)(8.0f), d, (lanes)(2.0f) * b);
+    const lanes c = in[2 * in_step], d = in[3 * in_step];
+    const lanes near = EQ_MAD((lanes)(P2), c, a), near_odd = EQ_MAD((lanes)(P * P2), d, (lanes)(P) * b);
+    const lanes far = EQ_MAD((lanes)(Q2), c, a), far_odd = EQ_MAD((lanes)(Q * Q2), d, (lanes)(Q) * b);
     out[0] = a;
-    out[out_step] = even + odd;
-    out[2 * out_step] = even - odd;
+    out[out_step] = near + near_odd;
+    out[2 * out_step] = near - near_odd;
     out[3 * out_step] = far + far_odd;
     out[4 * out_step] = far - far_odd;
     out[5 * out_step] = d;
@@ -129,10 +143,10 @@ static void transform_sums(const lanes *in, int in_step, lanes *out, int out_ste
     out[out_step] = (lanes)(0.5f) * (b - c);
     out[2 * out_step] = even + d;
 #else
-    const lanes e = in[4 * in_step], near = (lanes)(-1.0f / 6.0f) * (b + c), far = d + e;
-    out[0] = EQ_MAD((lanes)(0.25f), a, EQ_MAD((lanes)(1.0f / 24.0f), far, near));
-    out[out_step] = EQ_MAD((lanes)(1.0f / 6.0f), c - b, (lanes)(1.0f / 12.0f) * (d - e));
-    out[2 * out_step] = EQ_MAD((lanes)(1.0f / 6.0f), far, near) + in[5 * in_step];
+    const lanes e = in[4 * in_step], near = b + c, far = d + e;
+    out[0] = EQ_MAD((lanes)(AT_ZERO), a, EQ_MAD((lanes)(AT_Q), far, (lanes)(AT_P) * near));
+    out[out_step] = EQ_MAD((lanes)(AT_Q * Q), d - e, (lanes)(AT_P * P) * (b - c));
+    out[2 * out_step] = EQ_MAD((lanes)(AT_Q * Q2), far, EQ_MAD((lanes)(AT_P * P2), near, in[5 * in_step]));
 #endif
 }
 

@@ -121,11 +121,12 @@ static struct sum ref_weight_grad(const struct data *d, int o, int i, int p, int
 
 // Compares output 0. Tolerance: a sum of k rounded products errs by about sqrt(k) * 2^-24 of the largest partial sum, which is
 // about the root of the sum of squared products for random signs, and the result itself with a mean; times 8 for the order of
-// summation; never above 1e-5. Winograd's transforms add values with factors up to 4 (and 8), and take them off again: F(2x2)
-// errs about as much as a direct sum, F(4x4) five times, of the largest values under the tile rather than of this sum's.
-static const double tolerance_factor[] = { [EQ_CONV2D_DIRECT] = 8, [EQ_CONV2D_WINOGRAD_2] = 16, [EQ_CONV2D_WINOGRAD_4] = 96 };
+// summation; never above 1e-5. Winograd's transforms add values with factors (F(4x4): up to 3.4), and take them off again:
+// F(2x2) errs about as much as a direct sum, F(4x4) three times, of the largest values under the tile rather than of this
+// sum's.
+static const double tolerance_factor[] = { [EQ_CONV2D_DIRECT] = 8, [EQ_CONV2D_WINOGRAD_2] = 16, [EQ_CONV2D_WINOGRAD_4] = 48 };
 static const double tolerance_most[] = {
-    [EQ_CONV2D_DIRECT] = 1e-5, [EQ_CONV2D_WINOGRAD_2] = 2e-5, [EQ_CONV2D_WINOGRAD_4] = 1e-4
+    [EQ_CONV2D_DIRECT] = 1e-5, [EQ_CONV2D_WINOGRAD_2] = 2e-5, [EQ_CONV2D_WINOGRAD_4] = 5e-5
 };
 
 static void compare(const struct eq_check_call *call, const struct data *d, const float *add,
@@ -141,8 +142,9 @@ static void compare(const struct eq_check_call *call, const struct data *d, cons
             for (int y = 0; y < t->h; y++)
                 for (int x = 0; x < t->w; x++, e++) {
                     const struct sum s = reference(d, n, k, y, x);
-                    const double extra = add ? add[e] : 0.0, relative =
-                        fmin(tolerance_most[algorithm], tolerance_factor[algorithm] * sqrt(s.terms + 1.0) * 0x1p-24);
+                    const double extra = add ? add[e] : 0.0,
+                                 relative = fmin(tolerance_most[algorithm],
+                                                 tolerance_factor[algorithm] * sqrt(s.terms + 1.0) * 0x1p-24);
                     want[e] = s.value + extra;
                     tolerance[e] = relative * (sqrt(s.squares) + fabs(s.value) + fabs(extra));
                 }
@@ -280,8 +282,9 @@ static void test_weight_grad_parts(int index)
 // Work-groups too few for the device's compute units: then slices of k within them are summed.
 static void check_slices(void *user)
 {
-    const struct conv2d_case c = { .name = "slices", .n = 1, .ic = 40, .ih = 5, .iw = 4, .oc = 72, .kh = 3, .kw = 3, .ph = 1,
-                                   .pw = 1 };
+    const struct conv2d_case c = {
+        .name = "slices", .n = 1, .ic = 40, .ih = 5, .iw = 4, .oc = 72, .kh = 3, .kw = 3, .ph = 1, .pw = 1
+    };
     struct eq_tunable open[2];
     int num = 0;
     (void)user;
@@ -291,7 +294,10 @@ static void check_slices(void *user)
         return;
     eq_check_device->target.compute_units = 256;
     struct data d = make_data(normalised(c), EQ_CONV2D_DIRECT);
-    struct eq_check_call call = { .name = c.name, .op = &eq_op_conv2d, .attributes = &d.attributes, .num_inputs = 2,
+    struct eq_check_call call = { .name = c.name,
+                                  .op = &eq_op_conv2d,
+                                  .attributes = &d.attributes,
+                                  .num_inputs = 2,
                                   .input = { { d.xt, d.x, false }, { d.wt, d.w, false } },
                                   .is_workspace = { false, true } };
     eq_check_call_run(&call);
@@ -314,7 +320,7 @@ static void test_slices(int index)
 
 // Winograd's error on the layers of ResNet-50 that it takes: outputs of all three directions, spread over the tensor, against
 // sums in double, relative to the root mean square of those outputs. Bounds: 1e-5, what single ops are held to, for F(2x2), and
-// half of the 1e-4 that no op may pass for F(4x4).
+// twice that for F(4x4).
 enum { NUM_SAMPLES = 96 };
 
 static double sampled_error(const struct eq_check_call *call, const struct data *d,
@@ -337,7 +343,7 @@ static double sampled_error(const struct eq_check_call *call, const struct data 
 
 static void check_error(const struct conv2d_case *c, enum eq_conv2d_algorithm algorithm)
 {
-    static const double bounds[] = { [EQ_CONV2D_WINOGRAD_2] = 1e-5, [EQ_CONV2D_WINOGRAD_4] = 5e-5 };
+    static const double bounds[] = { [EQ_CONV2D_WINOGRAD_2] = 1e-5, [EQ_CONV2D_WINOGRAD_4] = 2e-5 };
     eq_check_kernels(algorithm_names[algorithm]);
     struct data d = make_data(*c, algorithm);
     const struct eq_conv2d_data_grad_attributes data = { d.attributes, c->ih, c->iw };
