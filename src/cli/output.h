@@ -27,6 +27,9 @@ int json_write(json_t *object, const char *path);
 
 // Writes beside the file and renames it over it: a full disk leaves the old one, or none. False: the message was printed.
 bool file_replace(const char *path, const char *text, size_t bytes);
+// Whether it could now, for a start before anything is measured; "-", stdout, can. Leaves nothing behind. False: the message
+// was printed.
+bool file_can_replace(const char *path);
 
 // "1.2 MiB" into text[32]; returns text.
 const char *format_bytes(char *text, size_t bytes);

@@ -13,8 +13,14 @@ START_TEST(bytes)
         size_t bytes;
         const char *text;
     } cases[] = {
-        { 0, "0 bytes" },         { 1023, "1023 bytes" }, { 1024, "1.0 KiB" }, { 1536, "1.5 KiB" },
-        { 100 * 1024, "100 KiB" }, { 1 << 20, "1.0 MiB" }, { (size_t)5 << 30, "5.0 GiB" }, { (size_t)3000 << 40, "3000 TiB" },
+        { 0, "0 bytes" },
+        { 1023, "1023 bytes" },
+        { 1024, "1.0 KiB" },
+        { 1536, "1.5 KiB" },
+        { 100 * 1024, "100 KiB" },
+        { 1 << 20, "1.0 MiB" },
+        { (size_t)5 << 30, "5.0 GiB" },
+        { (size_t)3000 << 40, "3000 TiB" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char text[32];
@@ -77,9 +83,25 @@ static void write_nowhere(void)
 
 START_TEST(json_that_cannot_be_written)
 {
-    ck_assert_str_eq(stderr_of(write_nowhere),
-                     "equil: cannot write /nonexistent-folder/file.json: No such file or directory\n"
-                     "equil: no memory for the JSON text\n");
+    ck_assert_str_eq(stderr_of(write_nowhere), "equil: cannot write /nonexistent-folder/file.json: No such file or directory\n"
+                                               "equil: no memory for the JSON text\n");
+}
+END_TEST
+
+static void ask_nowhere(void)
+{
+    ck_assert(!file_can_replace("/nonexistent-folder/file.json") && !file_can_replace("/tmp"));
+}
+
+START_TEST(places_to_write)
+{
+    char folder[] = "/tmp/equil-output-XXXXXX", path[64];
+    ck_assert(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/file", folder);
+    ck_assert(file_can_replace(path) && file_can_replace("-") && file_can_replace("/dev/null"));
+    ck_assert_int_eq(rmdir(folder), 0); // nothing was left there
+    ck_assert_str_eq(stderr_of(ask_nowhere), "equil: cannot write /nonexistent-folder/file.json: No such file or directory\n"
+                                             "equil: cannot write /tmp: Is a directory\n");
 }
 END_TEST
 
@@ -105,6 +127,7 @@ int main(void)
     tcase_add_test(tcase, seconds);
     tcase_add_test(tcase, json_into_a_file);
     tcase_add_test(tcase, json_that_cannot_be_written);
+    tcase_add_test(tcase, places_to_write);
     tcase_add_test(tcase, progress_without_a_terminal);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
