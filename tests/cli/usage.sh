@@ -7,6 +7,7 @@ expect_silent() { check "$1" [ ! -s "$folder/$2" ]; }
 
 expect "help" 0 stdout "Usage: equil COMMAND" --help
 expect_silent "help is not an error" stderr
+check "help has every exit code" stdout_has "0 done, 1 failed, 2 wrong usage, 3 a comparison found something slower, 130 "
 expect "version" 0 stdout "equil 0." --version
 expect "no command" 2 stderr "a command is missing"
 expect_silent "usage errors go to stderr" stdout
