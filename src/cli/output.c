@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -179,6 +180,20 @@ const char *format_seconds(char *text, double seconds)
     return text;
 }
 
+// A line that wraps would not be written over as a whole. The last column stays free: some terminals wrap there.
+static void cut_to_terminal(char *text)
+{
+    struct winsize size;
+    const size_t columns = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col : 80;
+    size_t at = 0;
+    for (size_t letters = 0; text[at]; at++) {
+        letters += (text[at] & 0xc0) != 0x80; // UTF-8's first bytes
+        if (letters == columns)
+            break;
+    }
+    text[at] = '\0';
+}
+
 void progress_line(bool is_last, const char *format, ...)
 {
     static time_t last_time;
@@ -193,9 +208,20 @@ void progress_line(bool is_last, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    if (is_terminal)
+        cut_to_terminal(text);
     fprintf(stderr, is_terminal ? "\r\033[K%s" : "%s\n", text);
     progress_is_open = is_terminal && !is_last;
     if (is_terminal && is_last)
         fputc('\n', stderr);
     fflush(stderr);
+}
+
+void progress_clear(void)
+{
+    if (!progress_is_open)
+        return;
+    fputs("\r\033[K", stderr);
+    fflush(stderr);
+    progress_is_open = false;
 }

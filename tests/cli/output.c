@@ -1,8 +1,11 @@
 // Texts of numbers, JSON into files, and the progress line where there is no terminal.
+#define _XOPEN_SOURCE 700 // pseudo terminals
 #include <check.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "cli/output.h"
@@ -119,6 +122,44 @@ START_TEST(progress_without_a_terminal)
 }
 END_TEST
 
+// What `run` prints to a terminal of 20 columns.
+static const char *terminal_of(void (*run)(void))
+{
+    static char text[1024];
+    const struct winsize size = { .ws_row = 24, .ws_col = 20 };
+    int terminal = posix_openpt(O_RDWR | O_NOCTTY), kept = dup(STDERR_FILENO);
+    ck_assert(terminal >= 0 && kept >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
+    int end = open(ptsname(terminal), O_RDWR | O_NOCTTY);
+    ck_assert(end >= 0 && ioctl(end, TIOCSWINSZ, &size) == 0);
+    fflush(NULL);
+    ck_assert(dup2(end, STDERR_FILENO) >= 0);
+    run();
+    fflush(NULL);
+    dup2(kept, STDERR_FILENO);
+    const ssize_t bytes = read(terminal, text, sizeof text - 1);
+    text[bytes > 0 ? bytes : 0] = '\0';
+    close(kept);
+    close(end);
+    close(terminal);
+    return text;
+}
+
+static void show_long_progress(void)
+{
+    progress_line(false, "1/2  layer1.0.conv1  candidate 1 of 9");
+    progress_line(false, "a line that fits");
+    progress_clear();
+    progress_clear();
+    message("done");
+}
+
+START_TEST(progress_on_a_terminal)
+{
+    ck_assert_str_eq(terminal_of(show_long_progress),
+                     "\r\033[K1/2  layer1.0.conv1\r\033[Ka line that fits\r\033[Kequil: done\r\n");
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("output");
@@ -129,6 +170,7 @@ int main(void)
     tcase_add_test(tcase, json_that_cannot_be_written);
     tcase_add_test(tcase, places_to_write);
     tcase_add_test(tcase, progress_without_a_terminal);
+    tcase_add_test(tcase, progress_on_a_terminal);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_set_fork_status(runner, CK_NOFORK);
