@@ -13,15 +13,15 @@ static const char nothing_found[] =
     "    apt-get install mesa-opencl-icd      AMD GPUs (rusticl, with RUSTICL_ENABLE=radeonsi); or AMD's ROCm\n"
     "    apt-get install nvidia-opencl-icd    NVIDIA GPUs, with NVIDIA's driver";
 
-// What is missing: the drivers, or their devices.
-static void explain_none(void)
+// What is missing: the drivers, their devices, or the one that is wanted.
+static void explain(const char *selector)
 {
     struct eq_platform_info *platforms = NULL;
     struct eq_device *device = NULL;
     int num = 0;
     if (eq_platform_list(&platforms, &num) == EQ_OK && num == 0)
         message("%s", nothing_found);
-    else if (eq_device_open(NULL, &device) != EQ_OK)
+    else if (eq_device_open(selector, &device) != EQ_OK)
         fail_with_last_error(NULL);
     eq_device_destroy(&device);
     free(platforms);
@@ -80,16 +80,6 @@ static void print_device(const struct eq_device_info *info)
     printf("     %s %s\n\n", info->is_chosen ? "chosen:   " : info->is_usable ? "not chosen:" : "unusable: ", info->reason);
 }
 
-static void explain_choice(const char *device, int num)
-{
-    const char *variable = getenv("EQUIL_DEVICE"), *wanted = device ? device : variable && *variable ? variable : NULL;
-    message("none of the %d devices is usable%s%s%s%s", num, wanted ? " and fits " : "",
-            !wanted  ? ""
-            : device ? "\""
-                     : "EQUIL_DEVICE, \"",
-            wanted ? wanted : "", wanted ? "\"" : "");
-}
-
 static int run_devices(int argc, char **argv)
 {
     const char *device;
@@ -118,10 +108,8 @@ static int run_devices(int argc, char **argv)
     else
         for (int i = 0; i < num; i++)
             print_device(&infos[i]);
-    if (num == 0)
-        explain_none();
-    else if (!is_any_chosen)
-        explain_choice(device, num);
+    if (!is_any_chosen)
+        explain(device);
     eq_device_list_free(&infos);
     return exit_code;
 }

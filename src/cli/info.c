@@ -82,8 +82,7 @@ static bool options_from_weights(const char *path, struct network_options *netwo
 // A plan in another precision is that of a device.
 static bool is_device_wanted(const char *selector)
 {
-    const char *device = getenv("EQUIL_DEVICE"), *precision = getenv("EQUIL_PRECISION");
-    return selector || (device && *device) || (precision && *precision);
+    return selector || eq_device_is_wanted();
 }
 
 static int describe(const char *selector, const struct eq_model_params *params, int batch, int size, bool is_json)

@@ -36,8 +36,8 @@ const char *format_bytes(char *text, size_t bytes);
 // "1:02:03" or "2:03" into text[32]; returns text.
 const char *format_seconds(char *text, double seconds);
 
-// One line on stderr that is written over on a terminal, cut to its width. Elsewhere every call with is_last, and otherwise one in 10 seconds,
-// prints a plain line. is_last leaves the line standing.
+// One line on stderr that is written over on a terminal, cut to its width. Elsewhere every call with is_last, and otherwise one
+// in 10 seconds, prints a plain line. is_last leaves the line standing.
 void progress_line(bool is_last, const char *format, ...) OUTPUT_FORMAT(2, 3);
 // Takes a progress line away, for what is printed on stdout.
 void progress_clear(void);

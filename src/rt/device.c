@@ -399,7 +399,8 @@ static eq_status no_device_of_platforms(const struct found *found)
     return status;
 }
 
-static eq_status no_device(const char *selector, const struct eq_device_info *infos, const struct found *found)
+static eq_status no_device(const char *selector, bool is_variable, const struct eq_device_info *infos,
+                           const struct found *found)
 {
     const int num = found->num;
     if (num == 0 && found->num_empty > 0)
@@ -415,10 +416,17 @@ static eq_status no_device(const char *selector, const struct eq_device_info *in
     if (found->error != CL_SUCCESS)
         eq_str_append(&text, "; a driver does not say what it has: %s", eq_cl_error(found->error));
     EQ_REQUIRE(!text.failed, EQ_ERR_HOST_MEMORY, "out of memory: the list of devices");
-    eq_status status = selector ? eq_fail(EQ_ERR_DEVICE, "no usable device matches '%s'; there are: %s", selector, text.text)
-                                : eq_fail(EQ_ERR_DEVICE, "no usable device; there are: %s", text.text);
+    eq_status status =
+        selector ? eq_fail(EQ_ERR_DEVICE, "no usable device matches '%s'%s%s; there are: %s", selector,
+                           is_variable ? ", of " : "", is_variable ? eq_option_variable(EQ_OPTION_DEVICE) : "", text.text)
+                 : eq_fail(EQ_ERR_DEVICE, "no usable device; there are: %s", text.text);
     eq_str_free(&text);
     return status;
+}
+
+bool eq_device_is_wanted(void)
+{
+    return eq_option(EQ_OPTION_DEVICE) || eq_option(EQ_OPTION_PRECISION);
 }
 
 eq_status eq_device_open(const char *selector, struct eq_device **device)
@@ -427,12 +435,14 @@ eq_status eq_device_open(const char *selector, struct eq_device **device)
     struct eq_device_info *infos = NULL;
     int chosen = -1;
     *device = NULL;
+    const bool is_variable = !selector;
     selector = selector ? selector : eq_option(EQ_OPTION_DEVICE);
     EQ_TRY(list_found(selector, &found, &infos));
     for (int i = 0; i < found.num; i++)
         if (infos[i].is_chosen)
             chosen = i;
-    eq_status status = chosen < 0 ? no_device(selector, infos, &found) : open_found(&found, &infos[chosen], device);
+    eq_status status =
+        chosen < 0 ? no_device(selector, is_variable, infos, &found) : open_found(&found, &infos[chosen], device);
     free(infos);
     if (status != EQ_OK)
         eq_device_destroy(device);

@@ -27,7 +27,7 @@ check "devices --json is JSON with one chosen device" python3 -c \
     'import json, sys; devices = json.load(open(sys.argv[1]))["devices"]; assert sum(d["is_chosen"] for d in devices) == 1' "$folder/stdout"
 expect "devices --device by name" 0 stdout "Portable Computing Language" devices --device POCL
 expect "a device that is not there" 1 stderr "no-such-device" devices --device no-such-device
-EQUIL_DEVICE=no-such-name expect "EQUIL_DEVICE that is not there" 1 stderr "is usable and fits EQUIL_DEVICE, \"no-such-name\"" devices
+EQUIL_DEVICE=no-such-name expect "EQUIL_DEVICE that is not there" 1 stderr "no usable device matches 'no-such-name', of EQUIL_DEVICE; there are: 0: " devices
 if [ -w /dev/full ]; then
     check "a full disk is an error" sh -c "! '$equil' --help >/dev/full"
 fi
