@@ -28,9 +28,13 @@ EQ_API void eq_ahead_plan_destroy(struct eq_ahead_plan **plan); // before its de
 EQ_API int eq_ahead_plan_num_kernels(const struct eq_ahead_plan *plan);
 // Compiles kernel 0 <= index < eq_ahead_plan_num_kernels(), in any order; quick for one that is in the caches. A driver that
 // compiles when a kernel first runs (PoCL) runs it, with as few work-groups as will do. Errors: EQ_ERR_ARGUMENT (index),
-// EQ_ERR_BUILD, EQ_ERR_UNSUPPORTED (work-groups or local memory beyond the device's), EQ_ERR_DEVICE_MEMORY, EQ_ERR_DEVICE. The
-// others can be compiled then.
+// EQ_ERR_BUILD, EQ_ERR_UNSUPPORTED (work-groups or local memory beyond the device's), EQ_ERR_DEVICE_MEMORY, EQ_ERR_DEVICE,
+// EQ_ERR_IO (it cannot be kept in Equil's cache). The others can be compiled then.
 EQ_API eq_status eq_ahead_plan_compile(struct eq_ahead_plan *plan, int index);
+
+// Whether what is compiled ahead will be kept: EQ_ERR_IO, with the reason, where Equil's cache is switched off or its folder,
+// which is made, cannot be written.
+EQ_API eq_status eq_ahead_check(void);
 
 // Whether processes that compile ahead are worth starting: Equil's cache is in use and nothing there says that these kernels
 // were compiled before, by this version for this device, driver, precision and tuning. eq_ahead_remember() says so, if it can.

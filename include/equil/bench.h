@@ -111,8 +111,8 @@ EQ_API eq_status eq_network_bench_ops(struct eq_device *device, const struct eq_
 //     NAME  linear   ic=2048 oc=1000
 //     NAME  unit     ic=64 size=56                   a normalisation, a residual and an activation
 // Missing stride is 1, pad 0, kernel 1, groups 1, size 1. Of a line the first 255 bytes are read. `file` stands in errors, with
-// the line's number. params->size is not used. Errors: EQ_ERR_FORMAT (a line that is none), EQ_ERR_SHAPE and EQ_ERR_ARGUMENT (a
-// layer that cannot be), and the others of eq_network_bench_ops().
+// the line's number. params->size is not used. Errors: EQ_ERR_FORMAT (a line that is none, no line at all), EQ_ERR_SHAPE and
+// EQ_ERR_ARGUMENT (a layer that cannot be), and the others of eq_network_bench_ops().
 EQ_API eq_status eq_shapes_bench_ops(struct eq_device *device, const char *file, const char *text, const char *op,
                                      const struct eq_bench_params *params, struct eq_bench_ops *ops);
 EQ_API void eq_bench_ops_free(struct eq_bench_ops *ops); // leaves it zeroed; a zeroed one is allowed

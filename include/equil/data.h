@@ -169,6 +169,10 @@ struct eq_dataset;
 EQ_API eq_status eq_dataset_open(const struct eq_dataset_params *params, struct eq_dataset **dataset);
 EQ_API void eq_dataset_destroy(struct eq_dataset **dataset); // *dataset becomes NULL; NULL is allowed
 
+// Threads that decode a set's images where no number is given: those of EQUIL_THREADS, else one a processor. EQ_ERR_ARGUMENT:
+// EQUIL_THREADS is no such number; *num is then as it was.
+EQ_API eq_status eq_dataset_threads(int *num);
+
 EQ_API size_t eq_dataset_num_items(const struct eq_dataset *dataset); // >= 1
 EQ_API int eq_dataset_num_classes(const struct eq_dataset *dataset);  // >= 2
 // Valid as long as the set; NULL for labels that there are not.

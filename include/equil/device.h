@@ -69,6 +69,8 @@ EQ_API void eq_device_cache_folder(char *path, size_t bytes);
 // Warnings of the log, and no failure: a cache of compiled kernels that cannot be read or written, and a tuning in its usual
 // place that cannot be read. Thread-safe; afterwards one thread at a time per device.
 EQ_API eq_status eq_device_open(const char *selector, struct eq_device **device);
+// Whether the environment names a device (EQUIL_DEVICE) or a precision (EQUIL_PRECISION), for programs that can do without one.
+EQ_API bool eq_device_is_wanted(void);
 // After everything that was made with it. *device becomes NULL; NULL is allowed. Where CLBlast computed on it (see
 // eq_device_adopt()), CLBlast's cache of programs is cleared, which is that of the whole process.
 EQ_API void eq_device_destroy(struct eq_device **device);

@@ -83,6 +83,11 @@ EQ_API void eq_network_destroy(struct eq_network **network); // *network becomes
 // Its weights: they belong to the network. See weights.h for reading, writing, files.
 EQ_API struct eq_weights *eq_network_weights(const struct eq_network *network);
 
+// Refuses a weights file whose metadata, as training writes it, has another network than params, with its classes, stem and
+// activation: its tensors may fit, and mean something else. What has no metadata passes. EQ_ERR_ARGUMENT, with what differs;
+// EQ_ERR_IO and EQ_ERR_FORMAT of the file.
+EQ_API eq_status eq_model_check_file(const struct eq_model_params *params, const char *path);
+
 // Evaluation mode: images f32 [n, 3, h, w] -> logits f32 [n, classes], on the host; waits for them. The first call for a batch
 // shape compiles, and drops what was compiled for another; the memory stays the network's until then. Errors: EQ_ERR_NUMERIC (a
 // running_scale that is not above 0: the network was never trained), EQ_ERR_SHAPE (an extent below 1, images too small),

@@ -244,3 +244,21 @@ enum args_outcome args_parse(const struct arg_spec *spec, int argc, char **argv,
     int exit_code = check_positional(spec, result);
     return exit_code ? leave(result, exit_code) : ARGS_RUN;
 }
+
+void args_note_given(struct arg_option *options, bool *given)
+{
+    for (int i = 0; options[i].name; i++)
+        options[i].is_given = &given[i];
+}
+
+const char *args_other(const struct arg_option *options, const char *const *names)
+{
+    for (; options->name; options++) {
+        int n = 0;
+        while (names[n] && strcmp(names[n], options->name) != 0)
+            n++;
+        if (*options->is_given && !names[n])
+            return options->name;
+    }
+    return NULL;
+}

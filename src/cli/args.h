@@ -43,9 +43,9 @@ struct arg_option {
 };
 
 struct arg_spec {
-    const char *command; // "train"
-    const char *summary; // what it does, shown first
-    const char *positional; // how the help names positional arguments, "IMAGE..."; NULL: none
+    const char *command;                // "train"
+    const char *summary;                // what it does, shown first
+    const char *positional;             // how the help names positional arguments, "IMAGE..."; NULL: none
     int min_positional, max_positional; // max -1: any number
     const struct arg_option *options;
     const char *notes; // text after the options; NULL: none
@@ -62,6 +62,12 @@ struct arg_result {
 // argv[0] is the command's name. Moves positional arguments to the front of argv.
 enum args_outcome args_parse(const struct arg_spec *spec, int argc, char **argv, struct arg_result *result);
 
+// For a table whose options are not for all that the command does. args_note_given() before args_parse() lets `given`, a flag
+// for each option, say what was on the command line; args_other() is then the name of the first of those that is not among
+// `names`, which NULL ends; NULL: there is none.
+void args_note_given(struct arg_option *options, bool *given);
+const char *args_other(const struct arg_option *options, const char *const *names);
+
 // The options most commands share.
 #define ARG_OPTION_DEVICE(variable)                                                                                          \
     {                                                                                                                        \
@@ -75,7 +81,9 @@ enum args_outcome args_parse(const struct arg_spec *spec, int argc, char **argv,
         .help = "of what convolutions multiply; other than fp32 is for devices with matrix\nunits, and emulated elsewhere, " \
                 "slowly (default: $EQUIL_PRECISION, else fp32)"                                                              \
     }
-#define ARG_OPTION_JSON(variable)                                                                                          \
-    { .name = "json", .kind = ARG_FLAG, .value = (variable), .help = "print the result as JSON" }
+#define ARG_OPTION_JSON(variable)                                                                 \
+    {                                                                                             \
+        .name = "json", .kind = ARG_FLAG, .value = (variable), .help = "print the result as JSON" \
+    }
 
 #endif

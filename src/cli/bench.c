@@ -1,7 +1,9 @@
 // equil bench: speed of a network or of single ops on a device, verified before it is timed; comparisons and reports of
 // results.
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "bench_table.h"
@@ -148,9 +150,11 @@ static bool measure_network(const struct bench_run *run, struct eq_device *devic
     struct eq_model_params model = network_params(&run->network);
     struct eq_network *network = NULL;
     struct eq_bench_result result = { .num_rows = 0 };
-    const struct workers_job job = { .params = { .model = model, .n = params->n, .size = params->size,
-                                                 .training = params->training },
-                                     .device = run->device, .precision = run->precision };
+    const struct workers_job job = {
+        .params = { .model = model, .n = params->n, .size = params->size, .training = params->training },
+        .device = run->device,
+        .precision = run->precision
+    };
     struct workers workers;
     workers_help(&workers, device, &job);
     bool is_done = eq_network_create(device, &model, &network) == EQ_OK && eq_network_bench(network, params, &result) == EQ_OK;
@@ -192,13 +196,20 @@ static char *read_text(const char *path)
 {
     enum { MAX_BYTES = 1 << 20 };
     char *text = malloc(MAX_BYTES + 1);
+    if (!text) {
+        message("no memory for the %d bytes that %s may have", MAX_BYTES, path);
+        return NULL;
+    }
     FILE *file = fopen(path, "rb");
-    size_t bytes = text && file ? fread(text, 1, MAX_BYTES + 1, file) : 0;
-    const bool is_read = text && file && !ferror(file) && bytes <= MAX_BYTES;
+    const size_t bytes = file ? fread(text, 1, MAX_BYTES + 1, file) : 0;
+    const int code = !file || ferror(file) ? errno : 0;
     if (file)
         fclose(file);
-    if (!is_read) {
-        message("cannot read %s, or it has more than %d bytes", path, MAX_BYTES);
+    if (code || bytes > MAX_BYTES) {
+        if (code)
+            message("cannot read %s: %s", path, strerror(code));
+        else
+            message("%s has more than the %d bytes that a list of layers may have", path, MAX_BYTES);
         free(text);
         return NULL;
     }
@@ -245,6 +256,8 @@ static int measure(const struct bench_run *run)
     struct bench_document document = { .num_records = 0 };
     const struct eq_bench_params params = params_of(run);
     int exit_code = EXIT_FAILED;
+    if (run->json && !file_can_replace(run->json))
+        return EXIT_FAILED;
     if (open_device(run->device, run->precision, &device) != EQ_OK)
         return fail_with_last_error(NULL);
     identify(device, &document);
@@ -266,15 +279,34 @@ static int measure(const struct bench_run *run)
 
 // ---- the command
 
-// What is asked for has to be one thing. Returns the exit code of a usage error, or EXIT_SUCCESS.
-static int check_usage(const struct bench_run *run, int num_files)
+// A page must not take the place of a measurement: OUT.html is easily forgotten.
+static int check_report(const char *out, char *const *files, int num_files)
 {
+    struct stat page, file;
+    const bool is_there = stat(out, &page) == 0;
+    if (num_files < 1)
+        return usage_error("bench", "--report OUT.html takes the files to report after it");
+    for (int i = 0; i < num_files && is_there; i++)
+        if (stat(files[i], &file) == 0 && file.st_dev == page.st_dev && file.st_ino == page.st_ino)
+            return usage_error("bench", "--report would write over %s, a result to report: name the page first", files[i]);
+    if (bench_is_result(out))
+        return usage_error("bench", "--report would write over %s, a result of equil bench: name the page first", out);
+    return EXIT_SUCCESS;
+}
+
+// What is asked for has to be one thing. Returns the exit code of a usage error, or EXIT_SUCCESS.
+static int check_usage(const struct bench_run *run, const struct arg_option *options, char *const *files, int num_files)
+{
+    static const char *const of_compare[] = { "compare", "noise", NULL }, *const of_report[] = { "report", NULL };
     if (run->is_compare && run->report)
         return usage_error("bench", "--compare and --report are two things");
+    const char *other = run->is_compare ? args_other(options, of_compare) : run->report ? args_other(options, of_report) : NULL;
+    if (other)
+        return usage_error("bench", "--%s does not go with --%s", other, run->is_compare ? "compare" : "report");
     if (run->is_compare)
         return num_files == 2 ? EXIT_SUCCESS : usage_error("bench", "--compare takes two files, not %d", num_files);
     if (run->report)
-        return num_files >= 1 ? EXIT_SUCCESS : usage_error("bench", "--report OUT.html takes the files to report after it");
+        return check_report(run->report, files, num_files);
     if (num_files)
         return usage_error("bench", "files are for --compare and --report");
     if (run->shapes && (!run->op || run->network.arch))
@@ -289,7 +321,7 @@ static int check_usage(const struct bench_run *run, int num_files)
 static int run_bench(int argc, char **argv)
 {
     struct bench_run run = { 0 };
-    const struct arg_option options[] = {
+    struct arg_option options[] = {
         { .name = "arch",
           .kind = ARG_STRING,
           .value = &run.network.arch,
@@ -380,9 +412,11 @@ static int run_bench(int argc, char **argv)
                                    .max_positional = -1,
                                    .options = options };
     struct arg_result args;
+    bool given[sizeof options / sizeof *options];
+    args_note_given(options, given);
     if (args_parse(&spec, argc, argv, &args) != ARGS_RUN)
         return args.exit_code;
-    const int usage = check_usage(&run, args.num_positional);
+    const int usage = check_usage(&run, options, args.positional, args.num_positional);
     if (usage != EXIT_SUCCESS)
         return usage;
     if (run.is_compare)

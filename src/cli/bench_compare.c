@@ -88,24 +88,26 @@ static void compare_kernels(const struct bench_record *a, const struct bench_rec
     free(in_b);
 }
 
-static void note(const char *what, const char *a, const char *b)
+static void note(const char *what, const char *a, const char *b, bool *is_first)
 {
-    if (strcmp(a, b) != 0)
-        printf("    %-12s A: %s\n    %-12s B: %s\n", what, a, "", b);
+    if (strcmp(a, b) == 0)
+        return;
+    printf("%s    %-12s A: %s\n    %-12s B: %s\n", *is_first ? "What else differs:\n" : "", what, a, "", b);
+    *is_first = false;
 }
 
 static void print_differences(const struct bench_document *a, const struct bench_document *b)
 {
     printf("A  %s, %s, equil %s (%s), %s\nB  %s, %s, equil %s (%s), %s\n", a->path, a->device, a->version, a->commit,
            a->created, b->path, b->device, b->version, b->commit, b->created);
-    printf("What else differs:\n");
-    note("driver", a->driver, b->driver);
-    note("compiler", a->compiler, b->compiler);
-    note("options", a->options, b->options);
-    note("kernels", a->family, b->family);
-    note("tuning", a->tuning, b->tuning);
-    note("precision", a->precision, b->precision);
-    note("Winograd", a->winograd ? "on" : "off", b->winograd ? "on" : "off");
+    bool is_first = true;
+    note("driver", a->driver, b->driver, &is_first);
+    note("compiler", a->compiler, b->compiler, &is_first);
+    note("options", a->options, b->options, &is_first);
+    note("kernels", a->family, b->family, &is_first);
+    note("tuning", a->tuning, b->tuning, &is_first);
+    note("precision", a->precision, b->precision, &is_first);
+    note("Winograd", a->winograd ? "on" : "off", b->winograd ? "on" : "off", &is_first);
 }
 
 static int compare(const struct bench_document *a, const struct bench_document *b, double noise)

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { FORMAT_VERSION = 1 };
 
@@ -243,11 +244,17 @@ static bool read_record(const char *path, int index, const json_t *object, struc
     return read_steps(path, where, json_object_get(object, "steps"), record);
 }
 
+static bool has_format(const json_t *root)
+{
+    const json_t *format = json_object_get(root, "format");
+    return json_is_string(format) && strcmp(json_string_value(format), "equil-bench") == 0;
+}
+
 static bool read_root(const char *path, const json_t *root, struct bench_document *document)
 {
-    const json_t *format = json_object_get(root, "format"), *version = json_object_get(root, "format_version");
-    const json_t *results = json_object_get(root, "results"), *created = json_object_get(root, "created");
-    if (!json_is_string(format) || strcmp(json_string_value(format), "equil-bench") != 0) {
+    const json_t *version = json_object_get(root, "format_version"), *results = json_object_get(root, "results"),
+                 *created = json_object_get(root, "created");
+    if (!has_format(root)) {
         message("%s: not a result of equil bench: its format is not \"equil-bench\"", path);
         return false;
     }
@@ -276,8 +283,7 @@ static bool read_root(const char *path, const json_t *root, struct bench_documen
 bool bench_document_read(const char *path, struct bench_document *document)
 {
     json_error_t error;
-    *document = (struct bench_document){ .num_records = 0 };
-    snprintf(document->path, sizeof document->path, "%s", path);
+    *document = (struct bench_document){ .path = path };
     FILE *file = fopen(path, "rb");
     if (!file) {
         message("cannot read %s: %s", path, strerror(errno));
@@ -292,6 +298,17 @@ bool bench_document_read(const char *path, struct bench_document *document)
     bool is_read = read_root(path, root, document);
     json_decref(root);
     return is_read;
+}
+
+bool bench_is_result(const char *path)
+{
+    struct stat status;
+    if (stat(path, &status) != 0 || !S_ISREG(status.st_mode))
+        return false;
+    json_t *root = json_load_file(path, 0, NULL);
+    const bool is_result = has_format(root);
+    json_decref(root);
+    return is_result;
 }
 
 void bench_document_free(struct bench_document *document)

@@ -39,7 +39,7 @@ struct bench_record {
 };
 
 struct bench_document {
-    char path[256];   // file it is from, or ""
+    const char *path; // file it is from, the caller's text; NULL: measured
     char created[32]; // UTC
     char device[128], vendor[128], platform[128], driver[128], kind[16], family[16];
     int compute_units;
@@ -54,6 +54,8 @@ struct bench_document {
 json_t *bench_document_json(const struct bench_document *document);
 // Reads and checks a file; false: the message was printed, with the place in the file. bench_document_free() in both cases.
 bool bench_document_read(const char *path, struct bench_document *document);
+// Whether the file is there and claims to be a result of equil bench.
+bool bench_is_result(const char *path);
 void bench_document_free(struct bench_document *document);
 // A new record at the end, zeroed, or NULL: no memory (message printed).
 struct bench_record *bench_document_add(struct bench_document *document);

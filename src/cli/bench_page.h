@@ -6,10 +6,11 @@
 
 enum { MAX_SYSTEMS = 26, MAX_SYSTEM_COLOURS = 8 };
 
-// Documents with the same device, driver, build and setup are one system: a letter and a colour on the page.
+// Documents with the same device, driver, build and setup that measured different things are one system: a letter and a colour
+// on the page.
 struct bench_system {
     const struct bench_document *document; // the first of them
-    char label[200];                       // "A pthread-..., Winograd off": the device, and what tells it from the others
+    char label[320]; // "A pthread-..., before.json, Winograd off": the device, and what tells it from the others
 };
 // A record of a document, and its system.
 struct bench_entry {

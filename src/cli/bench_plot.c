@@ -36,6 +36,21 @@ static void bar_axis(FILE *out, double left, double width, double height, double
     fprintf(out, "<text class=\"dim\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%s</text>", left + width, height + 34, unit);
 }
 
+// Letters are at most 7 wide.
+static void bar_label(FILE *out, const char *label, double x, double y, double room, const char *style)
+{
+    char text[320];
+    size_t length = strlen(label), most = room > 21 ? (size_t)(room / 7) : 3;
+    const bool is_cut = length > most;
+    if (is_cut)
+        for (length = most - 3; length > 0 && (label[length] & 0xc0) == 0x80; length--) // not inside of a letter
+            ;
+    snprintf(text, sizeof text, "%.*s%s", (int)length, label, is_cut ? "..." : "");
+    fprintf(out, "<text x=\"%.1f\" y=\"%.1f\"%s>", x, y, style);
+    page_text(out, text);
+    fputs("</text>", out);
+}
+
 void plot_bars(FILE *out, const struct plot_bar *bars, int num, const char *unit)
 {
     const double left = 8, width = 900, thick = 24, gap = 8, head = 30;
@@ -60,19 +75,19 @@ void plot_bars(FILE *out, const struct plot_bar *bars, int num, const char *unit
         }
         const double end = left + b->value / most * width, x0 = left + b->low / most * width,
                      x1 = left + b->high / most * width;
-        const bool is_inside = end - left > 420;
+        const double inside = end - left - 16, beside = 1064 - (x1 + 64);
+        const bool is_inside = inside > 7 * (double)strlen(b->label) || inside > beside;
         fprintf(out, "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.0f\" rx=\"3\" fill=\"var(--s%d)\"/>", left, y,
                 end - left, thick, colour_of(b->system));
         fprintf(out,
                 "<path d=\"M%.1f %.1fH%.1fM%.1f %.1fv8M%.1f %.1fv8\" stroke=\"var(--fg)\" stroke-width=\"1.5\" fill=\"none\"/>",
                 x0, y + thick / 2, x1, x0, y + thick / 2 - 4, x1, y + thick / 2 - 4);
         if (is_inside)
-            fprintf(out, "<text x=\"%.1f\" y=\"%.1f\" style=\"fill:var(--bg)\">", left + 8, y + 17);
+            bar_label(out, b->label, left + 8, y + 17, inside, " style=\"fill:var(--bg)\"");
         else
-            fprintf(out, "<text x=\"%.1f\" y=\"%.1f\">", x1 + 64, y + 17);
-        page_text(out, b->label);
-        fprintf(out, "</text><text x=\"%.1f\" y=\"%.1f\" font-weight=\"600\">%.*f</text>", x1 + 8, y + 17,
-                b->value < 100 ? 1 : 0, b->value);
+            bar_label(out, b->label, x1 + 64, y + 17, beside, "");
+        fprintf(out, "<text x=\"%.1f\" y=\"%.1f\" font-weight=\"600\">%.*f</text>", x1 + 8, y + 17, b->value < 100 ? 1 : 0,
+                b->value);
         y += thick + gap;
     }
     fputs("</svg>\n", out);

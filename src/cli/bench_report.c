@@ -18,16 +18,66 @@ static bool is_same_system(const struct bench_document *a, const struct bench_do
            strcmp(a->precision, b->precision) == 0 && a->winograd == b->winograd;
 }
 
+static bool is_same_figure(const struct bench_record *a, const struct bench_record *b)
+{
+    char text[2][320];
+    return strcmp(bench_record_name(a, text[0], sizeof text[0]), bench_record_name(b, text[1], sizeof text[1])) == 0;
+}
+
+// Whether a document that belongs to the system already measured something of what this one did.
+static bool has_figure_of(const struct bench_page *page, int system, const struct bench_document *document)
+{
+    for (int e = 0; e < page->num_entries; e++)
+        for (int r = 0; page->entries[e].system == system && r < document->num_records; r++)
+            if (is_same_figure(page->entries[e].record, &document->records[r]))
+                return true;
+    return false;
+}
+
+// Results of the same before and after a change are two systems, whatever they were measured with.
 static int find_system(struct bench_page *page, const struct bench_document *document)
 {
     int s = 0;
-    while (s < page->num_systems && !is_same_system(page->systems[s].document, document))
+    while (s < page->num_systems && (!is_same_system(page->systems[s].document, document) || has_figure_of(page, s, document)))
         s++;
     if (s == MAX_SYSTEMS)
         return -1;
     if (s == page->num_systems)
         page->systems[page->num_systems++].document = document;
     return s;
+}
+
+// The entry that begins a document, of those that belong to the system, from `entry` on; page->num_entries: no more.
+static int next_document(const struct bench_page *page, int system, int entry)
+{
+    while (entry < page->num_entries &&
+           (page->entries[entry].system != system || page->entries[entry].record != &page->entries[entry].document->records[0]))
+        entry++;
+    return entry;
+}
+
+static const char *without_folders(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+// The file's name, with its folders where another one has the same.
+static const char *file_name(const struct bench_page *page, const struct bench_document *document)
+{
+    const char *name = without_folders(document->path);
+    for (int d = 0; d < page->num_documents; d++)
+        if (strcmp(without_folders(page->documents[d].path), name) == 0 && strcmp(page->documents[d].path, document->path) != 0)
+            return document->path;
+    return name;
+}
+
+static bool has_other_with_device(const struct bench_page *page, int system)
+{
+    for (int s = 0; s < page->num_systems; s++)
+        if (s != system && strcmp(page->systems[s].document->device, page->systems[system].document->device) == 0)
+            return true;
+    return false;
 }
 
 // Whether another system has the same device, but not the same text there.
@@ -64,14 +114,17 @@ static void name_systems(struct bench_page *page)
         { offsetof(struct bench_document, family), "" },        { offsetof(struct bench_document, precision), "" },
         { offsetof(struct bench_document, version), "equil " }, { offsetof(struct bench_document, commit), "commit " },
         { offsetof(struct bench_document, compiler), "" },      { offsetof(struct bench_document, options), "" },
-        { offsetof(struct bench_document, tuning), "tuning " },
+        { offsetof(struct bench_document, tuning), "tuning " }, { offsetof(struct bench_document, created), "" },
     };
     for (int s = 0; s < page->num_systems; s++) {
         struct bench_system *system = &page->systems[s];
         char *label = system->label;
         const size_t bytes = sizeof system->label;
         size_t at = (size_t)snprintf(label, bytes, "%c  %.100s", 'A' + s, system->document->device);
-        if (winograd_differs(page, s))
+        for (int e = next_document(page, s, 0); has_other_with_device(page, s) && e < page->num_entries && at < bytes;
+             e = next_document(page, s, e + 1))
+            at += (size_t)snprintf(label + at, bytes - at, ", %.64s", file_name(page, page->entries[e].document));
+        if (winograd_differs(page, s) && at < bytes)
             at += (size_t)snprintf(label + at, bytes - at, ", Winograd %s", system->document->winograd ? "on" : "off");
         for (size_t p = 0; p < sizeof parts / sizeof *parts && at < bytes; p++)
             if (differs(page, s, parts[p].offset))
@@ -120,18 +173,11 @@ static bool is_headline(const struct bench_entry *entry)
     return is_network(entry) && !is_curve(entry);
 }
 
-static bool is_same_figure(const struct bench_entry *a, const struct bench_entry *b)
-{
-    char text[2][320];
-    return strcmp(bench_record_name(a->record, text[0], sizeof text[0]),
-                  bench_record_name(b->record, text[1], sizeof text[1])) == 0;
-}
-
 // Whether no earlier headline measured the same.
 static bool is_first(const struct bench_page *page, int entry)
 {
     for (int e = 0; e < entry; e++)
-        if (is_headline(&page->entries[e]) && is_same_figure(&page->entries[e], &page->entries[entry]))
+        if (is_headline(&page->entries[e]) && is_same_figure(page->entries[e].record, page->entries[entry].record))
             return false;
     return true;
 }
@@ -163,6 +209,22 @@ static void row(FILE *out, const char *name, const struct bench_page *page, size
     fputs("</tr>", out);
 }
 
+// Of a system's files each has its line.
+static void files_row(FILE *out, const char *name, const struct bench_page *page, bool is_date)
+{
+    fprintf(out, "<tr><th>%s</th>", name);
+    for (int s = 0; s < page->num_systems; s++) {
+        fputs("<td class=\"w\">", out);
+        for (int e = next_document(page, s, 0), num = 0; e < page->num_entries; e = next_document(page, s, e + 1), num++) {
+            const struct bench_document *document = page->entries[e].document;
+            fputs(num ? "<br>" : "", out);
+            page_text(out, is_date ? document->created : file_name(page, document));
+        }
+        fputs("</td>", out);
+    }
+    fputs("</tr>", out);
+}
+
 static void write_systems(struct bench_page *page)
 {
     FILE *out = page->out;
@@ -173,6 +235,8 @@ static void write_systems(struct bench_page *page)
         fprintf(out, "%c</th>", 'A' + s);
     }
     fputs("</tr>", out);
+    files_row(out, "file", page, false);
+    files_row(out, "measured", page, true);
     row(out, "device", page, offsetof(struct bench_document, device));
     row(out, "vendor", page, offsetof(struct bench_document, vendor));
     row(out, "OpenCL platform", page, offsetof(struct bench_document, platform));
@@ -194,7 +258,6 @@ static void write_systems(struct bench_page *page)
     row(out, "commit", page, offsetof(struct bench_document, commit));
     row(out, "compiler", page, offsetof(struct bench_document, compiler));
     row(out, "build", page, offsetof(struct bench_document, options));
-    row(out, "measured", page, offsetof(struct bench_document, created));
     fputs("</table></div>\n", out);
 }
 
@@ -214,7 +277,7 @@ static void write_bars(struct bench_page *page, const char *mode)
         const char *title = titles[e];
         for (int f = e; f < page->num_entries; f++) {
             const struct bench_entry *at = &page->entries[f];
-            if (!is_headline(at) || !is_same_figure(&page->entries[e], at))
+            if (!is_headline(at) || !is_same_figure(page->entries[e].record, at->record))
                 continue;
             const struct bench_time *wall = &at->record->wall;
             bars[num++] = (struct plot_bar){ .title = title,
@@ -253,7 +316,7 @@ static void write_headline_table(struct bench_page *page)
             const struct bench_entry *at = &page->entries[f];
             const struct bench_record *r = at->record;
             char text[320], memory[32];
-            if (!is_headline(at) || !is_same_figure(&page->entries[e], at))
+            if (!is_headline(at) || !is_same_figure(page->entries[e].record, at->record))
                 continue;
             fputs("<tr><td>", out);
             if (f == e)
@@ -637,7 +700,7 @@ int bench_report(const char *out, char *const *paths, int num)
 {
     struct bench_page page = { .documents = calloc((size_t)num, sizeof *page.documents) };
     int exit_code = EXIT_FAILED;
-    bool is_read = page.documents != NULL;
+    bool is_read = page.documents != NULL && file_can_replace(out);
     for (; is_read && page.num_documents < num; page.num_documents++)
         is_read = bench_document_read(paths[page.num_documents], &page.documents[page.num_documents]);
     if (is_read && fill_page(&page))

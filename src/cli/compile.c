@@ -19,8 +19,7 @@ static double now(void)
 static bool open_plan(const struct workers_job *job, struct eq_device **device, struct eq_ahead_plan **plan)
 {
     *plan = NULL;
-    if (open_device(job->device, job->precision, device) == EQ_OK &&
-        eq_ahead_plan_create(*device, &job->params, plan) == EQ_OK)
+    if (open_device(job->device, job->precision, device) == EQ_OK && eq_ahead_plan_create(*device, &job->params, plan) == EQ_OK)
         return true;
     fail_with_last_error(NULL);
     return false;
@@ -71,6 +70,8 @@ static int compile(const struct workers_job *job, int jobs)
     struct eq_device *device = NULL;
     struct eq_ahead_plan *plan;
     struct workers workers;
+    if (eq_ahead_check() != EQ_OK)
+        return fail_with_last_error("nothing is compiled, as nothing would be kept");
     workers_start(&workers, job, jobs - 1);
     const int num_processes = workers.num + 1;
     if (!open_plan(job, &device, &plan)) {
@@ -83,7 +84,7 @@ static int compile(const struct workers_job *job, int jobs)
         exit_code = fail_with_last_error(NULL);
     } else {
         eq_ahead_remember(device, &job->params);
-        progress_line(false, " ");
+        progress_clear();
         printf("%d kernels of %s on %s: %.2f s, %d process%s\n", eq_ahead_plan_num_kernels(plan), job->params.model.arch,
                eq_device_name(device), now() - start, num_processes, num_processes > 1 ? "es" : "");
     }
@@ -101,15 +102,36 @@ static int run_compile(int argc, char **argv)
     bool is_worker;
     const struct arg_option options[] = {
         NETWORK_OPTION_ARCH(&network),
-        { .name = "mode", .kind = ARG_CHOICE, .value = &mode, .choices = "infer|train", .fallback = "infer",
+        { .name = "mode",
+          .kind = ARG_CHOICE,
+          .value = &mode,
+          .choices = "infer|train",
+          .fallback = "infer",
           .help = "kernels of evaluation, or of a training step" },
-        { .name = "batch", .kind = ARG_INT, .value = &job.params.n, .fallback = "16", .min = 1, .max = 65536,
+        { .name = "batch",
+          .kind = ARG_INT,
+          .value = &job.params.n,
+          .fallback = "16",
+          .min = 1,
+          .max = 65536,
           .help = "images in a batch" },
-        { .name = "size", .kind = ARG_INT, .value = &job.params.size, .fallback = "0", .min = 0, .max = 4096,
+        { .name = "size",
+          .kind = ARG_INT,
+          .value = &job.params.size,
+          .fallback = "0",
+          .min = 0,
+          .max = 4096,
           .help = "side of the images in pixels; 0: 224, or 32 with the small stem" },
-        { .name = "jobs", .kind = ARG_INT, .value = &jobs, .fallback = "0", .min = 0, .max = MAX_WORKERS,
+        { .name = "jobs",
+          .kind = ARG_INT,
+          .value = &jobs,
+          .fallback = "0",
+          .min = 0,
+          .max = MAX_WORKERS,
           .help = "processes that compile at the same time; 0: one a processor, at most 8" },
-        { .name = "worker", .kind = ARG_FLAG, .value = &is_worker,
+        { .name = "worker",
+          .kind = ARG_FLAG,
+          .value = &is_worker,
           .help = "be one of those processes: which kernels to compile comes on stdin" },
         NETWORK_OPTION_CLASSES(&network),
         NETWORK_OPTION_SMALL(&network),

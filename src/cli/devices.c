@@ -13,6 +13,20 @@ static const char nothing_found[] =
     "    apt-get install mesa-opencl-icd      AMD GPUs (rusticl, with RUSTICL_ENABLE=radeonsi); or AMD's ROCm\n"
     "    apt-get install nvidia-opencl-icd    NVIDIA GPUs, with NVIDIA's driver";
 
+// What is missing: the drivers, their devices, or the one that is wanted.
+static void explain(const char *selector)
+{
+    struct eq_platform_info *platforms = NULL;
+    struct eq_device *device = NULL;
+    int num = 0;
+    if (eq_platform_list(&platforms, &num) == EQ_OK && num == 0)
+        message("%s", nothing_found);
+    else if (eq_device_open(selector, &device) != EQ_OK)
+        fail_with_last_error(NULL);
+    eq_device_destroy(&device);
+    free(platforms);
+}
+
 static json_t *device_json(const struct eq_device_info *info)
 {
     json_t *object = json_object();
@@ -94,11 +108,8 @@ static int run_devices(int argc, char **argv)
     else
         for (int i = 0; i < num; i++)
             print_device(&infos[i]);
-    if (num == 0)
-        message("%s", nothing_found);
-    else if (!is_any_chosen)
-        message("none of the %d devices is usable%s%s%s", num, device ? " and fits \"" : "", device ? device : "",
-                device ? "\"" : "");
+    if (!is_any_chosen)
+        explain(device);
     eq_device_list_free(&infos);
     return exit_code;
 }

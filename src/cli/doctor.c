@@ -2,9 +2,11 @@
 // hardware, from below, without needing any of it to work.
 #include "doctor.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "args.h"
 #include "command.h"
@@ -96,6 +98,11 @@ static int run_doctor(int argc, char **argv)
     struct arg_result args;
     if (args_parse(&spec, argc, argv, &args) != ARGS_RUN)
         return args.exit_code;
+    struct stat root;
+    if (stat(doctor.root, &root) != 0 || !S_ISDIR(root.st_mode)) {
+        message("--root %s: %s", doctor.root, strerror(stat(doctor.root, &root) != 0 ? errno : ENOTDIR));
+        return EXIT_FAILED;
+    }
     if (strcmp(doctor.root, "/") == 0)
         doctor.root = "";
     doctor.findings = json_array();
@@ -104,6 +111,7 @@ static int run_doctor(int argc, char **argv)
     doctor_check_platforms(&doctor);
     doctor_check_gpus(&doctor);
     doctor_check_caches(&doctor);
+    doctor_check_threads(&doctor);
     doctor_check_devices(&doctor);
     return finish(&doctor);
 }

@@ -65,6 +65,7 @@ void doctor_check_drivers(struct doctor *doctor);   // doctor_driver.c: the file
 void doctor_check_platforms(struct doctor *doctor); // doctor_device.c: asks the loader for platforms and devices
 void doctor_check_gpus(struct doctor *doctor);      // doctor_gpu.c: GPUs, their nodes in /dev, rusticl
 void doctor_check_caches(struct doctor *doctor);    // doctor_cache.c: folders of compiled kernels
+void doctor_check_threads(struct doctor *doctor);   // doctor_cache.c: those that decode images
 void doctor_check_devices(struct doctor *doctor);   // doctor_device.c: does each compute, is one of them there twice
 
 // Whether two devices of different platforms are one piece of hardware.

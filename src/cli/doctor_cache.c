@@ -1,4 +1,4 @@
-// Folders that compiled kernels are kept in: can they be written, is there room?
+// Folders that compiled kernels are kept in: can they be written, is there room? And the threads that decode images.
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,5 +125,16 @@ void doctor_check_caches(struct doctor *doctor)
     if (has_pocl(doctor)) {
         pocl_folder(path);
         check_folder(doctor, path, "PoCL's compiled kernels", "POCL_CACHE_DIR");
+    }
+}
+
+void doctor_check_threads(struct doctor *doctor)
+{
+    int num;
+    if (eq_dataset_threads(&num) == EQ_OK) {
+        doctor_say(doctor, DOCTOR_OK, "threads", "%d decode%s images", num, num == 1 ? "s" : "");
+    } else {
+        doctor_say(doctor, DOCTOR_PROBLEM, "threads", "%s", eq_last_error());
+        doctor_advise(doctor, "train, eval and classify fail with it: unset EQUIL_THREADS, or set it to such a number");
     }
 }

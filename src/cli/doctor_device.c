@@ -125,16 +125,30 @@ static eq_status run(struct eq_weights *weights, struct eq_session *session, flo
     return status ? status : eq_session_read(session, "y", y);
 }
 
-// In a process of its own. argument: the device's index. Writes what failed; nothing: it computes.
+// What a user can tell the library to do, and a device may fail at.
+static const char *const settings[] = { "EQUIL_CONV",   "EQUIL_WINOGRAD",  "EQUIL_PRECISION",
+                                        "EQUIL_TUNING", "EQUIL_CACHE_MIB", "EQUIL_BUILD_OPTIONS" };
+enum { NUM_SETTINGS = sizeof settings / sizeof *settings };
+
+struct attempt {
+    int index;        // of the device
+    unsigned without; // a bit for each setting that is as if it were not set
+};
+
+// In a process of its own. argument: struct attempt. Writes what failed; nothing: it computes.
 static void compute(int fd, const void *argument)
 {
+    const struct attempt *attempt = argument;
     char selector[16], text[512];
     struct eq_device *device = NULL;
     struct eq_graph *graph = NULL;
     struct eq_weights *weights = NULL;
     struct eq_session *session = NULL;
     float y[OUT] = { 0 };
-    snprintf(selector, sizeof selector, "%d", *(const int *)argument);
+    for (int i = 0; i < NUM_SETTINGS; i++)
+        if (attempt->without >> i & 1)
+            unsetenv(settings[i]);
+    snprintf(selector, sizeof selector, "%d", attempt->index);
     eq_status status = eq_device_open(selector, &device);
     status = status ? status : eq_graph_create(&graph);
     status = status ? status : build(graph);
@@ -155,11 +169,45 @@ static void compute(int fd, const void *argument)
     eq_device_destroy(&device);
 }
 
+enum { SECONDS_TO_COMPUTE = 120 };
+
+static bool computes_without(int index, unsigned without)
+{
+    const struct attempt attempt = { index, without };
+    struct child child;
+    child_try(compute, &attempt, SECONDS_TO_COMPUTE, &child);
+    const bool is_right = child.is_done && child.bytes == 0;
+    free(child.data);
+    return is_right;
+}
+
+// The settings without which a device that fails computes: one if one is enough, else all there are; 0: it fails anyway.
+static unsigned settings_at_fault(int index)
+{
+    unsigned all = 0;
+    for (int i = 0; i < NUM_SETTINGS; i++)
+        all |= (unsigned)(doctor_variable(settings[i]) != NULL) << i;
+    if (!all || !computes_without(index, all))
+        return 0;
+    for (int i = 0; i < NUM_SETTINGS; i++)
+        if (all >> i & 1 && computes_without(index, 1u << i))
+            return 1u << i;
+    return all;
+}
+
+static void advise_settings(struct doctor *doctor, unsigned at_fault)
+{
+    for (int i = 0; i < NUM_SETTINGS; i++)
+        if (at_fault >> i & 1)
+            doctor_advise(doctor, "%s is '%s', and the device computes without %s: unset it, or see the manual's ENVIRONMENT",
+                          settings[i], doctor_variable(settings[i]), at_fault == 1u << i ? "it" : "this and the others named");
+}
+
 static void try_device(struct doctor *doctor, const struct eq_device_info *device)
 {
-    enum { SECONDS = 120 };
+    const struct attempt attempt = { .index = device->index };
     struct child child;
-    child_try(compute, &device->index, SECONDS, &child);
+    child_try(compute, &attempt, SECONDS_TO_COMPUTE, &child);
     if (child.is_done && child.bytes == 0) {
         doctor_say(doctor, DOCTOR_OK, "device", "%d %s (%s): builds programs and computes%s", device->index, device->name,
                    device->platform, device->is_chosen ? "; it is the one that Equil uses" : "");
@@ -170,7 +218,10 @@ static void try_device(struct doctor *doctor, const struct eq_device_info *devic
                    : *child.last_words ? ": "
                                        : "",
                    child.is_done ? child.data : child.last_words);
-        doctor_advise(doctor, "update its driver; until then name another device with EQUIL_DEVICE or --device");
+        const unsigned at_fault = settings_at_fault(device->index);
+        advise_settings(doctor, at_fault);
+        if (!at_fault)
+            doctor_advise(doctor, "update its driver; until then name another device with EQUIL_DEVICE or --device");
     }
     free(child.data);
 }

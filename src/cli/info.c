@@ -67,8 +67,9 @@ static bool options_from_weights(const char *path, struct network_options *netwo
         static char arch_text[64], act_text[16]; // outlive the file
         snprintf(arch_text, sizeof arch_text, "%s", arch);
         snprintf(act_text, sizeof act_text, "%s", act ? act : "relu");
-        *network = (struct network_options){ .arch = arch_text, .act = act_text, .classes = atoi(classes),
-                                             .small = stem && strcmp(stem, "1") == 0 };
+        *network = (struct network_options){
+            .arch = arch_text, .act = act_text, .classes = atoi(classes), .small = stem && strcmp(stem, "1") == 0
+        };
         if (side && *size == 0)
             *size = atoi(side);
     } else {
@@ -78,12 +79,18 @@ static bool options_from_weights(const char *path, struct network_options *netwo
     return ok;
 }
 
+// A plan in another precision is that of a device.
+static bool is_device_wanted(const char *selector)
+{
+    return selector || eq_device_is_wanted();
+}
+
 static int describe(const char *selector, const struct eq_model_params *params, int batch, int size, bool is_json)
 {
     struct eq_device *device = NULL;
     struct eq_model_info info;
     char precision[64] = "fp32", tuning[384] = "none";
-    if (selector && eq_device_open(selector, &device) != EQ_OK)
+    if (is_device_wanted(selector) && eq_device_open(selector, &device) != EQ_OK)
         return fail_with_last_error(NULL);
     eq_status status = eq_model_describe(device, params, batch, size, size, &info);
     if (device) {
@@ -108,31 +115,62 @@ static int run_info(int argc, char **argv)
     const char *device, *weights;
     int batch, size;
     bool is_json;
-    const struct arg_option options[] = {
-        { .name = "arch", .kind = ARG_STRING, .value = &network.arch, .metavar = "NAME",
+    static const char *const of_weights[] = { "weights", "batch", "size", "device", "json", NULL };
+    struct arg_option options[] = {
+        { .name = "arch",
+          .kind = ARG_STRING,
+          .value = &network.arch,
+          .metavar = "NAME",
           .help = "network: resnet18, 34, 50, 101, 20 or 56; with ce-, bd-, ir- or se- before it" },
-        { .name = "weights", .kind = ARG_STRING, .value = &weights, .metavar = "FILE",
+        { .name = "weights",
+          .kind = ARG_STRING,
+          .value = &weights,
+          .metavar = "FILE",
           .help = "or the network that a file written by 'equil train' holds" },
         NETWORK_OPTION_CLASSES(&network),
         NETWORK_OPTION_SMALL(&network),
         NETWORK_OPTION_ACT(&network),
-        { .name = "batch", .kind = ARG_INT, .value = &batch, .fallback = "16", .min = 1, .max = 65536,
+        { .name = "batch",
+          .kind = ARG_INT,
+          .value = &batch,
+          .fallback = "16",
+          .min = 1,
+          .max = 65536,
           .help = "images in a batch" },
-        { .name = "size", .kind = ARG_INT, .value = &size, .fallback = "0", .min = 0, .max = 4096,
+        { .name = "size",
+          .kind = ARG_INT,
+          .value = &size,
+          .fallback = "0",
+          .min = 0,
+          .max = 4096,
           .help = "side of the images in pixels; 0: 224, or 32 with the small stem" },
-        ARG_OPTION_DEVICE(&device),
+        { .name = "device",
+          .kind = ARG_STRING,
+          .value = &device,
+          .metavar = "DEVICE",
+          .help =
+              "part of a device's or platform's name, an index, gpu or cpu\n(default: $EQUIL_DEVICE, else none is opened)" },
         ARG_OPTION_JSON(&is_json),
         { 0 },
     };
-    const struct arg_spec spec = { .command = "info",
-                                   .summary = "Layers, parameters, arithmetic and planned memory of a network.",
-                                   .options = options,
-                                   .notes = "Without --device the plan is that of a processor with vectors of 16 floats." };
+    const struct arg_spec spec = {
+        .command = "info",
+        .summary = "Layers, parameters, arithmetic and planned memory of a network.",
+        .options = options,
+        .notes = "The plan is that of the device, tuned as it is, or without one of a processor with vectors\n"
+                 "of 16 floats in fp32. With $EQUIL_PRECISION a device is opened, the first GPU, else the\n"
+                 "first CPU, where none is named."
+    };
     struct arg_result args;
+    bool given[sizeof options / sizeof *options];
+    args_note_given(options, given);
     if (args_parse(&spec, argc, argv, &args) != ARGS_RUN)
         return args.exit_code;
     if (!network.arch == !weights)
         return usage_error("info", "name a network with either --arch or --weights");
+    const char *other = weights ? args_other(options, of_weights) : NULL;
+    if (other)
+        return usage_error("info", "--%s does not go with --weights, whose file says it", other);
     if (weights && !options_from_weights(weights, &network, &size))
         return EXIT_FAILED;
     struct eq_model_params params = network_params(&network);

@@ -9,9 +9,8 @@
 #include "workers.h"
 
 static const struct command *const commands[] = {
-    &command_train, &command_eval, &command_classify, &command_run,
-    &command_grad,  &command_info, &command_bench,    &command_tune,
-    &command_compile, &command_devices, &command_doctor, &command_verify,
+    &command_train, &command_eval, &command_classify, &command_run,     &command_grad,   &command_info,
+    &command_bench, &command_tune, &command_compile,  &command_devices, &command_doctor, &command_verify,
 };
 enum { NUM_COMMANDS = sizeof commands / sizeof commands[0] };
 
@@ -21,8 +20,8 @@ static void print_help(void)
            "Trains and runs Channel Equilibrium networks on any OpenCL device.\n\nCommands:\n");
     for (int i = 0; i < NUM_COMMANDS; i++)
         printf("  %-10s  %s\n", commands[i]->name, commands[i]->help);
-    printf("\n'equil COMMAND --help' has the options of a command. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by "
-           "Ctrl-C.\n");
+    printf("\n'equil COMMAND --help' has the options of a command. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a "
+           "comparison found something slower, 130 train or tune were stopped by Ctrl-C or SIGTERM.\n");
 }
 
 static void print_log(void *user, enum eq_log_level level, const char *text)

@@ -9,7 +9,9 @@
 
 struct eq_model_params network_params(const struct network_options *options)
 {
-    return (struct eq_model_params){ .arch = options->arch, .classes = options->classes, .small = options->small,
+    return (struct eq_model_params){ .arch = options->arch,
+                                     .classes = options->classes,
+                                     .small = options->small,
                                      .act = options->act && strcmp(options->act, "elu") == 0 ? EQ_ELU : EQ_RELU,
                                      .recompute = options->recompute };
 }
@@ -74,7 +76,8 @@ bool network_job_open(const struct network_options *options, const char *selecto
 {
     *job = (struct network_job){ 0 };
     struct eq_model_params params = network_params(options);
-    if (eq_model_check(&params) != EQ_OK || eq_tensors_open(input, &job->input) != EQ_OK) {
+    if (eq_model_check(&params) != EQ_OK || eq_model_check_file(&params, weights) != EQ_OK ||
+        eq_tensors_open(input, &job->input) != EQ_OK) {
         fail_with_last_error(NULL);
         return false;
     }

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -83,38 +84,79 @@ int json_write(json_t *object, const char *path)
     return written ? EXIT_SUCCESS : EXIT_FAILED;
 }
 
-bool file_replace(const char *path, const char *text, size_t bytes)
+// A path to write to: what is no regular file, a pipe or /dev/full, is written to itself.
+struct target {
+    bool is_special;
+    char *beside; // what is written, and renamed to the path; malloc'ed
+};
+
+static bool target_find(const char *path, struct target *target)
 {
     struct stat status;
-    const bool is_special = stat(path, &status) == 0 && !S_ISREG(status.st_mode); // a pipe, /dev/full
-    char *beside = malloc(strlen(path) + 32);
-    if (!beside) {
+    target->is_special = stat(path, &status) == 0 && !S_ISREG(status.st_mode);
+    target->beside = malloc(strlen(path) + 32);
+    if (!target->beside)
         message("no memory to write %s", path);
-        return false;
-    }
-    if (is_special)
-        strcpy(beside, path);
+    else if (target->is_special)
+        strcpy(target->beside, path);
     else
-        sprintf(beside, "%s.%ld.part", path, (long)getpid());
-    FILE *file = fopen(beside, "wb");
-    bool written = file && fwrite(text, 1, bytes, file) == bytes && fflush(file) == 0 &&
-                   (is_special || fsync(fileno(file)) == 0);
+        sprintf(target->beside, "%s.%ld.part", path, (long)getpid());
+    return target->beside != NULL;
+}
+
+bool file_replace(const char *path, const char *text, size_t bytes)
+{
+    struct target target;
+    if (!target_find(path, &target))
+        return false;
+    FILE *file = fopen(target.beside, "wb");
+    bool written =
+        file && fwrite(text, 1, bytes, file) == bytes && fflush(file) == 0 && (target.is_special || fsync(fileno(file)) == 0);
     int error = errno;
     if (file && fclose(file) != 0 && written) {
         error = errno;
         written = false;
     }
-    if (written && !is_special && rename(beside, path) != 0) {
+    if (written && !target.is_special && rename(target.beside, path) != 0) {
         error = errno;
         written = false;
     }
     if (!written) {
         message("cannot write %s: %s", path, strerror(error));
-        if (file && !is_special)
-            remove(beside);
+        if (file && !target.is_special)
+            remove(target.beside);
     }
-    free(beside);
+    free(target.beside);
     return written;
+}
+
+// What is special is not opened: that would end a pipe's reader.
+bool file_can_replace(const char *path)
+{
+    struct target target;
+    struct stat status;
+    if (strcmp(path, "-") == 0)
+        return true;
+    if (!target_find(path, &target))
+        return false;
+    int error = 0;
+    if (target.is_special) {
+        if (stat(path, &status) == 0 && S_ISDIR(status.st_mode))
+            error = EISDIR;
+        else if (access(path, W_OK) != 0)
+            error = errno;
+    } else {
+        FILE *file = fopen(target.beside, "wb");
+        error = file ? 0 : errno;
+        if (file) {
+            fclose(file);
+            remove(target.beside);
+        }
+    }
+    if (error)
+        message("cannot write %s: %s", path, strerror(error));
+    free(target.beside);
+    return error == 0;
 }
 
 const char *format_bytes(char *text, size_t bytes)
@@ -138,6 +180,20 @@ const char *format_seconds(char *text, double seconds)
     return text;
 }
 
+// A line that wraps would not be written over as a whole. The last column stays free: some terminals wrap there.
+static void cut_to_terminal(char *text)
+{
+    struct winsize size;
+    const size_t columns = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col : 80;
+    size_t at = 0;
+    for (size_t letters = 0; text[at]; at++) {
+        letters += (text[at] & 0xc0) != 0x80; // UTF-8's first bytes
+        if (letters == columns)
+            break;
+    }
+    text[at] = '\0';
+}
+
 void progress_line(bool is_last, const char *format, ...)
 {
     static time_t last_time;
@@ -152,9 +208,20 @@ void progress_line(bool is_last, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    if (is_terminal)
+        cut_to_terminal(text);
     fprintf(stderr, is_terminal ? "\r\033[K%s" : "%s\n", text);
     progress_is_open = is_terminal && !is_last;
     if (is_terminal && is_last)
         fputc('\n', stderr);
     fflush(stderr);
+}
+
+void progress_clear(void)
+{
+    if (!progress_is_open)
+        return;
+    fputs("\r\033[K", stderr);
+    fflush(stderr);
+    progress_is_open = false;
 }

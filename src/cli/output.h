@@ -27,14 +27,19 @@ int json_write(json_t *object, const char *path);
 
 // Writes beside the file and renames it over it: a full disk leaves the old one, or none. False: the message was printed.
 bool file_replace(const char *path, const char *text, size_t bytes);
+// Whether it could now, for a start before anything is measured; "-", stdout, can. Leaves nothing behind. False: the message
+// was printed.
+bool file_can_replace(const char *path);
 
 // "1.2 MiB" into text[32]; returns text.
 const char *format_bytes(char *text, size_t bytes);
 // "1:02:03" or "2:03" into text[32]; returns text.
 const char *format_seconds(char *text, double seconds);
 
-// One line on stderr that is written over on a terminal. Elsewhere every call with is_last, and otherwise one in 10 seconds,
-// prints a plain line. is_last leaves the line standing.
+// One line on stderr that is written over on a terminal, cut to its width. Elsewhere every call with is_last, and otherwise one
+// in 10 seconds, prints a plain line. is_last leaves the line standing.
 void progress_line(bool is_last, const char *format, ...) OUTPUT_FORMAT(2, 3);
+// Takes a progress line away, for what is printed on stdout.
+void progress_clear(void);
 
 #endif

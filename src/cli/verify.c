@@ -144,6 +144,8 @@ static int verify(const struct verify_run *run)
 {
     struct verify_report report = { .is_full = run->is_full };
     const double start = now_seconds();
+    if (run->json && !file_can_replace(run->json))
+        return EXIT_FAILED;
     if (!find_device(run, &report.device))
         return EXIT_FAILED;
     if (has_table(run)) {

@@ -62,6 +62,8 @@ static eq_status open_source(const struct eq_dataset_params *params, struct eq_s
     const char *spec = params->spec;
     EQ_REQUIRE(spec && *spec, EQ_ERR_ARGUMENT, "no data set was named");
     enum eq_part part = params->split == EQ_SPLIT_TEST ? EQ_PART_TEST : EQ_PART_TRAIN;
+    EQ_REQUIRE(strcmp(spec, "cifar10:") != 0 && strcmp(spec, "idx:") != 0, EQ_ERR_ARGUMENT,
+               "%s names no folder: %sDIR is needed", spec, spec);
     if (eq_str_starts(spec, "cifar10:"))
         return eq_source_open_cifar10(spec + strlen("cifar10:"), part, source);
     if (eq_str_starts(spec, "idx:"))

@@ -85,21 +85,28 @@ static void *work(void *user)
     return NULL;
 }
 
-static eq_status choose_threads(const struct eq_loader_params *params, int *num)
+eq_status eq_dataset_threads(int *num)
 {
-    long wanted = params->num_threads;
-    const char *text = wanted ? NULL : eq_option(EQ_OPTION_THREADS);
+    const char *text = eq_option(EQ_OPTION_THREADS);
+    long wanted = sysconf(_SC_NPROCESSORS_ONLN);
+    wanted = wanted < 1 ? 1 : wanted > MAX_THREADS ? MAX_THREADS : wanted;
     if (text) {
         char *end;
         wanted = strtol(text, &end, 10);
         EQ_REQUIRE(!*end && wanted >= 1 && wanted <= MAX_THREADS, EQ_ERR_ARGUMENT, "%s=%s: 1 to %d threads are possible",
                    eq_option_variable(EQ_OPTION_THREADS), text, MAX_THREADS);
-    } else if (!wanted) {
-        wanted = sysconf(_SC_NPROCESSORS_ONLN);
-        wanted = wanted < 1 ? 1 : wanted > MAX_THREADS ? MAX_THREADS : wanted;
     }
-    EQ_REQUIRE(wanted >= 1 && wanted <= MAX_THREADS, EQ_ERR_ARGUMENT, "%ld threads; 1 to %d are possible", wanted, MAX_THREADS);
     *num = (int)wanted;
+    return EQ_OK;
+}
+
+static eq_status choose_threads(const struct eq_loader_params *params, int *num)
+{
+    const int wanted = params->num_threads;
+    if (!wanted)
+        return eq_dataset_threads(num);
+    EQ_REQUIRE(wanted >= 1 && wanted <= MAX_THREADS, EQ_ERR_ARGUMENT, "%d threads; 1 to %d are possible", wanted, MAX_THREADS);
+    *num = wanted;
     return EQ_OK;
 }
 

@@ -105,6 +105,8 @@ struct found {
     cl_platform_id platform[MAX_DEVICES];
     cl_device_id device[MAX_DEVICES];
     int num;
+    cl_platform_id empty[MAX_PLATFORMS]; // platforms without a device
+    int num_empty;
     cl_int error; // of the first platform, or of the loader, that does not say what it has; CL_SUCCESS: they all did
 };
 
@@ -112,7 +114,7 @@ static void find_devices(struct found *found)
 {
     cl_platform_id platforms[MAX_PLATFORMS];
     cl_uint num_platforms = 0;
-    found->num = 0;
+    found->num = found->num_empty = 0;
     const cl_int code = clGetPlatformIDs(MAX_PLATFORMS, platforms, &num_platforms);
     found->error = code == NO_PLATFORM ? CL_SUCCESS : code;
     if (code != CL_SUCCESS)
@@ -123,6 +125,8 @@ static void find_devices(struct found *found)
         const cl_int failed = clGetDeviceIDs(platforms[p], CL_DEVICE_TYPE_ALL, MAX_DEVICES, devices, &num);
         if (failed != CL_SUCCESS && failed != CL_DEVICE_NOT_FOUND && found->error == CL_SUCCESS)
             found->error = failed;
+        if (failed != CL_SUCCESS || num == 0)
+            found->empty[found->num_empty++] = platforms[p];
         if (failed != CL_SUCCESS)
             continue;
         for (cl_uint d = 0; d < num && found->num < MAX_DEVICES; d++) {
@@ -211,8 +215,12 @@ static void choose(struct eq_device_info *infos, int num, const char *selector)
     for (int i = 0; i < num; i++) {
         bool is_gpu = strcmp(infos[i].kind, "gpu") == 0, is_cpu = strcmp(infos[i].kind, "cpu") == 0;
         bool is_simulator = contains(infos[i].platform, "oclgrind");
-        int rank = !infos[i].is_usable ? 0 : selector ? matches(&infos[i], selector)
-                                       : is_simulator ? 1 : is_gpu ? 4 : is_cpu ? 3 : 2;
+        int rank = !infos[i].is_usable ? 0
+                   : selector          ? matches(&infos[i], selector)
+                   : is_simulator      ? 1
+                   : is_gpu            ? 4
+                   : is_cpu            ? 3
+                                       : 2;
         if (rank > best_rank) {
             best = i;
             best_rank = rank;
@@ -261,10 +269,17 @@ void eq_device_list_free(struct eq_device_info **infos)
 
 struct eq_target eq_target_default(void)
 {
-    return (struct eq_target){ .family = EQ_FAMILY_VECTOR, .block = 16, .compute_units = 2, .max_group = 256,
-                               .local_bytes = 32768, .max_sums = 64,
-                               .max_alloc_bytes = (size_t)1 << 40, .memory_bytes = (size_t)1 << 40,
-                               .cache_bytes = (size_t)32 << 20, .stream_bytes = (size_t)16 << 20, .has_fma = true,
+    return (struct eq_target){ .family = EQ_FAMILY_VECTOR,
+                               .block = 16,
+                               .compute_units = 2,
+                               .max_group = 256,
+                               .local_bytes = 32768,
+                               .max_sums = 64,
+                               .max_alloc_bytes = (size_t)1 << 40,
+                               .memory_bytes = (size_t)1 << 40,
+                               .cache_bytes = (size_t)32 << 20,
+                               .stream_bytes = (size_t)16 << 20,
+                               .has_fma = true,
                                .use_winograd = true };
 }
 
@@ -291,12 +306,13 @@ static eq_status make_target(const struct eq_device_info *info, cl_device_id id,
     EQ_REQUIRE(!winograd || strcmp(winograd, "0") == 0 || strcmp(winograd, "1") == 0, EQ_ERR_ARGUMENT,
                "%s is '%s': it must be 0 or 1", eq_option_variable(EQ_OPTION_WINOGRAD), winograd);
     bool is_vector = family ? strcmp(family, "vector") == 0 : kind == EQ_KIND_CPU;
-    const size_t cache = is_vector && kind == EQ_KIND_CPU
-                             ? (size_t)EQ_DEVICE_VALUE(cl_ulong, id, CL_DEVICE_GLOBAL_MEM_CACHE_SIZE)
-                             : 0;
+    const size_t cache =
+        is_vector && kind == EQ_KIND_CPU ? (size_t)EQ_DEVICE_VALUE(cl_ulong, id, CL_DEVICE_GLOBAL_MEM_CACHE_SIZE) : 0;
     *target = (struct eq_target){
         .family = is_vector ? EQ_FAMILY_VECTOR : EQ_FAMILY_SIMT,
-        .block = kind != EQ_KIND_CPU || info->vector_width >= 16 ? 16 : info->vector_width >= 8 ? 8 : 4,
+        .block = kind != EQ_KIND_CPU || info->vector_width >= 16 ? 16
+                 : info->vector_width >= 8                       ? 8
+                                                                 : 4,
         .compute_units = info->compute_units,
         .max_group = info->max_group < 256 ? info->max_group : 256,
         .local_bytes = local_to_plan(info),
@@ -365,9 +381,30 @@ static eq_status open_found(const struct found *found, const struct eq_device_in
     return open_context(*device);
 }
 
-static eq_status no_device(const char *selector, const struct eq_device_info *infos, const struct found *found)
+// The drivers are there: installing them is no help.
+static eq_status no_device_of_platforms(const struct found *found)
+{
+    struct eq_str text = { 0 };
+    for (int i = 0; i < found->num_empty; i++) {
+        char name[128];
+        eq_platform_text(found->empty[i], CL_PLATFORM_NAME, name);
+        eq_str_append(&text, "%s%s", i ? ", " : "", name);
+    }
+    EQ_REQUIRE(!text.failed, EQ_ERR_HOST_MEMORY, "out of memory: the list of platforms");
+    eq_status status =
+        eq_fail(EQ_ERR_DEVICE, "no OpenCL device: %d platform%s without one, %s%s%s; 'equil doctor' looks for the reason",
+                found->num_empty, found->num_empty == 1 ? "" : "s", text.text, found->error != CL_SUCCESS ? ": " : "",
+                found->error != CL_SUCCESS ? eq_cl_error(found->error) : "");
+    eq_str_free(&text);
+    return status;
+}
+
+static eq_status no_device(const char *selector, bool is_variable, const struct eq_device_info *infos,
+                           const struct found *found)
 {
     const int num = found->num;
+    if (num == 0 && found->num_empty > 0)
+        return no_device_of_platforms(found);
     if (num == 0 && found->error != CL_SUCCESS)
         return eq_fail(EQ_ERR_DEVICE, "no OpenCL device: asking the drivers for theirs: %s", eq_cl_error(found->error));
     if (num == 0)
@@ -379,10 +416,17 @@ static eq_status no_device(const char *selector, const struct eq_device_info *in
     if (found->error != CL_SUCCESS)
         eq_str_append(&text, "; a driver does not say what it has: %s", eq_cl_error(found->error));
     EQ_REQUIRE(!text.failed, EQ_ERR_HOST_MEMORY, "out of memory: the list of devices");
-    eq_status status = selector ? eq_fail(EQ_ERR_DEVICE, "no usable device matches '%s'; there are: %s", selector, text.text)
-                                : eq_fail(EQ_ERR_DEVICE, "no usable device; there are: %s", text.text);
+    eq_status status =
+        selector ? eq_fail(EQ_ERR_DEVICE, "no usable device matches '%s'%s%s; there are: %s", selector,
+                           is_variable ? ", of " : "", is_variable ? eq_option_variable(EQ_OPTION_DEVICE) : "", text.text)
+                 : eq_fail(EQ_ERR_DEVICE, "no usable device; there are: %s", text.text);
     eq_str_free(&text);
     return status;
+}
+
+bool eq_device_is_wanted(void)
+{
+    return eq_option(EQ_OPTION_DEVICE) || eq_option(EQ_OPTION_PRECISION);
 }
 
 eq_status eq_device_open(const char *selector, struct eq_device **device)
@@ -391,12 +435,14 @@ eq_status eq_device_open(const char *selector, struct eq_device **device)
     struct eq_device_info *infos = NULL;
     int chosen = -1;
     *device = NULL;
+    const bool is_variable = !selector;
     selector = selector ? selector : eq_option(EQ_OPTION_DEVICE);
     EQ_TRY(list_found(selector, &found, &infos));
     for (int i = 0; i < found.num; i++)
         if (infos[i].is_chosen)
             chosen = i;
-    eq_status status = chosen < 0 ? no_device(selector, infos, &found) : open_found(&found, &infos[chosen], device);
+    eq_status status =
+        chosen < 0 ? no_device(selector, is_variable, infos, &found) : open_found(&found, &infos[chosen], device);
     free(infos);
     if (status != EQ_OK)
         eq_device_destroy(device);

@@ -61,8 +61,25 @@ static void make_key(const struct eq_device *device, const struct eq_embedded *f
     // Boards of one name may differ in their units.
     eq_str_append(key, "platform %s | %s\ndevice %s | %s | %s | %d units\ndriver %s\nenvironment %016llx\nbits %d\n",
                   device->platform_name, device->platform_version, device->name, device->vendor, device->version,
-                  device->target.compute_units, device->driver,
-                  (unsigned long long)eq_driver_variables_hash(), (int)(8 * sizeof(void *)));
+                  device->target.compute_units, device->driver, (unsigned long long)eq_driver_variables_hash(),
+                  (int)(8 * sizeof(void *)));
+}
+
+eq_status eq_cache_check(void)
+{
+    const char *enabled = eq_option(EQ_OPTION_CACHE);
+    EQ_REQUIRE(!enabled || strcmp(enabled, "0") != 0, EQ_ERR_IO, "%s is 0", eq_option_variable(EQ_OPTION_CACHE));
+    EQ_REQUIRE(eq_has_cache_folder(), EQ_ERR_IO, "there is no home folder, and %s names no other",
+               eq_option_variable(EQ_OPTION_CACHE_DIR));
+    char *folder = eq_cache_folder(), *path = folder ? eq_path_join(folder, "check") : NULL;
+    struct eq_writer writer;
+    eq_status status = path ? eq_dir_make(folder) : EQ_ERR_HOST_MEMORY;
+    status = status ? status : eq_writer_open(&writer, path);
+    if (status == EQ_OK)
+        eq_writer_abort(&writer);
+    free(folder);
+    free(path);
+    return status;
 }
 
 // NULL when there is no folder, or no cache wanted.
@@ -155,13 +172,11 @@ static unsigned char *read_binary(cl_program program, cl_device_id id, size_t *s
     return NULL;
 }
 
-// Best effort: a cache that cannot be written is logged and otherwise as if there were none.
-static void store_binary(const struct eq_device *device, const char *path, const struct eq_str *key, cl_program program)
+static eq_status store_binary(const struct eq_device *device, const char *path, const struct eq_str *key, cl_program program)
 {
     size_t size;
     unsigned char *binary = read_binary(program, device->id, &size);
-    if (!binary)
-        return;
+    EQ_REQUIRE(binary, EQ_ERR_IO, "%s: the driver gives no binary of a program", device->name);
     char *folder = eq_strdup(path);
     struct eq_writer writer;
     uint32_t format = CACHE_FORMAT;
@@ -176,10 +191,22 @@ static void store_binary(const struct eq_device *device, const char *path, const
                      eq_writer_write(&writer, binary, size) == EQ_OK && eq_writer_commit(&writer) == EQ_OK;
     if (is_stored)
         eq_cache_trim(folder, path + strlen(folder) + 1, device->max_kept_bytes);
-    else
-        eq_log(EQ_LOG_WARNING, "cache of compiled kernels: %s", eq_last_error());
     free(folder);
     free(binary);
+    return is_stored ? EQ_OK : EQ_ERR_IO;
+}
+
+// Best effort: a cache that cannot be written is logged, once, and otherwise as if there were none. Compiling ahead is for
+// nothing else.
+static eq_status keep(struct eq_device *device, const char *path, const struct eq_str *key, cl_program program)
+{
+    const eq_status status = store_binary(device, path, key, program);
+    if (status == EQ_OK || device->ahead)
+        return status == EQ_OK ? EQ_OK : eq_fail(EQ_ERR_IO, "cache of compiled kernels: %s", eq_last_error());
+    if (!device->has_cache_warning)
+        eq_log(EQ_LOG_WARNING, "cache of compiled kernels: %s", eq_last_error());
+    device->has_cache_warning = true;
+    return EQ_OK;
 }
 
 // malloc'ed; NULL: none. A buffer that is too small for it would get nothing at all.
@@ -245,7 +272,9 @@ static eq_status build(struct eq_device *device, const char *source, const char 
     if (!*program) {
         status = build_source(device, file, options, program);
         if (status == EQ_OK && path)
-            store_binary(device, path, &key, *program);
+            status = keep(device, path, &key, *program);
+        if (status != EQ_OK && *program)
+            clReleaseProgram(*program);
     }
     free(path);
     eq_str_free(&key);

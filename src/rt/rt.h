@@ -87,6 +87,7 @@ struct eq_device {
     bool has_products;    // CLBlast has programs in the context
     struct eq_programs *programs;
     size_t max_kept_bytes;    // largest sum of the files that keep programs: see EQUIL_CACHE_MIB
+    bool has_cache_warning;   // it was said that programs cannot be kept
     struct eq_ahead *ahead;   // NULL: lists create their kernels
     struct eq_tuning *tuning; // what target.tuning is when the device was opened; may be empty
     char *tuning_path;        // the user's file in it, or NULL
@@ -291,6 +292,9 @@ struct eq_profile_row {
     struct eq_cost cost;
 };
 eq_status eq_list_profile(struct eq_list *list, struct eq_profile_row *rows);
+
+// Whether programs are kept and the folder for them, which is made, can be written: EQ_ERR_IO, and why not.
+eq_status eq_cache_check(void);
 
 // ---- compiling ahead (ahead.c)
 // From now on lists of the device take no kernels and no matrix products, but note which there are, in order. Nothing that was

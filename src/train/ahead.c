@@ -90,6 +90,11 @@ static char *stamp_path(const struct eq_device *device, const struct eq_ahead_pa
     return path;
 }
 
+eq_status eq_ahead_check(void)
+{
+    return eq_cache_check();
+}
+
 bool eq_ahead_is_due(const struct eq_device *device, const struct eq_ahead_params *params)
 {
     char *path = stamp_path(device, params);

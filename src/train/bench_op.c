@@ -363,9 +363,9 @@ static bool is_frame(const char *label)
 // "all" is what a batch runs: not what is prepared once. "conv2d" is every convolution: in evaluation most are conv2d_fused.
 static bool is_wanted(const char *op, const struct eq_ir_call *at)
 {
-    return strcmp(op, "all") == 0 ? !at->is_constant
-                                  : strcmp(op, at->call.op->name) == 0 ||
-                                        (strcmp(op, "conv2d") == 0 && at->call.op == &eq_op_conv2d_fused);
+    return strcmp(op, "all") == 0
+               ? !at->is_constant
+               : strcmp(op, at->call.op->name) == 0 || (strcmp(op, "conv2d") == 0 && at->call.op == &eq_op_conv2d_fused);
 }
 
 // Each call that comes more than once is measured once, at its first
@@ -470,7 +470,7 @@ eq_status eq_shapes_bench_ops(struct eq_device *device, const char *file, const 
     struct eq_str names = { 0 };
     eq_status status = EQ_OK;
     *ops = (struct eq_bench_ops){ 0 };
-    int number = 1;
+    int number = 1, num_layers = 0;
     for (const char *line = text; *line && status == EQ_OK; number++) {
         const size_t length = strcspn(line, "\n");
         char copy[256];
@@ -479,12 +479,14 @@ eq_status eq_shapes_bench_ops(struct eq_device *device, const char *file, const 
         copy[strcspn(copy, "#")] = '\0';
         if (is_cut)
             status = eq_fail(EQ_ERR_FORMAT, "a line of %zu bytes, 255 are possible", length);
-        else if (copy[strspn(copy, " \t\r")] != '\0')
+        else if (copy[strspn(copy, " \t\r")] != '\0' && ++num_layers)
             status = bench_line(device, copy, op, params, &names, ops);
         if (status != EQ_OK)
             status = eq_fail(status, "%s:%d: %s", file, number, eq_last_error());
         line += length + (line[length] == '\n');
     }
+    if (status == EQ_OK && num_layers == 0)
+        status = eq_fail(EQ_ERR_FORMAT, "%s: there is no layer in it", file);
     return finish_ops(device, op, &names, status, ops);
 }
 

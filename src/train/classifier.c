@@ -19,12 +19,6 @@ struct eq_classifier {
 
 // ---- which network it is
 
-static eq_status check_same(const char *path, const char *what, bool is_same)
-{
-    EQ_REQUIRE(is_same, EQ_ERR_ARGUMENT, "%s: its metadata has another %s than the one that was given", path, what);
-    return EQ_OK;
-}
-
 // The classifier's rows: the only size that cannot be told from the name of the network.
 static eq_status classes_of(const struct eq_tensors *file, int *classes)
 {
@@ -55,9 +49,10 @@ static eq_status meta_from_params(const struct eq_tensors *file, const struct eq
 
 static eq_status check_params(const struct eq_classifier_params *params, const struct eq_meta *meta)
 {
-    EQ_TRY(check_same(params->weights, "arch", !params->arch || strcmp(params->arch, meta->model.arch) == 0));
-    EQ_TRY(check_same(params->weights, "stem (small)", !params->small || meta->model.small));
-    return check_same(params->weights, "activation", !params->act || params->act == meta->model.act);
+    const struct eq_model_params wanted = { .arch = params->arch,
+                                            .small = params->small || meta->model.small,
+                                            .act = params->act };
+    return eq_meta_check(meta, params->weights, &wanted);
 }
 
 static eq_status number_names(struct eq_meta *meta)

@@ -178,6 +178,40 @@ eq_status eq_meta_read(const struct eq_tensors *file, struct eq_meta *meta)
     return read_names(file, meta);
 }
 
+static const char *act_name(const struct eq_model_params *model)
+{
+    return model->act == EQ_ELU ? "elu" : "relu";
+}
+
+eq_status eq_meta_check(const struct eq_meta *meta, const char *path, const struct eq_model_params *wanted)
+{
+    const struct eq_model_params *model = &meta->model;
+    EQ_REQUIRE(!wanted->arch || strcmp(wanted->arch, model->arch) == 0, EQ_ERR_ARGUMENT,
+               "%s: its metadata has the network %s, %s was given", path, model->arch, wanted->arch);
+    EQ_REQUIRE(!wanted->classes || wanted->classes == model->classes, EQ_ERR_ARGUMENT,
+               "%s: its metadata has %d classes, %d were given", path, model->classes, wanted->classes);
+    const struct eq_model_params same = { .arch = model->arch, .small = wanted->small };
+    EQ_REQUIRE(eq_model_is_small(&same) == eq_model_is_small(model), EQ_ERR_ARGUMENT,
+               "%s: its metadata has the stem for %s images, that for %s was given", path, model->small ? "small" : "large",
+               wanted->small ? "small ones" : "large ones");
+    EQ_REQUIRE(!wanted->act || wanted->act == model->act, EQ_ERR_ARGUMENT,
+               "%s: its metadata has the activation %s, %s was given", path, act_name(model), act_name(wanted));
+    return EQ_OK;
+}
+
+eq_status eq_model_check_file(const struct eq_model_params *params, const char *path)
+{
+    struct eq_tensors *file;
+    struct eq_meta meta;
+    EQ_TRY(eq_tensors_open(path, &file));
+    eq_status status = eq_meta_read(file, &meta);
+    if (status == EQ_OK && meta.model.arch)
+        status = eq_meta_check(&meta, path, params);
+    eq_meta_free(&meta);
+    eq_tensors_close(&file);
+    return status;
+}
+
 void eq_meta_free(struct eq_meta *meta)
 {
     if (meta->class_names)

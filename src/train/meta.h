@@ -35,6 +35,8 @@ struct eq_meta {
 eq_status eq_meta_write(const struct eq_meta *meta, struct eq_texts *texts);
 // Reads them. meta->model.arch is NULL when the file has none. Free it after a failure too.
 eq_status eq_meta_read(const struct eq_tensors *file, struct eq_meta *meta);
+// Refuses another network than the file's. What `wanted` leaves out, arch NULL, classes 0 or act 0, is not compared.
+eq_status eq_meta_check(const struct eq_meta *meta, const char *path, const struct eq_model_params *wanted);
 void eq_meta_free(struct eq_meta *meta);
 
 #endif

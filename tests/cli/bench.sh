@@ -54,6 +54,19 @@ for op in conv2d conv2d_data_grad conv2d_weight_grad pool_max pool_max_grad unit
     result "a list of layers has $op" $?
 done
 printf 'a conv2d ic=4 oc=4 size=4\nb conv2d ic=4 oc=x size=4\n' >"$folder/broken"
+echo "# nothing but this" >"$folder/no_layers"
+expect "a list without layers" 1 stderr "no_layers: there is no layer in it" --op all --shapes "$folder/no_layers" --batch 1
+expect "a list that is not there" 1 stderr "cannot read $folder/none: No such file or directory" --op all --shapes "$folder/none" --batch 1
+head -c 1048577 /dev/zero >"$folder/large"
+expect "a list that is too large" 1 stderr "large has more than the 1048576 bytes" --op all --shapes "$folder/large" --batch 1
+# Found out before anything is measured: the device comes later.
+for path in "$folder/none/x.json" "$folder/shapes/x.json" "$folder"; do
+    expect "a file for JSON that cannot be written" 1 stderr "cannot write $path: " --arch resnet20 --device no-such-device --json "$path"
+done
+echo kept >"$folder/kept"
+expect "a file for JSON that can be" 1 stderr "no usable device matches 'no-such-device'" --arch resnet20 --device no-such-device --json "$folder/kept"
+[ "$(cat "$folder/kept")" = kept ] && ! ls "$folder"/*.part 2>/dev/null
+result "is not touched before there is a result" $?
 expect "a list with a fault" 1 stderr "broken:2: oc=x is not a number" --op all --shapes "$folder/broken" --batch 1 --seconds 0.001
 
 # ---- usage
@@ -62,6 +75,8 @@ expect "nothing to measure" 2 stderr "--arch is missing"
 expect "a file to measure" 2 stderr "files are for --compare and --report" --arch resnet20 x.json
 expect "one file to compare" 2 stderr "--compare takes two files, not 1" --compare x.json
 expect "nothing to report" 2 stderr "the files to report" --report x.html
+expect "what does not go with --compare" 2 stderr "--arch does not go with --compare" --compare --arch resnet20 x.json y.json
+expect "what does not go with --report" 2 stderr "--noise does not go with --report" --report x.html --noise 0.1 x.json
 expect "shapes without an op" 2 stderr "--shapes goes with --op" --shapes x
 
 # ---- comparing
@@ -71,6 +86,11 @@ expect "a file with itself" 0 stdout "0 faster, 0 slower, 2 within noise" --comp
 expect "slower and faster" 3 stdout "1 faster, 1 slower, 0 within noise" --compare "$a" "$b"
 grep -qF "1.600  (1.584 to 1.616)  faster" "$folder/stdout"
 result "the ratio with its band" $?
+grep -qF "What else differs:" "$folder/stdout"
+result "and what else differs" $?
+expect "a file with itself" 0 stdout "How many times as fast" --compare "$a" "$a"
+! grep -qF "What else differs" "$folder/stdout"
+result "differs in nothing else" $?
 expect "as large a noise" 0 stdout "0 faster, 0 slower, 2 within noise" --compare --noise 0.9 "$a" "$b"
 edit "$a" "$folder/faster.json" 'for k in ("median_ms", "low_ms", "high_ms", "best_ms"): d["results"][0]["wall"][k] *= 0.97'
 expect "3 % faster" 0 stdout "1 faster, 0 slower, 1 within noise" --compare "$a" "$folder/faster.json"
@@ -107,7 +127,7 @@ expect "a report" 0 stdout "" --report "$folder/page.html" "$a" "$b" "$folder/op
 python3 - "$folder/page.html" <<'EOF' >"$folder/stdout" 2>&1
 import html.parser, re, sys
 text = open(sys.argv[1], encoding="utf-8").read()
-open_tags, empty = [], {"meta", "rect", "line", "circle", "path"}
+open_tags, empty = [], {"br", "meta", "rect", "line", "circle", "path"}
 class Check(html.parser.HTMLParser):
     def handle_starttag(self, tag, attributes):
         assert tag not in ("script", "link", "img", "iframe"), tag
@@ -127,6 +147,37 @@ for word in ("Alpha 100", "Inference", "Training", "80.0", "conv2d_winograd_vect
     assert word in text, word
 EOF
 result "the page is whole, closed, escaped, and loads nothing" $?
+# Before and after a change, on one device, in files of one name, and what else was measured after it.
+mkdir "$folder/after"
+edit "$a" "$folder/after/a.json" 'd["created"] = "2026-11-28T10:11:12Z"; d["build"]["commit"] = "fedcba987654"'
+edit "$a" "$folder/rerun.json" 'd["created"] = "2026-11-29T10:11:12Z"'
+edit "$folder/curve.json" "$folder/after/curve.json" 'd["build"]["commit"] = "fedcba987654"
+d["results"] = d["results"][1:]; [r.update(batch=r["batch"] * 16) for r in d["results"]]'
+expect "a report of one device" 0 stdout "" --report "$folder/page.html" "$a" "$folder/after/a.json" "$folder/rerun.json" "$folder/after/curve.json"
+python3 - "$folder" "$a" <<'EOF' >"$folder/stdout" 2>&1
+import html, re, sys
+folder, a = sys.argv[1:]
+text = open(folder + "/page.html", encoding="utf-8").read()
+legend = [html.unescape(t) for t in re.findall(r'</span>([A-Z]  [^<]*)</span>', text)]
+assert legend == [f"A  Alpha 100, {a}, commit 0123456789ab, 2026-11-22T12:00:00Z",
+                  f"B  Alpha 100, {folder}/after/a.json, curve.json, commit fedcba987654, 2026-11-28T10:11:12Z",
+                  "C  Alpha 100, rerun.json, commit 0123456789ab, 2026-11-29T10:11:12Z"], legend
+row = lambda name: re.search(f"<tr><th>{name}</th>(.*?)</tr>", text).group(1)
+assert re.findall('<td class="w">(.*?)</td>', row("file")) == [a, f"{folder}/after/a.json<br>curve.json", "rerun.json"], row("file")
+assert re.findall('<td class="w">(.*?)</td>', row("measured")) == \
+    ["2026-11-22T12:00:00Z", "2026-11-28T10:11:12Z<br>2026-11-22T12:00:00Z", "2026-11-29T10:11:12Z"], row("measured")
+bars = re.findall(r"<text x=\"([0-9.]+)\"[^>]*>([A-C]  Alpha[^<]*)<", text)
+assert len(bars) == 6 and all(float(x) + 7 * len(html.unescape(label)) <= 1064 for x, label in bars), bars
+EOF
+result "tells its files apart by name, commit and date" $?
+cp "$a" "$folder/input.json"
+cp "$b" "$folder/result.json"
+ln -s input.json "$folder/link"
+expect "a page over its input" 2 stderr "would write over $folder/input.json, a result to report" --report "$folder/link" "$b" "$folder/input.json"
+expect "a page over another result" 2 stderr "would write over $folder/result.json, a result of equil bench" --report "$folder/result.json" "$folder/input.json"
+cmp -s "$a" "$folder/input.json" && cmp -s "$b" "$folder/result.json"
+result "and both are as they were" $?
+expect "a page over an old page" 0 stdout "" --report "$folder/page.html" "$a"
 expect "a report of a broken file" 1 stderr "cut.json" --report "$folder/none.html" "$a" "$folder/cut.json"
 [ ! -e "$folder/none.html" ]
 result "writes nothing" $?

@@ -141,6 +141,25 @@ fi
 run env EQUIL_CACHE=0 "$equil" doctor --root "$folder/root"
 check "no cache" 0 "note" "cache" "compiled kernels are not kept" "set EQUIL_CACHE_DIR"
 
+# Settings at fault, not the driver.
+for setting in EQUIL_CONV=abc EQUIL_CACHE_MIB=abc EQUIL_TUNING=/nonexist EQUIL_BUILD_OPTIONS=-foo EQUIL_PRECISION=quux EQUIL_WINOGRAD=2; do
+    run env "$setting" "$equil" doctor --root "$folder/root"
+    check "$setting" 1 "-> ${setting%=*} is '${setting#*=}', and the device computes without it: unset it"
+    number=$((number + 1))
+    if grep -q "update its driver" "$folder/out"; then
+        echo "not ok $number - $setting is not blamed on the driver"
+    else
+        echo "ok $number - $setting is not blamed on the driver"
+    fi
+done
+run env EQUIL_CONV=abc EQUIL_CACHE_MIB=abc EQUIL_TUNING=0 "$equil" doctor --root "$folder/root"
+check "two settings" 1 "problem" "device" "EQUIL_CONV is 'abc'" "EQUIL_CACHE_MIB is 'abc', and the device computes without this and the others"
+run env EQUIL_THREADS=x "$equil" doctor --root "$folder/root"
+check "EQUIL_THREADS=x" 1 "problem" "threads" "EQUIL_THREADS=x: 1 to 256" "unset EQUIL_THREADS"
+run "$equil" doctor --root "$folder/no/root"
+cp "$folder/err" "$folder/out"
+check "a root that is not there" 1 "equil: --root $folder/no/root: No such file or directory"
+
 # GPUs: folders as the kernel has them.
 pci=$folder/root/sys/bus/pci/devices
 mkdir -p "$pci/0000:03:00.0" "$pci/0000:00:1f.0" "$folder/root/drivers/amdgpu"

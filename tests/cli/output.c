@@ -1,8 +1,11 @@
 // Texts of numbers, JSON into files, and the progress line where there is no terminal.
+#define _XOPEN_SOURCE 700 // pseudo terminals
 #include <check.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "cli/output.h"
@@ -13,8 +16,14 @@ START_TEST(bytes)
         size_t bytes;
         const char *text;
     } cases[] = {
-        { 0, "0 bytes" },         { 1023, "1023 bytes" }, { 1024, "1.0 KiB" }, { 1536, "1.5 KiB" },
-        { 100 * 1024, "100 KiB" }, { 1 << 20, "1.0 MiB" }, { (size_t)5 << 30, "5.0 GiB" }, { (size_t)3000 << 40, "3000 TiB" },
+        { 0, "0 bytes" },
+        { 1023, "1023 bytes" },
+        { 1024, "1.0 KiB" },
+        { 1536, "1.5 KiB" },
+        { 100 * 1024, "100 KiB" },
+        { 1 << 20, "1.0 MiB" },
+        { (size_t)5 << 30, "5.0 GiB" },
+        { (size_t)3000 << 40, "3000 TiB" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char text[32];
@@ -77,9 +86,25 @@ static void write_nowhere(void)
 
 START_TEST(json_that_cannot_be_written)
 {
-    ck_assert_str_eq(stderr_of(write_nowhere),
-                     "equil: cannot write /nonexistent-folder/file.json: No such file or directory\n"
-                     "equil: no memory for the JSON text\n");
+    ck_assert_str_eq(stderr_of(write_nowhere), "equil: cannot write /nonexistent-folder/file.json: No such file or directory\n"
+                                               "equil: no memory for the JSON text\n");
+}
+END_TEST
+
+static void ask_nowhere(void)
+{
+    ck_assert(!file_can_replace("/nonexistent-folder/file.json") && !file_can_replace("/tmp"));
+}
+
+START_TEST(places_to_write)
+{
+    char folder[] = "/tmp/equil-output-XXXXXX", path[64];
+    ck_assert(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/file", folder);
+    ck_assert(file_can_replace(path) && file_can_replace("-") && file_can_replace("/dev/null"));
+    ck_assert_int_eq(rmdir(folder), 0); // nothing was left there
+    ck_assert_str_eq(stderr_of(ask_nowhere), "equil: cannot write /nonexistent-folder/file.json: No such file or directory\n"
+                                             "equil: cannot write /tmp: Is a directory\n");
 }
 END_TEST
 
@@ -97,6 +122,44 @@ START_TEST(progress_without_a_terminal)
 }
 END_TEST
 
+// What `run` prints to a terminal of 20 columns.
+static const char *terminal_of(void (*run)(void))
+{
+    static char text[1024];
+    const struct winsize size = { .ws_row = 24, .ws_col = 20 };
+    int terminal = posix_openpt(O_RDWR | O_NOCTTY), kept = dup(STDERR_FILENO);
+    ck_assert(terminal >= 0 && kept >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
+    int end = open(ptsname(terminal), O_RDWR | O_NOCTTY);
+    ck_assert(end >= 0 && ioctl(end, TIOCSWINSZ, &size) == 0);
+    fflush(NULL);
+    ck_assert(dup2(end, STDERR_FILENO) >= 0);
+    run();
+    fflush(NULL);
+    dup2(kept, STDERR_FILENO);
+    const ssize_t bytes = read(terminal, text, sizeof text - 1);
+    text[bytes > 0 ? bytes : 0] = '\0';
+    close(kept);
+    close(end);
+    close(terminal);
+    return text;
+}
+
+static void show_long_progress(void)
+{
+    progress_line(false, "1/2  layer1.0.conv1  candidate 1 of 9");
+    progress_line(false, "a line that fits");
+    progress_clear();
+    progress_clear();
+    message("done");
+}
+
+START_TEST(progress_on_a_terminal)
+{
+    ck_assert_str_eq(terminal_of(show_long_progress),
+                     "\r\033[K1/2  layer1.0.conv1\r\033[Ka line that fits\r\033[Kequil: done\r\n");
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("output");
@@ -105,7 +168,9 @@ int main(void)
     tcase_add_test(tcase, seconds);
     tcase_add_test(tcase, json_into_a_file);
     tcase_add_test(tcase, json_that_cannot_be_written);
+    tcase_add_test(tcase, places_to_write);
     tcase_add_test(tcase, progress_without_a_terminal);
+    tcase_add_test(tcase, progress_on_a_terminal);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_set_fork_status(runner, CK_NOFORK);

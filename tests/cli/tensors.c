@@ -120,6 +120,8 @@ static void write_weights(void)
             ck_assert_int_eq(eq_weights_write(eq_network_weights(network), tensor.name, &one), EQ_OK);
     }
     ck_assert_int_eq(eq_weights_save(eq_network_weights(network), in_folder("weights"), NULL, 0), EQ_OK);
+    const struct eq_tensors_text texts[] = { { "arch", "ce-resnet20" }, { "classes", "4" }, { "act", "relu" } };
+    ck_assert_int_eq(eq_weights_save(eq_network_weights(network), in_folder("described"), texts, 3), EQ_OK);
     eq_network_destroy(&network);
     eq_device_destroy(&device);
 }
@@ -216,6 +218,25 @@ START_TEST(refused)
 }
 END_TEST
 
+// Tensors of another network may fit, or be ignored: its metadata tells.
+START_TEST(another_network_refused)
+{
+    ck_assert_msg(run(&command_run, "described", "input", "output", NULL) == EXIT_SUCCESS, "%s", text);
+    check_refused(&command_run, "described", "input", (const char *const[]){ "--arch", "resnet20", NULL },
+                  "described: its metadata has the network ce-resnet20, resnet20 was given");
+    check_refused(&command_grad, "described", "input", (const char *const[]){ "--act", "elu", NULL },
+                  "described: its metadata has the activation relu, elu was given");
+    check_refused(&command_run, "described", "input", (const char *const[]){ "--classes", "5", NULL },
+                  "described: its metadata has 4 classes, 5 were given");
+    const struct eq_tensors_text texts[] = { { "arch", "resnet18" }, { "classes", "4" }, { "small", "1" } };
+    const float value = 0;
+    const struct eq_tensor_entry entry = { .name = "x", .num_dims = 1, .dims = { 1 }, .data = &value };
+    ck_assert_int_eq(eq_tensors_save(in_folder("small"), &entry, 1, texts, 3), EQ_OK);
+    check_refused(&command_run, "small", "input", (const char *const[]){ "--arch", "resnet18", NULL },
+                  "small: its metadata has the stem for small images, that for large ones was given");
+}
+END_TEST
+
 START_TEST(output_cannot_be_written)
 {
     ck_assert_int_eq(run(&command_run, "weights", "input", "no/such/folder", NULL), EXIT_FAILED);
@@ -228,7 +249,7 @@ int main(void)
     if (!mkdtemp(folder))
         return EXIT_FAILURE;
     const TTest *const tests[] = { run_writes_logits, grad_writes_everything, statistics_may_be_missing, refused,
-                                   output_cannot_be_written };
+                                   another_network_refused, output_cannot_be_written };
     Suite *suite = suite_create("tensors");
     TCase *tcase = tcase_create("files");
     tcase_set_timeout(tcase, 0);

@@ -295,6 +295,8 @@ START_TEST(idx)
     io_write(io_path("idx/train-images-idx3-ubyte"), images, sizeof images);
     IO_FAILS(open_set("idx:", "idx", EQ_SPLIT_TRAIN, &set), EQ_ERR_FORMAT, "3 labels for 2 images");
     IO_FAILS(open_set("idx:", "nowhere", EQ_SPLIT_TRAIN, &set), EQ_ERR_IO, "no such folder");
+    IO_FAILS(eq_dataset_open(&(struct eq_dataset_params){ .spec = "idx:" }, &set), EQ_ERR_ARGUMENT,
+             "idx: names no folder: idx:DIR is needed");
 }
 END_TEST
 
