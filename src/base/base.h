@@ -127,10 +127,12 @@ void eq_names_free(char **names, size_t num);
 // Writes beside the target under a temporary name; commit syncs it and renames it over the target, so that a reader sees the
 // old file or the new one, and a full disk or a kill leaves the old one. Every failure removes the temporary file; what a
 // killed process has left, the next writer of the path removes. Several threads and processes may write one path: the last one
-// wins.
+// wins. The target of a link is the file that it leads to; what is no regular file, such as a pipe or a device, is written to
+// as it is, and opening a pipe waits for its reader. eq_file_write() does it all at once.
 struct eq_writer {
     FILE *file;
-    char *path, *temporary;
+    char *path, *temporary; // temporary NULL: is_direct
+    bool is_direct;
 };
 eq_status eq_writer_open(struct eq_writer *writer, const char *path);
 eq_status eq_writer_write(struct eq_writer *writer, const void *data, size_t bytes);

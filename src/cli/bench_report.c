@@ -5,6 +5,7 @@
 
 #include "bench_page.h"
 #include "command.h"
+#include "equil/base.h"
 
 enum { MIN_CURVE = 3, MAX_LINES = 8 };
 
@@ -626,11 +627,15 @@ static int write_report(const char *path, struct bench_page *page)
         write_page(page);
         is_written = fclose(page->out) == 0 && text;
     }
-    if (!is_written)
+    int exit_code = EXIT_SUCCESS;
+    if (!is_written) {
         message("no memory for the page");
-    is_written = is_written && file_replace(path, text, bytes);
+        exit_code = EXIT_FAILED;
+    } else if (eq_file_write(path, text, bytes) != EQ_OK) {
+        exit_code = fail_with_last_error(NULL);
+    }
     free(text);
-    return is_written ? EXIT_SUCCESS : EXIT_FAILED;
+    return exit_code;
 }
 
 int bench_report(const char *out, char *const *paths, int num)

@@ -1,11 +1,9 @@
 #include "output.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -77,44 +75,12 @@ int json_write(json_t *object, const char *path)
     } else {
         const size_t bytes = strlen(text);
         text[bytes] = '\n'; // in place of the NUL
-        written = file_replace(path, text, bytes + 1);
+        written = eq_file_write(path, text, bytes + 1) == EQ_OK;
+        if (!written)
+            fail_with_last_error(NULL);
     }
     free(text);
     return written ? EXIT_SUCCESS : EXIT_FAILED;
-}
-
-bool file_replace(const char *path, const char *text, size_t bytes)
-{
-    struct stat status;
-    const bool is_special = stat(path, &status) == 0 && !S_ISREG(status.st_mode); // a pipe, /dev/full
-    char *beside = malloc(strlen(path) + 32);
-    if (!beside) {
-        message("no memory to write %s", path);
-        return false;
-    }
-    if (is_special)
-        strcpy(beside, path);
-    else
-        sprintf(beside, "%s.%ld.part", path, (long)getpid());
-    FILE *file = fopen(beside, "wb");
-    bool written = file && fwrite(text, 1, bytes, file) == bytes && fflush(file) == 0 &&
-                   (is_special || fsync(fileno(file)) == 0);
-    int error = errno;
-    if (file && fclose(file) != 0 && written) {
-        error = errno;
-        written = false;
-    }
-    if (written && !is_special && rename(beside, path) != 0) {
-        error = errno;
-        written = false;
-    }
-    if (!written) {
-        message("cannot write %s: %s", path, strerror(error));
-        if (file && !is_special)
-            remove(beside);
-    }
-    free(beside);
-    return written;
 }
 
 const char *format_bytes(char *text, size_t bytes)

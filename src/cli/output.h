@@ -22,11 +22,8 @@ int usage_error(const char *command, const char *format, ...) OUTPUT_FORMAT(2, 3
 
 // Prints indented JSON and a newline to stdout and frees it; returns the exit code. object NULL: memory ran out.
 int json_print(json_t *object);
-// The same into a file, as file_replace() does; path "-": stdout.
+// The same into a file, as eq_file_write() does; path "-": stdout.
 int json_write(json_t *object, const char *path);
-
-// Writes beside the file and renames it over it: a full disk leaves the old one, or none. False: the message was printed.
-bool file_replace(const char *path, const char *text, size_t bytes);
 
 // "1.2 MiB" into text[32]; returns text.
 const char *format_bytes(char *text, size_t bytes);

@@ -78,7 +78,7 @@ static void write_nowhere(void)
 START_TEST(json_that_cannot_be_written)
 {
     ck_assert_str_eq(stderr_of(write_nowhere),
-                     "equil: cannot write /nonexistent-folder/file.json: No such file or directory\n"
+                     "equil: /nonexistent-folder/file.json: cannot write: No such file or directory\n"
                      "equil: no memory for the JSON text\n");
 }
 END_TEST
