@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/json.h"
 #include "train/trainer.h"
 
 enum { LOG_EVERY = 50 }; // updates between "step" lines of the log
@@ -44,15 +43,14 @@ static eq_status make_parts(struct eq_trainer *trainer)
 
 // ---- log
 
-// Without those that are not UTF-8; NULL on no memory.
+// NULL on no memory.
 static json_t *options_json(const struct eq_trainer *trainer)
 {
     json_t *options = json_object();
     bool ok = options != NULL;
     for (int i = 0; i < eq_train_options_num() && ok; i++) {
         char *text = eq_train_option_text(&trainer->options.params, i);
-        ok = text && (!eq_json_is_utf8(text) ||
-                      json_object_set_new(options, strchr(eq_train_option_key(i), '.') + 1, json_string(text)) == 0);
+        ok = text && json_object_set_new(options, strchr(eq_train_option_key(i), '.') + 1, json_string(text)) == 0;
         free(text);
     }
     if (!ok)

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/json.h"
+
 static eq_status make_paths(struct eq_trainer *trainer)
 {
     const char *out = trainer->options.params.out;
@@ -30,14 +32,32 @@ static eq_status open_train(struct eq_trainer *trainer)
     return eq_dataset_open(&params, &trainer->train);
 }
 
+// JSON, in which the weights file has the names, holds no others.
+static eq_status check_class_name(const struct eq_trainer *trainer, const char *name)
+{
+    if (eq_json_is_utf8(name))
+        return EQ_OK;
+    char *shown = eq_json_escape(name);
+    if (!shown)
+        return EQ_ERR_HOST_MEMORY;
+    eq_status status =
+        eq_fail(EQ_ERR_ARGUMENT, "%s: the name of the class %s is not UTF-8, as weights files have names: rename it",
+                trainer->options.params.data, shown);
+    free(shown);
+    return status;
+}
+
 static eq_status copy_class_names(struct eq_trainer *trainer)
 {
     int num = eq_dataset_num_classes(trainer->train);
     trainer->meta.model.classes = num;
     EQ_ALLOC(trainer->meta.class_names, num);
-    for (int i = 0; i < num; i++)
-        if (!(trainer->meta.class_names[i] = eq_strdup(eq_dataset_class_name(trainer->train, i))))
+    for (int i = 0; i < num; i++) {
+        const char *name = eq_dataset_class_name(trainer->train, i);
+        EQ_TRY(check_class_name(trainer, name));
+        if (!(trainer->meta.class_names[i] = eq_strdup(name)))
             return EQ_ERR_HOST_MEMORY;
+    }
     return EQ_OK;
 }
 

@@ -116,6 +116,26 @@ expect "weights of other classes" 1 stderr "fc.weight" train --arch ce-resnet20 
 expect "weights of other classes with a new head" 0 stderr "of 2 classes" train --arch ce-resnet20 --data "$folder/two" --batch 4 --epochs 1 \
     --weights "$folder/whole/model.safetensors" --new-head --out "$folder/head"
 
+# ---- names that are not UTF-8
+
+bytes=$folder/$(printf 'dat\377a')
+cp -r "$folder/two" "$bytes"
+cp "$folder/head/model.safetensors" "$bytes/start.safetensors"
+bytes_train="train --arch ce-resnet20 --batch 4 --epochs 2 --lr 0.005"
+start $bytes_train --data "$bytes" --val "$bytes" --weights "$bytes/start.safetensors" --out "$folder/bytes"
+wait_for test -e "$folder/bytes/checkpoint.safetensors"
+kill -INT $child
+wait $child
+expect "paths that are not UTF-8: resumed" 0 stderr "done:" train --data "$bytes" --val "$bytes" --resume --out "$folder/bytes"
+check "paths that are not UTF-8: the log has them" python3 - "$folder/bytes/log.jsonl" <<'PYTHON'
+import json, sys
+options = json.loads(open(sys.argv[1], encoding="utf-8").readline())["options"]
+assert all(options[key].endswith(end) for key, end in (("data", "dat\\xffa"), ("val", "dat\\xffa"), ("weights", "dat\\xffa/start.safetensors"))), options
+PYTHON
+expect "other data on resume" 1 stderr 'dat\xffa' train --data "$folder/two" --val "$bytes" --resume --out "$folder/bytes"
+mv "$bytes/red" "$bytes/$(printf 'r\351d')"
+expect "the name of a class is not UTF-8" 1 stderr 'the name of the class r\xe9d is not UTF-8' $bytes_train --data "$bytes" --out "$folder/x"
+
 # ---- mistakes
 
 expect "an unknown network" 1 stderr 'resnet50' train --arch resnet7 --data shapes --out "$folder/x"
