@@ -50,6 +50,31 @@ int usage_error(const char *command, const char *format, ...)
     return EXIT_USAGE;
 }
 
+json_t *json_text(const char *text)
+{
+    static const char replacement[] = "\357\277\275"; // U+FFFD
+    json_t *whole = json_string(text);
+    const size_t bytes = strlen(text);
+    char *mended = whole ? NULL : malloc(3 * bytes + 1), *to = mended;
+    for (size_t at = 0; mended && at < bytes;) {
+        size_t length = 4; // of the character, by Jansson's own judgement
+        json_t *character = NULL;
+        while (!character && length > 0) {
+            if (length <= bytes - at)
+                character = json_stringn(text + at, length);
+            length -= character == NULL;
+        }
+        memcpy(to, length ? text + at : replacement, length ? length : 3);
+        to += length ? length : 3;
+        at += length ? length : 1;
+        json_decref(character);
+    }
+    if (mended)
+        whole = json_stringn(mended, (size_t)(to - mended));
+    free(mended);
+    return whole;
+}
+
 int json_print(json_t *object)
 {
     return json_write(object, "-");

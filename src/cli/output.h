@@ -20,6 +20,8 @@ int fail_with_last_error(const char *what);
 // "equil COMMAND: text" and where help is, on stderr; returns EXIT_USAGE. command NULL: of equil itself.
 int usage_error(const char *command, const char *format, ...) OUTPUT_FORMAT(2, 3);
 
+// A JSON text of any bytes: those that are not UTF-8 become U+FFFD, one each. NULL on no memory.
+json_t *json_text(const char *text);
 // Prints indented JSON and a newline to stdout and frees it; returns the exit code. object NULL: memory ran out.
 int json_print(json_t *object);
 // The same into a file, as eq_file_write() does; path "-": stdout.

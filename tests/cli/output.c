@@ -36,6 +36,26 @@ START_TEST(seconds)
 }
 END_TEST
 
+START_TEST(json_texts)
+{
+    static const struct {
+        const char *text, *want;
+    } cases[] = {
+        { "", "" },
+        { "caf\303\251 \360\237\220\210", "caf\303\251 \360\237\220\210" },
+        { "\377", "\357\277\275" },
+        { "caf\351.png", "caf\357\277\275.png" },
+        { "\303\251\303", "\303\251\357\277\275" },
+        { "\377\376a", "\357\277\275\357\277\275a" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        json_t *json = json_text(cases[i].text);
+        ck_assert_str_eq(json_string_value(json), cases[i].want);
+        json_decref(json);
+    }
+}
+END_TEST
+
 START_TEST(json_into_a_file)
 {
     char path[] = "/tmp/equil-output-XXXXXX";
@@ -103,6 +123,7 @@ int main(void)
     TCase *tcase = tcase_create("output");
     tcase_add_test(tcase, bytes);
     tcase_add_test(tcase, seconds);
+    tcase_add_test(tcase, json_texts);
     tcase_add_test(tcase, json_into_a_file);
     tcase_add_test(tcase, json_that_cannot_be_written);
     tcase_add_test(tcase, progress_without_a_terminal);

@@ -176,6 +176,15 @@ images = json.load(open(sys.argv[1]))["images"]
 assert len(images) == 1 and len(images[0]["top"]) == 3, images
 assert abs(sum(row["probability"] for row in images[0]["top"]) - 1) < 1e-5, images
 PYTHON
+mkdir "$folder/names"
+cp "$folder/data/red/000.png" "$folder/names/$(printf 'r\351d').png"
+cp "$folder/data/red/001.png" "$folder/names/red.png"
+expect "a name that is not UTF-8, in JSON" 0 stderr "" classify --weights "$folder/whole/best.safetensors" --json "$folder/names"
+check "no image is left out" python3 - "$folder/stdout" <<'PYTHON'
+import json, sys
+names = [image["file"].rsplit("/", 1)[1] for image in json.load(open(sys.argv[1], encoding="utf-8"))["images"]]
+assert names == ["red.png", "r\N{REPLACEMENT CHARACTER}d.png"], names
+PYTHON
 expect "a folder without images" 1 stderr "$folder/empty" classify --weights "$folder/whole/best.safetensors" "$folder/empty"
 
 # ---- broken images while training
