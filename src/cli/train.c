@@ -244,8 +244,8 @@ static const struct arg_option options[] = {
     { .name = "resume",
       .kind = ARG_FLAG,
       .value = &given.params.resume,
-      .help = "go on from the checkpoint in --out; options that are not given are those\nof its run, other values are "
-              "refused; --data and --val have to be\ngiven again: paths in files are not followed" },
+      .help = "go on from the checkpoint in --out; options that are not given are those\nof its run, other values and other "
+              "images are refused; --data and --val have\nto be given again: paths in files are not followed" },
     ARG_OPTION_PRECISION(&given.precision),
     ARG_OPTION_DEVICE(&given.device),
     { 0 },

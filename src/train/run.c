@@ -208,7 +208,8 @@ static eq_status validate(struct run *run, struct eq_evaluation *evaluation)
 
 static struct eq_checkpoint checkpoint_of(struct eq_trainer *trainer)
 {
-    return (struct eq_checkpoint){ trainer->network->weights, &trainer->meta, &trainer->options.params, &trainer->state };
+    return (struct eq_checkpoint){ trainer->network->weights, &trainer->meta, &trainer->options.params, &trainer->data,
+                                   &trainer->state };
 }
 
 // The record of an epoch: in the history without times, in the log with them.

@@ -73,6 +73,17 @@ static eq_status open_val(struct eq_trainer *trainer)
     return eq_dataset_open(&params, &trainer->val);
 }
 
+static uint64_t hash_items(const struct eq_dataset *dataset, uint64_t hash)
+{
+    char name[4096];
+    for (size_t i = 0; i < eq_dataset_num_items(dataset); i++) {
+        const int32_t label = eq_dataset_label(dataset, i);
+        eq_dataset_item_name(dataset, i, name, sizeof name);
+        hash = eq_fnv1a(&label, sizeof label, eq_fnv1a(name, strlen(name) + 1, hash));
+    }
+    return hash;
+}
+
 static eq_status open_data(struct eq_trainer *trainer)
 {
     struct eq_train_params *p = &trainer->options.params;
@@ -90,6 +101,9 @@ static eq_status open_data(struct eq_trainer *trainer)
     summary->classes = trainer->meta.model.classes;
     summary->train_images = images;
     summary->val_images = eq_dataset_num_items(trainer->val);
+    trainer->data = (struct eq_train_data){ .train_images = images,
+                                            .val_images = summary->val_images,
+                                            .hash = hash_items(trainer->val, hash_items(trainer->train, EQ_FNV_START)) };
     summary->steps_per_epoch = (int64_t)(images / per_update);
     trainer->schedule = (struct eq_schedule){ .kind = p->schedule,
                                               .base = p->rate,
@@ -183,6 +197,8 @@ static eq_status fill_trainer(struct eq_trainer *trainer, const struct eq_train_
         EQ_TRY(eq_checkpoint_check_device(checkpoint, trainer->device));
     EQ_TRY(make_paths(trainer));
     EQ_TRY(open_data(trainer));
+    if (checkpoint)
+        EQ_TRY(eq_checkpoint_check_data(checkpoint, &trainer->data));
     EQ_TRY(make_network(trainer));
     EQ_TRY(plan_memory(trainer));
     EQ_TRY(start_values(trainer, checkpoint));

@@ -17,6 +17,7 @@ struct eq_trainer {
     struct eq_train_summary summary;
     struct eq_meta meta; // model, input form, class names: what the weights file says
     struct eq_dataset *train, *val;
+    struct eq_train_data data; // of both
     struct eq_network *network;
     struct eq_schedule schedule;
     struct eq_train_state state;

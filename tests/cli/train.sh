@@ -116,6 +116,29 @@ expect "weights of other classes" 1 stderr "fc.weight" train --arch ce-resnet20 
 expect "weights of other classes with a new head" 0 stderr "of 2 classes" train --arch ce-resnet20 --data "$folder/two" --batch 4 --epochs 1 \
     --weights "$folder/whole/model.safetensors" --new-head --out "$folder/head"
 
+# ---- other images than those of the run to resume
+
+cp -r "$folder/stopped" "$folder/changed"
+mv "$folder/data/red/033.png" "$folder/033.png"
+expect "an image less on resume" 1 stderr "had 92 training and 10 validation images, and here are 91 and 10: the data has changed" \
+    $again --out "$folder/changed"
+mv "$folder/033.png" "$folder/data/red/034.png"
+expect "an image of another name on resume" 1 stderr "here are 92 and 10, with other names or classes" $again --out "$folder/changed"
+mv "$folder/data/red/034.png" "$folder/data/red/033.png"
+python3 - "$folder/changed/checkpoint.safetensors" <<'PYTHON'
+import json, sys
+data = open(sys.argv[1], "rb").read()
+end = 8 + int.from_bytes(data[:8], "little")
+header = json.loads(data[8:end])
+texts = header["__metadata__"]
+assert texts["data.train_images"] == "92" and texts["data.val_images"] == "10"
+header["__metadata__"] = {key: value for key, value in texts.items() if not key.startswith("data.")}
+text = json.dumps(header).encode()
+text += b" " * (-len(text) % 8)
+open(sys.argv[1], "wb").write(len(text).to_bytes(8, "little") + text + data[end:])
+PYTHON
+expect "a checkpoint that does not know its images" 0 stderr "done:" $again --out "$folder/changed"
+
 # ---- names that are not UTF-8
 
 bytes=$folder/$(printf 'dat\377a')
