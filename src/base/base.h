@@ -120,6 +120,9 @@ eq_status eq_file_read(const char *path, size_t max_bytes, char **data, size_t *
 // mkdir -p.
 eq_status eq_dir_make(const char *path);
 bool eq_file_exists(const char *path);
+// Locks a folder for this process as long as *lock, a descriptor to close(), is open: the kernel ends it however the process
+// ends. EQ_ERR_ARGUMENT: it is locked already. Where the file system has no locks there is a warning in the log, and no lock.
+eq_status eq_dir_lock(const char *path, int *lock);
 // Sorted names of the entries of a folder, without "." and "..". Free with eq_names_free().
 eq_status eq_dir_list(const char *path, char ***names, size_t *num);
 void eq_names_free(char **names, size_t num);

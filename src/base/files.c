@@ -82,6 +82,19 @@ eq_status eq_dir_make(const char *path)
     return status;
 }
 
+eq_status eq_dir_lock(const char *path, int *lock)
+{
+    *lock = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    EQ_REQUIRE(*lock >= 0, EQ_ERR_IO, "%s: %s", path, strerror(errno));
+    if (flock(*lock, LOCK_EX | LOCK_NB) == 0)
+        return EQ_OK;
+    const int error = errno;
+    if (error != EWOULDBLOCK)
+        eq_log(EQ_LOG_WARNING, "%s: cannot be locked against others: %s", path, strerror(error));
+    EQ_REQUIRE(error != EWOULDBLOCK, EQ_ERR_ARGUMENT, "%s: locked by another process, or by another object of this one", path);
+    return EQ_OK;
+}
+
 static int by_name(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);

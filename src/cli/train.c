@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "args.h"
 #include "command.h"
@@ -69,8 +70,19 @@ static void print_summary(const struct eq_device *device, const struct eq_train_
     message("%d epochs of %lld steps, batch %d%s, %d x %d pixels, seed %llu", p->epochs, (long long)summary->steps_per_epoch,
             p->batch, batch, p->size, p->size, (unsigned long long)p->seed);
     message("planned memory on the device: %s", memory);
-    if (summary->epoch || summary->step)
+    if (summary->epoch == p->epochs)
+        message("the run is finished: nothing is left to do");
+    else if (summary->epoch || summary->step)
         message("resuming in epoch %d after step %lld", summary->epoch + 1, (long long)summary->step);
+}
+
+// What a run that cannot go on has left.
+static const char *ending(const char *out)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/checkpoint.safetensors", out);
+    return access(path, F_OK) == 0 ? "training stopped, the last good checkpoint is kept"
+                                   : "training stopped before there was a checkpoint";
 }
 
 static int train(const char *selector, const char *precision, const struct eq_train_params *params)
@@ -100,8 +112,7 @@ static int train(const char *selector, const char *precision, const struct eq_tr
             message("%s; go on with --resume", eq_last_error());
             exit_code = EXIT_STOPPED;
         } else if (status != EQ_OK) {
-            exit_code =
-                fail_with_last_error(status == EQ_ERR_NUMERIC ? "training stopped, the last good checkpoint is kept" : NULL);
+            exit_code = fail_with_last_error(status == EQ_ERR_NUMERIC ? ending(params->out) : NULL);
         } else {
             message("done: %s/model.safetensors has the last epoch's weights, %s/best.safetensors the best", params->out,
                     params->out);

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "io/json.h"
 
@@ -161,19 +162,43 @@ static eq_status start_values(struct eq_trainer *trainer, const struct eq_tensor
 
 // ---- the folder of results
 
-static eq_status check_out(const struct eq_trainer *trainer)
+static eq_status lock_out(struct eq_trainer *trainer, const char *out)
+{
+    const eq_status status = eq_dir_lock(out, &trainer->lock);
+    EQ_REQUIRE(status != EQ_ERR_ARGUMENT, status,
+               "%s: another training writes there now: choose another folder; nothing was changed", out);
+    return status;
+}
+
+// For a new run: nothing may be there that it would write over.
+static eq_status check_empty(const struct eq_trainer *trainer)
 {
     const char *out = trainer->options.params.out;
-    struct eq_writer writer;
-    EQ_TRY(eq_dir_make(out));
-    EQ_REQUIRE(trainer->options.params.resume || !eq_file_exists(trainer->checkpoint_path), EQ_ERR_ARGUMENT,
+    EQ_REQUIRE(!eq_file_exists(trainer->checkpoint_path), EQ_ERR_ARGUMENT,
                "%s holds a run already: go on with it (--resume), or choose another folder; nothing was changed", out);
+    const char *left = eq_file_exists(trainer->best_path) ? trainer->best_path : trainer->model_path;
+    EQ_REQUIRE(!eq_file_exists(left), EQ_ERR_ARGUMENT,
+               "%s is there, without a checkpoint to go on from: move it away, or choose another folder; nothing was changed",
+               left);
+    return EQ_OK;
+}
+
+static eq_status check_out(struct eq_trainer *trainer)
+{
+    const struct eq_train_params *p = &trainer->options.params;
+    struct eq_writer writer;
+    if (!p->resume) {
+        EQ_TRY(eq_dir_make(p->out));
+        EQ_TRY(lock_out(trainer, p->out));
+        EQ_TRY(check_empty(trainer));
+    }
     EQ_TRY(eq_writer_open(&writer, trainer->checkpoint_path));
     eq_writer_abort(&writer);
     return EQ_OK;
 }
 
-static eq_status open_checkpoint(const struct eq_train_params *params, struct eq_tensors **file)
+// Locked first: the checkpoint is the last one then.
+static eq_status open_checkpoint(struct eq_trainer *trainer, const struct eq_train_params *params, struct eq_tensors **file)
 {
     EQ_REQUIRE(params->out, EQ_ERR_ARGUMENT, "no folder for the results is given");
     char *path = eq_path_join(params->out, "checkpoint.safetensors");
@@ -181,10 +206,12 @@ static eq_status open_checkpoint(const struct eq_train_params *params, struct eq
         return EQ_ERR_HOST_MEMORY;
     eq_status status =
         eq_file_exists(path)
-            ? eq_tensors_open(path, file)
+            ? lock_out(trainer, params->out)
             : eq_fail(EQ_ERR_NOT_FOUND,
                       "%s: there is no checkpoint to resume from (the first is written after an epoch): start without --resume",
                       path);
+    if (status == EQ_OK)
+        status = eq_tensors_open(path, file);
     free(path);
     return status;
 }
@@ -210,15 +237,12 @@ static eq_status fill_trainer(struct eq_trainer *trainer, const struct eq_train_
 eq_status eq_trainer_create(struct eq_device *device, const struct eq_train_params *params, struct eq_trainer **trainer)
 {
     struct eq_tensors *checkpoint = NULL;
-    *trainer = NULL;
-    if (params->resume)
-        EQ_TRY(open_checkpoint(params, &checkpoint));
-    *trainer = eq_calloc(1, sizeof **trainer);
-    eq_status status = EQ_ERR_HOST_MEMORY;
-    if (*trainer) {
-        (*trainer)->device = device;
+    EQ_ALLOC(*trainer, 1);
+    (*trainer)->device = device;
+    (*trainer)->lock = -1;
+    eq_status status = params->resume ? open_checkpoint(*trainer, params, &checkpoint) : EQ_OK;
+    if (status == EQ_OK)
         status = fill_trainer(*trainer, params, checkpoint);
-    }
     eq_tensors_close(&checkpoint);
     if (status != EQ_OK)
         eq_trainer_destroy(trainer);
@@ -244,6 +268,8 @@ void eq_trainer_destroy(struct eq_trainer **trainer)
     free(t->best_path);
     free(t->checkpoint_path);
     free(t->log_path);
+    if (t->lock >= 0)
+        close(t->lock);
     free(t);
     *trainer = NULL;
 }

@@ -23,6 +23,7 @@ struct eq_trainer {
     struct eq_train_state state;
     atomic_bool is_stopped; // set in a signal handler, or in another thread
     char *model_path, *best_path, *checkpoint_path, *log_path;
+    int lock; // of `out`, by eq_dir_lock(); -1: none yet
     // Made by eq_trainer_run().
     struct eq_step *step;
     struct eq_feed *feed;

@@ -90,14 +90,32 @@ check "killed before the end" sh -c "! grep -q '\"epoch\":3' '$folder/killed/log
 printf '{"event":"half a li' >>"$folder/killed/log.jsonl"
 expect "resumed with the same options" 0 stderr "resuming in epoch" $train --epochs 3 --resume --out "$folder/killed"
 same_run "kill -9" "$folder/killed"
-expect "resuming a run that is done" 0 stderr "done:" $again --out "$folder/killed"
+expect "resuming a run that is done" 0 stderr "the run is finished: nothing is left to do" $again --out "$folder/killed"
+check "it does not resume" sh -c "! grep -q 'resuming in' '$folder/stderr'"
 expect "nothing to resume" 1 stderr "no checkpoint to resume from" train --resume --out "$folder/nothing"
 head -c 4000 "$folder/whole/checkpoint.safetensors" >"$folder/other/checkpoint.safetensors"
 expect "a damaged checkpoint" 1 stderr "$folder/other/checkpoint.safetensors" train --resume --out "$folder/other"
 
+# ---- two trainings at once, and what a run that failed has left
+
+start $train --epochs 100 --out "$folder/locked"
+wait_for test -e "$folder/locked/checkpoint.safetensors"
+expect "a second training into a folder" 1 stderr "$folder/locked: another training writes there now" $train --epochs 100 --out "$folder/locked"
+expect "resuming a run that goes on" 1 stderr "$folder/locked: another training writes there now" $again --out "$folder/locked"
+kill -9 $child
+wait $child 2>/dev/null
+expect "a kill leaves no lock" 1 stderr "epochs is 3, but the run to resume has 100" $train --epochs 3 --resume --out "$folder/locked"
+for file in best model; do
+    mkdir "$folder/left-$file"
+    cp "$folder/whole/$file.safetensors" "$folder/left-$file"
+    expect "$file.safetensors without a checkpoint is not written over" 1 stderr "left-$file/$file.safetensors is there, without a checkpoint" \
+        $train --epochs 1 --out "$folder/left-$file"
+done
+
 # ---- a loss that is not finite
 
 expect "an absurd learning rate ends in a message" 1 stderr "the first tensor that is not finite is" $train --epochs 1 --lr 1e30 --out "$folder/nan"
+check "it does not speak of a checkpoint that there is not" stderr_has "training stopped before there was a checkpoint: epoch 1"
 check "it names epoch and step" grep -Eq "epoch 1, step [0-9]+: the loss is" "$folder/stderr"
 check "no weights that are not finite are kept" sh -c "! test -e '$folder/nan/model.safetensors'"
 
