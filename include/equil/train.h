@@ -82,7 +82,7 @@ struct eq_train_progress {
     double loss, top1;                   // mean over the training images of the epoch so far
     double val_loss, val_top1, val_top5; // at the end of an epoch
     bool is_best;                        // at the end of an epoch: the best val_top1 so far
-    double images_per_second;            // of this run; 0 before the first is known
+    double images_per_second;            // of this run, after an epoch's first step; 0 before the first is known
     double seconds_left;                 // for the epochs that are left, validation included; 0 before the first is known
     size_t skipped;                      // broken images so far in this epoch
 };
@@ -179,7 +179,7 @@ EQ_API eq_status eq_classifier_run(struct eq_classifier *classifier, const struc
 struct eq_evaluation {
     double top1, top5;        // fractions of 1; top5 with fewer than 5 classes is 1
     double loss;              // mean cross entropy, without smoothing
-    double images_per_second; // reading, decoding and computing, after the first batch
+    double images_per_second; // reading, decoding and computing, after the first batch, which compiles; 0: there was no other
     size_t images, skipped;   // counted in the above; broken ones, which are not
 };
 // Called after every batch, on the thread of the call.

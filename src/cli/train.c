@@ -38,21 +38,23 @@ static void ignore_signals(void)
 static void print_progress(void *user, const struct eq_train_progress *p)
 {
     (void)user;
-    char left[32], speed[64] = "", skipped[48] = "";
-    if (p->images_per_second > 0) // not known in the first step
-        snprintf(speed, sizeof speed, "  %.1f images/s  %s left", p->images_per_second, format_seconds(left, p->seconds_left));
+    char seconds[32], speed[32] = "", left[48] = "", skipped[48] = "";
+    if (p->images_per_second > 0) { // not known in the first step
+        snprintf(speed, sizeof speed, "  %.1f images/s", p->images_per_second);
+        snprintf(left, sizeof left, "  %s left", format_seconds(seconds, p->seconds_left));
+    }
     if (p->skipped)
         snprintf(skipped, sizeof skipped, "  %zu broken", p->skipped);
     if (p->is_epoch_end)
-        progress_line(true, "epoch %d/%d  loss %.4f  top-1 %.2f %%  validation: loss %.4f  top-1 %.2f %%%s  %.1f images/s%s",
-                      p->epoch + 1, p->num_epochs, p->loss, 100 * p->top1, p->val_loss, 100 * p->val_top1,
-                      p->is_best ? " (best)" : "", p->images_per_second, skipped);
+        progress_line(true, "epoch %d/%d  loss %.4f  top-1 %.2f %%  validation: loss %.4f  top-1 %.2f %%%s%s%s", p->epoch + 1,
+                      p->num_epochs, p->loss, 100 * p->top1, p->val_loss, 100 * p->val_top1, p->is_best ? " (best)" : "", speed,
+                      skipped);
     else if (p->is_validation)
         progress_line(false, "epoch %d/%d  validation %lld/%lld", p->epoch + 1, p->num_epochs, (long long)p->step,
                       (long long)p->num_steps);
     else
-        progress_line(false, "epoch %d/%d  step %lld/%lld  loss %.4f  top-1 %.2f %%%s%s", p->epoch + 1, p->num_epochs,
-                      (long long)p->step, (long long)p->num_steps, p->loss, 100 * p->top1, speed, skipped);
+        progress_line(false, "epoch %d/%d  step %lld/%lld  loss %.4f  top-1 %.2f %%%s%s%s", p->epoch + 1, p->num_epochs,
+                      (long long)p->step, (long long)p->num_steps, p->loss, 100 * p->top1, speed, left, skipped);
 }
 
 static void print_summary(const struct eq_device *device, const struct eq_train_summary *summary)

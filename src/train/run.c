@@ -212,6 +212,12 @@ static struct eq_checkpoint checkpoint_of(struct eq_trainer *trainer)
                                    &trainer->state };
 }
 
+// null: not known, because there was no step, or batch, but the first.
+static json_t *speed_json(double images_per_second)
+{
+    return images_per_second > 0 ? json_real(images_per_second) : json_null();
+}
+
 // The record of an epoch: in the history without times, in the log with them.
 static eq_status record_epoch(struct run *run, const struct eq_evaluation *evaluation)
 {
@@ -225,8 +231,8 @@ static eq_status record_epoch(struct run *run, const struct eq_evaluation *evalu
                   run->progress.is_best, "skipped", (json_int_t)state->skipped, "val_skipped", (json_int_t)evaluation->skipped);
     json_t *line = json_deep_copy(record);
     const bool ok =
-        json_object_set_new(line, "images_per_second", json_real(run->progress.images_per_second)) == 0 &&
-        json_object_set_new(line, "val_images_per_second", json_real(evaluation->images_per_second)) == 0 &&
+        json_object_set_new(line, "images_per_second", speed_json(run->progress.images_per_second)) == 0 &&
+        json_object_set_new(line, "val_images_per_second", speed_json(evaluation->images_per_second)) == 0 &&
         json_object_set_new(line, "peak_memory_bytes", json_integer((json_int_t)eq_device_peak_bytes(trainer->device))) == 0;
     if (json_array_append_new(state->history, record) != 0 || !ok) {
         json_decref(line);

@@ -123,6 +123,8 @@ check "no weights that are not finite are kept" sh -c "! test -e '$folder/nan/mo
 
 expect "accumulation" 0 stderr "1 epochs of 11 steps, batch 4 x 2" $train --epochs 1 --accumulate 2 --out "$folder/accumulate"
 expect "more images in a batch than there are" 0 stderr "batch 92" $train --epochs 1 --batch 100 --out "$folder/large"
+check "no speed of an epoch of one step" sh -c "! grep 'images/s' '$folder/stderr'"
+check "nor in the log" grep -q '"images_per_second":null,"val_images_per_second":null' "$folder/large/log.jsonl"
 expect "a recipe in full" 0 stderr "done:" $train --epochs 1 --schedule step --warmup 1 --label-smoothing 0.1 --augment full --momentum 0 --weight-decay 0 \
     --out "$folder/recipe"
 expect "starting from weights" 0 stderr "done:" $train --epochs 1 --weights "$folder/whole/model.safetensors" --out "$folder/from"
@@ -204,6 +206,8 @@ result = json.load(open(sys.argv[1]))
 assert {"top1", "top5", "loss", "images_per_second", "images", "skipped"} <= set(result), result
 assert result["top1"] > 0.7 and result["top5"] == 1 and result["images"] == 102 and result["skipped"] == 0, result
 PYTHON
+expect "eval of one batch" 0 stdout "broken ones left out)" eval --weights "$folder/whole/best.safetensors" --data "$folder/data" --batch 102
+check "has no speed" sh -c "! grep 'images/s' '$folder/stdout'"
 expect "eval with other classes" 1 stderr "shapes: class arrow is not among the 3 known ones" eval --weights "$folder/whole/best.safetensors" --data shapes
 expect "eval of a file that is not there" 1 stderr "no-such-file" eval --weights "$folder/no-such-file" --data shapes
 expect "classify" 0 stderr "" classify --weights "$folder/whole/best.safetensors" --format csv "$folder/data/red" "$folder/data/blue/000.png"
