@@ -1,4 +1,4 @@
-// Status codes, error text, log and version; and what holds for every header.
+// Status codes, error text, log, version and whole files; and what holds for every header.
 //
 // What is promised: this is version 0, so another minor version (0.2 after 0.1) may change functions, structs and constants.
 // The shared library's soname has the minor version (libequil.so.0.1), and CMake's find_package(equil 0.1) takes none but that.
@@ -9,8 +9,9 @@
 //
 // After a failure: what a function was to make is not there, its handle is NULL or may be given to its destructor, and all that
 // it took on the way is given back. What was there before is as it was, and can be used, unless the function's comment says
-// what is undefined then. The call can be repeated. Files are the old ones, or the whole new ones. Destructors always work;
-// what a device that is gone cannot say while they wait for it is not reported. EQ_ERR_HOST_MEMORY may come from every function
+// what is undefined then. The call can be repeated. Files are the old ones, or the whole new ones; links to them stay. What is
+// no regular file, such as a pipe or a device, is written to as it is, and may have had a part. Destructors always work; what a
+// device that is gone cannot say while they wait for it is not reported. EQ_ERR_HOST_MEMORY may come from every function
 // that returns a status, and EQ_ERR_DEVICE from every one that uses a device: comments name them only where there is more to
 // say.
 //
@@ -84,6 +85,13 @@ typedef void (*eq_log_fn)(void *user, enum eq_log_level level, const char *text)
 // Installs the log callback for the whole process, and keeps `user` for it; lines above `level` are dropped. fn NULL (the start
 // value) means silence. Lines have at most 1023 bytes. Not thread-safe: call it before other threads use the library.
 EQ_API void eq_log_set(eq_log_fn fn, void *user, enum eq_log_level level);
+
+// Writes data [bytes] to a file as all functions do that save: beside it first, then renamed over it, so that a full disk or a
+// crash leaves the old one, or none. Errors: EQ_ERR_IO (the text has the path and the system's reason). Thread-safe.
+EQ_API eq_status eq_file_write(const char *path, const void *data, size_t bytes);
+// Whether that could be done now, for programs that compute for long before they save. Leaves nothing behind. Errors: EQ_ERR_IO.
+// Thread-safe.
+EQ_API eq_status eq_file_check(const char *path);
 
 #ifdef __cplusplus
 }

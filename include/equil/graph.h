@@ -29,7 +29,7 @@ EQ_API void eq_graph_destroy(struct eq_graph **graph); // after its sessions. *g
 // of labels and losses. rank may be NULL.
 EQ_API eq_status eq_graph_shape(const struct eq_graph *graph, eq_value value, int shape[4], int *rank);
 
-// A float32 input [n, c, h, w] called `name`.
+// A float32 input [n, c, h, w] called `name`, which is not empty, here and below.
 EQ_API eq_status eq_graph_input(struct eq_graph *graph, const char *name, int n, int c, int h, int w, eq_value *x);
 // An int32 input [n] called `name`: class labels.
 EQ_API eq_status eq_graph_labels(struct eq_graph *graph, const char *name, int n, eq_value *labels);
@@ -118,9 +118,9 @@ EQ_API eq_status eq_graph_label(struct eq_graph *graph, eq_value value, const ch
 EQ_API eq_status eq_graph_find(const struct eq_graph *graph, const char *name, eq_value *value);
 
 // Names a value, so that it can be read after a run ("logits"), and keeps it from being optimised away. A value has one name:
-// EQ_ERR_ARGUMENT for a second one, or for an input. EQ_ERR_UNSUPPORTED for a norm's result that a gate reads, which is never
-// made: nothing but its gate can have it. The gradients of values are not the graph's: sessions that differentiate have them,
-// as "grad.NAME" (see eq_session_params).
+// EQ_ERR_ARGUMENT for a second one, for an input, or for an empty name or another value's. EQ_ERR_UNSUPPORTED for a norm's
+// result that a gate reads, which is never made: nothing but its gate can have it. The gradients of values are not the graph's:
+// sessions that differentiate have them, as "grad.NAME" (see eq_session_params).
 EQ_API eq_status eq_graph_output(struct eq_graph *graph, eq_value value, const char *name);
 
 #ifdef __cplusplus

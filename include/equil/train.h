@@ -82,7 +82,7 @@ struct eq_train_progress {
     double loss, top1;                   // mean over the training images of the epoch so far
     double val_loss, val_top1, val_top5; // at the end of an epoch
     bool is_best;                        // at the end of an epoch: the best val_top1 so far
-    double images_per_second;            // of this run; 0 before the first is known
+    double images_per_second;            // of this run, after an epoch's first step; 0 before the first is known
     double seconds_left;                 // for the epochs that are left, validation included; 0 before the first is known
     size_t skipped;                      // broken images so far in this epoch
 };
@@ -109,11 +109,13 @@ struct eq_train_summary {
 struct eq_trainer;
 
 // Checks everything that can be checked before the first step: options, data, that `out` can be written and holds no run, and,
-// to resume, that its run had the same options on the same device. Writes nothing but an empty folder. The device must outlive
-// the trainer. One thread at a time, but for eq_trainer_stop(). Errors: EQ_ERR_ARGUMENT (an option outside its range; out holds
-// a run; another value than that of the run to resume, with both in the text, or no data to go on with), EQ_ERR_NOT_FOUND (no
-// such network; nothing to resume), EQ_ERR_UNSUPPORTED (another device, driver or kernel family than that of the run to
-// resume), those of eq_dataset_open(), eq_network_create() and eq_weights_load(), EQ_ERR_IO.
+// to resume, that its run had the same options and images, by their names and classes, on the same device. Writes nothing but
+// an empty folder, which is locked against other trainers until eq_trainer_destroy(), or until the process ends. The device
+// must outlive the trainer. One thread at a time, but for eq_trainer_stop(). Errors: EQ_ERR_ARGUMENT (an option outside its
+// range; out holds a run, or a file of one, or another trainer writes there; the name of a class is not UTF-8; another value or
+// other images than those of the run to resume, with both in the text, or no data to go on with), EQ_ERR_NOT_FOUND (no such
+// network; nothing to resume), EQ_ERR_UNSUPPORTED (another device, driver or kernel family than that of the run to resume),
+// those of eq_dataset_open(), eq_network_create() and eq_weights_load(), EQ_ERR_IO.
 EQ_API eq_status eq_trainer_create(struct eq_device *device, const struct eq_train_params *params, struct eq_trainer **trainer);
 EQ_API void eq_trainer_destroy(struct eq_trainer **trainer); // *trainer becomes NULL; NULL is allowed
 
@@ -125,6 +127,7 @@ EQ_API const struct eq_train_summary *eq_trainer_summary(const struct eq_trainer
 //     best.safetensors        weights after the epoch with the best val_top1
 //     checkpoint.safetensors  weights, velocities, options and position, to resume from; also when the run is stopped
 //     log.jsonl               a JSON object a line: "start", "step" and "epoch"
+// Paths among the options are texts there: a byte that is not UTF-8 is \xNN, and a backslash two.
 // callbacks may be NULL.
 // Errors: EQ_ERR_INTERRUPTED (eq_trainer_stop(): the checkpoint has the position in the epoch), EQ_ERR_NUMERIC (a loss that is
 // NaN or infinite: the text names epoch, step and the first tensor, in forward order, that is not finite; the last checkpoint
@@ -176,7 +179,7 @@ EQ_API eq_status eq_classifier_run(struct eq_classifier *classifier, const struc
 struct eq_evaluation {
     double top1, top5;        // fractions of 1; top5 with fewer than 5 classes is 1
     double loss;              // mean cross entropy, without smoothing
-    double images_per_second; // reading, decoding and computing, after the first batch
+    double images_per_second; // reading, decoding and computing, after the first batch, which compiles; 0: there was no other
     size_t images, skipped;   // counted in the above; broken ones, which are not
 };
 // Called after every batch, on the thread of the call.

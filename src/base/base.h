@@ -120,6 +120,9 @@ eq_status eq_file_read(const char *path, size_t max_bytes, char **data, size_t *
 // mkdir -p.
 eq_status eq_dir_make(const char *path);
 bool eq_file_exists(const char *path);
+// Locks a folder for this process as long as *lock, a descriptor to close(), is open: the kernel ends it however the process
+// ends. EQ_ERR_ARGUMENT: it is locked already. Where the file system has no locks there is a warning in the log, and no lock.
+eq_status eq_dir_lock(const char *path, int *lock);
 // Sorted names of the entries of a folder, without "." and "..". Free with eq_names_free().
 eq_status eq_dir_list(const char *path, char ***names, size_t *num);
 void eq_names_free(char **names, size_t num);
@@ -127,10 +130,12 @@ void eq_names_free(char **names, size_t num);
 // Writes beside the target under a temporary name; commit syncs it and renames it over the target, so that a reader sees the
 // old file or the new one, and a full disk or a kill leaves the old one. Every failure removes the temporary file; what a
 // killed process has left, the next writer of the path removes. Several threads and processes may write one path: the last one
-// wins.
+// wins. The target of a link is the file that it leads to; what is no regular file, such as a pipe or a device, is written to
+// as it is, and opening a pipe waits for its reader. eq_file_write() does it all at once.
 struct eq_writer {
     FILE *file;
-    char *path, *temporary;
+    char *path, *temporary; // temporary NULL: is_direct
+    bool is_direct;
 };
 eq_status eq_writer_open(struct eq_writer *writer, const char *path);
 eq_status eq_writer_write(struct eq_writer *writer, const void *data, size_t bytes);

@@ -1,8 +1,11 @@
 // Files, folders, the monotonic clock. Atomic writes: locked temporary file beside the target, sync, rename, sync of the
-// folder. A process that is killed leaves its temporary file, without the lock: the next writer of the path removes it.
+// folder. A process that is killed leaves its temporary file, without the lock: the next writer of the path removes it. A
+// rename would put a file in place of a link, a pipe or a device: links are followed first, and what is no regular file is
+// written to as it is.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +15,8 @@
 #include <unistd.h>
 
 #include "base/base.h"
+
+enum { MAX_LINKS = 40 }; // as the kernel
 
 int64_t eq_clock_ns(void)
 {
@@ -75,6 +80,19 @@ eq_status eq_dir_make(const char *path)
         status = eq_fail(EQ_ERR_IO, "%s: not a folder", path);
     free(copy);
     return status;
+}
+
+eq_status eq_dir_lock(const char *path, int *lock)
+{
+    *lock = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    EQ_REQUIRE(*lock >= 0, EQ_ERR_IO, "%s: %s", path, strerror(errno));
+    if (flock(*lock, LOCK_EX | LOCK_NB) == 0)
+        return EQ_OK;
+    const int error = errno;
+    if (error != EWOULDBLOCK)
+        eq_log(EQ_LOG_WARNING, "%s: cannot be locked against others: %s", path, strerror(error));
+    EQ_REQUIRE(error != EWOULDBLOCK, EQ_ERR_ARGUMENT, "%s: locked by another process, or by another object of this one", path);
+    return EQ_OK;
 }
 
 static int by_name(const void *a, const void *b)
@@ -217,27 +235,58 @@ static int make_temporary(struct eq_writer *writer, size_t capacity)
     }
 }
 
-eq_status eq_writer_open(struct eq_writer *writer, const char *path)
+// malloc'ed path that the links of `path` lead to, whether there is something or not; NULL with the error recorded.
+static char *follow_links(const char *path)
 {
-    *writer = (struct eq_writer){ 0 };
-    size_t bytes = strlen(path) + 48;
-    writer->path = eq_strdup(path);
-    writer->temporary = eq_malloc(bytes, 1);
-    if (!writer->path || !writer->temporary) {
-        writer_clear(writer);
-        return EQ_ERR_HOST_MEMORY;
+    char *at = eq_strdup(path), target[PATH_MAX];
+    for (int links = 0; at && links < MAX_LINKS; links++) {
+        const ssize_t length = readlink(at, target, sizeof target - 1);
+        if (length < 0)
+            break;
+        target[length] = '\0';
+        const char *slash = target[0] == '/' ? NULL : strrchr(at, '/'); // a relative one begins in the link's folder
+        struct eq_str next = { 0 };
+        eq_str_append(&next, "%.*s%s", slash ? (int)(slash - at) + 1 : 0, at, target);
+        free(at);
+        at = next.text;
     }
-    clean_up(path, writer->temporary);
-    int fd = make_temporary(writer, bytes);
+    return at;
+}
+
+static eq_status open_target(struct eq_writer *writer)
+{
+    const size_t bytes = strlen(writer->path) + 48;
+    int fd;
+    if (writer->is_direct) {
+        fd = open(writer->path, O_WRONLY | O_NOCTTY | O_CLOEXEC);
+    } else {
+        if (!(writer->temporary = eq_malloc(bytes, 1)))
+            return EQ_ERR_HOST_MEMORY;
+        clean_up(writer->path, writer->temporary);
+        fd = make_temporary(writer, bytes);
+    }
     writer->file = fd < 0 ? NULL : fdopen(fd, "wb");
     if (writer->file)
         return EQ_OK;
-    eq_status status = eq_fail(EQ_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
+    const eq_status status = eq_fail(EQ_ERR_IO, "%s: cannot write: %s", writer->path, strerror(errno));
     if (fd >= 0) {
         close(fd);
-        unlink(writer->temporary);
+        if (!writer->is_direct)
+            unlink(writer->temporary);
     }
-    writer_clear(writer);
+    return status;
+}
+
+eq_status eq_writer_open(struct eq_writer *writer, const char *path)
+{
+    struct stat info;
+    const bool is_there = stat(path, &info) == 0;
+    EQ_REQUIRE(is_there || errno != ELOOP, EQ_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
+    *writer = (struct eq_writer){ .is_direct = is_there && !S_ISREG(info.st_mode) };
+    writer->path = writer->is_direct ? eq_strdup(path) : follow_links(path);
+    const eq_status status = writer->path ? open_target(writer) : EQ_ERR_HOST_MEMORY;
+    if (status != EQ_OK)
+        writer_clear(writer);
     return status;
 }
 
@@ -259,15 +308,48 @@ static void sync_folder(struct eq_writer *writer)
     }
 }
 
+// Pipes and most devices have nothing to sync.
+static bool sync_file(const struct eq_writer *writer)
+{
+    return fsync(fileno(writer->file)) == 0 || (writer->is_direct && (errno == EINVAL || errno == EROFS));
+}
+
 // Closed last: the lock keeps other writers from the temporary file. What was synced cannot be lost by closing.
 eq_status eq_writer_commit(struct eq_writer *writer)
 {
-    if (fflush(writer->file) != 0 || fsync(fileno(writer->file)) != 0)
+    if (fflush(writer->file) != 0 || !sync_file(writer))
         return writer_fail(writer, "write");
+    if (writer->is_direct) {
+        fclose(writer->file);
+        writer_clear(writer);
+        return EQ_OK;
+    }
     if (rename(writer->temporary, writer->path) != 0)
         return writer_fail(writer, "rename the temporary file to it");
     fclose(writer->file);
     sync_folder(writer);
     writer_clear(writer);
+    return EQ_OK;
+}
+
+eq_status eq_file_write(const char *path, const void *data, size_t bytes)
+{
+    struct eq_writer writer;
+    EQ_TRY(eq_writer_open(&writer, path));
+    EQ_TRY(eq_writer_write(&writer, data, bytes));
+    return eq_writer_commit(&writer);
+}
+
+eq_status eq_file_check(const char *path)
+{
+    struct eq_writer writer;
+    struct stat info;
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode)) { // not opened: the reader of a pipe would see its end
+        const int error = S_ISDIR(info.st_mode) ? EISDIR : access(path, W_OK) == 0 ? 0 : errno;
+        EQ_REQUIRE(!error, EQ_ERR_IO, "%s: cannot write: %s", path, strerror(error));
+        return EQ_OK;
+    }
+    EQ_TRY(eq_writer_open(&writer, path));
+    eq_writer_abort(&writer);
     return EQ_OK;
 }

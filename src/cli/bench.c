@@ -256,7 +256,7 @@ static int measure(const struct bench_run *run)
     struct bench_document document = { .num_records = 0 };
     const struct eq_bench_params params = params_of(run);
     int exit_code = EXIT_FAILED;
-    if (run->json && !file_can_replace(run->json))
+    if (run->json && !can_write(run->json))
         return EXIT_FAILED;
     if (open_device(run->device, run->precision, &device) != EQ_OK)
         return fail_with_last_error(NULL);

@@ -108,12 +108,10 @@ static json_t *write_fields(json_t *object, const struct field *fields, const vo
 {
     for (const struct field *f = fields; object && f->name; f++) {
         const char *at = (const char *)base + f->offset;
-        json_t *value = f->kind == TEXT     ? json_string(at)
+        json_t *value = f->kind == TEXT     ? json_text(at)
                         : f->kind == NUMBER ? json_real(*(const double *)(const void *)at)
                         : f->kind == COUNT  ? json_integer(*(const int *)(const void *)at)
                                             : json_boolean(*(const bool *)(const void *)at);
-        if (f->kind == TEXT && !value) // a driver's name that is not UTF-8
-            value = json_string("?");
         json_object_set_new(object, f->name, value);
     }
     return object;

@@ -5,6 +5,7 @@
 
 #include "bench_page.h"
 #include "command.h"
+#include "equil/base.h"
 
 enum { MIN_CURVE = 3, MAX_LINES = 8 };
 
@@ -689,18 +690,22 @@ static int write_report(const char *path, struct bench_page *page)
         write_page(page);
         is_written = fclose(page->out) == 0 && text;
     }
-    if (!is_written)
+    int exit_code = EXIT_SUCCESS;
+    if (!is_written) {
         message("no memory for the page");
-    is_written = is_written && file_replace(path, text, bytes);
+        exit_code = EXIT_FAILED;
+    } else if (eq_file_write(path, text, bytes) != EQ_OK) {
+        exit_code = fail_with_last_error(NULL);
+    }
     free(text);
-    return is_written ? EXIT_SUCCESS : EXIT_FAILED;
+    return exit_code;
 }
 
 int bench_report(const char *out, char *const *paths, int num)
 {
     struct bench_page page = { .documents = calloc((size_t)num, sizeof *page.documents) };
     int exit_code = EXIT_FAILED;
-    bool is_read = page.documents != NULL && file_can_replace(out);
+    bool is_read = page.documents != NULL && can_write(out);
     for (; is_read && page.num_documents < num; page.num_documents++)
         is_read = bench_document_read(paths[page.num_documents], &page.documents[page.num_documents]);
     if (is_read && fill_page(&page))

@@ -159,16 +159,22 @@ static void print_text(const struct job *job, const struct item *item, const str
                eq_classifier_class_name(job->classifier, labels[r]));
 }
 
-static void add_json(struct job *job, const struct item *item, const float *probabilities, const int *labels)
+static bool add_json(struct job *job, const struct item *item, const float *probabilities, const int *labels)
 {
     json_t *top = json_array(), *object;
-    for (int r = 0; r < job->top; r++)
-        json_array_append_new(top, json_pack("{s:s, s:i, s:f}", "class", eq_classifier_class_name(job->classifier, labels[r]),
-                                             "label", labels[r], "probability", (double)probabilities[labels[r]]));
-    object = json_pack("{s:s, s:o}", "file", item->name, "top", top);
-    if (object && true_class(item))
-        json_object_set_new(object, "true_class", json_string(true_class(item)));
-    json_array_append_new(job->results, object);
+    bool ok = top != NULL;
+    for (int r = 0; ok && r < job->top; r++) {
+        const char *name = eq_classifier_class_name(job->classifier, labels[r]);
+        ok = json_array_append_new(top, json_pack("{s:o, s:i, s:f}", "class", json_text(name), "label", labels[r],
+                                                  "probability", (double)probabilities[labels[r]])) == 0;
+    }
+    object = json_pack("{s:o, s:o}", "file", json_text(item->name), "top", top);
+    if (true_class(item))
+        ok = json_object_set_new(object, "true_class", json_text(true_class(item))) == 0 && ok;
+    ok = json_array_append_new(job->results, object) == 0 && ok;
+    if (!ok)
+        message("%s: no memory for the JSON text", item->name);
+    return ok;
 }
 
 // ---- batches
@@ -199,17 +205,18 @@ static bool classify_batch(struct job *job, const struct eq_image *images, const
         fail_with_last_error(NULL);
         return false;
     }
-    for (int i = 0; i < num; i++) {
+    bool ok = true;
+    for (int i = 0; ok && i < num; i++) {
         const float *row = probabilities + (size_t)i * (size_t)classes;
         find_top(row, classes, job->top, labels);
         if (strcmp(job->format, "json") == 0)
-            add_json(job, items[i], row, labels);
+            ok = add_json(job, items[i], row, labels);
         else if (strcmp(job->format, "csv") == 0)
             print_csv(job, items[i], row, labels);
         else
             print_text(job, items[i], &images[i], row, labels);
     }
-    return true;
+    return ok;
 }
 
 static bool classify_all(struct job *job, int batch)

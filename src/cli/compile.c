@@ -70,8 +70,6 @@ static int compile(const struct workers_job *job, int jobs)
     struct eq_device *device = NULL;
     struct eq_ahead_plan *plan;
     struct workers workers;
-    if (eq_ahead_check() != EQ_OK)
-        return fail_with_last_error("nothing is compiled, as nothing would be kept");
     workers_start(&workers, job, jobs - 1);
     const int num_processes = workers.num + 1;
     if (!open_plan(job, &device, &plan)) {
@@ -80,7 +78,10 @@ static int compile(const struct workers_job *job, int jobs)
         return EXIT_FAILED;
     }
     int exit_code = EXIT_SUCCESS;
-    if (compile_all(plan, &workers) != EQ_OK) {
+    if (eq_ahead_check(device) != EQ_OK) {
+        workers_stop(&workers);
+        exit_code = fail_with_last_error("nothing is compiled, as nothing would be kept");
+    } else if (compile_all(plan, &workers) != EQ_OK) {
         exit_code = fail_with_last_error(NULL);
     } else {
         eq_ahead_remember(device, &job->params);

@@ -31,13 +31,13 @@ static json_t *device_json(const struct eq_device_info *info)
 {
     json_t *object = json_object();
     json_object_set_new(object, "index", json_integer(info->index));
-    json_object_set_new(object, "name", json_string(info->name));
-    json_object_set_new(object, "kind", json_string(info->kind));
-    json_object_set_new(object, "vendor", json_string(info->vendor));
-    json_object_set_new(object, "version", json_string(info->version));
-    json_object_set_new(object, "driver", json_string(info->driver));
-    json_object_set_new(object, "platform", json_string(info->platform));
-    json_object_set_new(object, "platform_version", json_string(info->platform_version));
+    json_object_set_new(object, "name", json_text(info->name));
+    json_object_set_new(object, "kind", json_text(info->kind));
+    json_object_set_new(object, "vendor", json_text(info->vendor));
+    json_object_set_new(object, "version", json_text(info->version));
+    json_object_set_new(object, "driver", json_text(info->driver));
+    json_object_set_new(object, "platform", json_text(info->platform));
+    json_object_set_new(object, "platform_version", json_text(info->platform_version));
     json_object_set_new(object, "compute_units", json_integer(info->compute_units));
     json_object_set_new(object, "clock_mhz", json_integer(info->clock_mhz));
     json_object_set_new(object, "memory_bytes", json_integer((json_int_t)info->memory_bytes));
@@ -48,7 +48,7 @@ static json_t *device_json(const struct eq_device_info *info)
     json_object_set_new(object, "has_fma", json_boolean(info->has_fma));
     json_object_set_new(object, "is_usable", json_boolean(info->is_usable));
     json_object_set_new(object, "is_chosen", json_boolean(info->is_chosen));
-    json_object_set_new(object, "reason", json_string(info->reason));
+    json_object_set_new(object, "reason", json_text(info->reason));
     return object;
 }
 

@@ -23,8 +23,8 @@ void doctor_say(struct doctor *doctor, enum doctor_verdict verdict, const char *
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     doctor->counts[verdict]++;
-    json_array_append_new(doctor->findings, json_pack("{s:s, s:s, s:s+, s:[]}", "verdict", verdicts[verdict], "subject",
-                                                      subject, "text", text, "", "advice"));
+    json_array_append_new(doctor->findings, json_pack("{s:s, s:s, s:o, s:[]}", "verdict", verdicts[verdict], "subject", subject,
+                                                      "text", json_text(text), "advice"));
     if (!doctor->is_json)
         printf("%-8s %-9s %s\n", verdicts[verdict], subject, text);
 }
@@ -37,7 +37,7 @@ void doctor_advise(struct doctor *doctor, const char *format, ...)
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     json_t *last = json_array_get(doctor->findings, json_array_size(doctor->findings) - 1);
-    json_array_append_new(json_object_get(last, "advice"), json_string(text));
+    json_array_append_new(json_object_get(last, "advice"), json_text(text));
     if (!doctor->is_json)
         printf("%18s -> %s\n", "", text);
 }

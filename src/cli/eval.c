@@ -17,11 +17,20 @@ static void print_progress(void *user, size_t images, size_t num_images)
 static json_t *result_json(const struct eq_classifier *classifier, const struct eq_device *device,
                            const struct eq_evaluation *e)
 {
-    return json_pack("{s:f, s:f, s:f, s:f, s:I, s:I, s:s, s:i, s:s, s:s}", "top1", e->top1, "top5", e->top5, "loss", e->loss,
-                     "images_per_second", e->images_per_second, "images", (json_int_t)e->images, "skipped",
-                     (json_int_t)e->skipped, "arch", eq_classifier_arch(classifier), "classes",
-                     eq_classifier_num_classes(classifier), "device", eq_device_name(device), "precision",
+    return json_pack("{s:f, s:f, s:f, s:o, s:I, s:I, s:s, s:i, s:o, s:s}", "top1", e->top1, "top5", e->top5, "loss", e->loss,
+                     "images_per_second", e->images_per_second > 0 ? json_real(e->images_per_second) : json_null(), "images",
+                     (json_int_t)e->images, "skipped", (json_int_t)e->skipped, "arch", eq_classifier_arch(classifier),
+                     "classes", eq_classifier_num_classes(classifier), "device", json_text(eq_device_name(device)), "precision",
                      eq_device_precision_text(device));
+}
+
+static void print_result(const struct eq_evaluation *e)
+{
+    printf("top-1 %.2f %%  top-5 %.2f %%  loss %.4f  of %zu images (%zu broken ones left out)", 100 * e->top1, 100 * e->top5,
+           e->loss, e->images, e->skipped);
+    if (e->images_per_second > 0) // not known from a single batch
+        printf("  %.1f images/s", e->images_per_second);
+    putchar('\n');
 }
 
 static int evaluate(const char *selector, const char *precision, const struct eq_classifier_params *params, const char *data,
@@ -48,8 +57,7 @@ static int evaluate(const char *selector, const char *precision, const struct eq
     else if (is_json)
         exit_code = json_print(result_json(classifier, device, &e));
     else
-        printf("top-1 %.2f %%  top-5 %.2f %%  loss %.4f  of %zu images (%zu broken ones left out)  %.1f images/s\n",
-               100 * e.top1, 100 * e.top5, e.loss, e.images, e.skipped, e.images_per_second);
+        print_result(&e);
     eq_classifier_destroy(&classifier);
     eq_device_destroy(&device);
     return exit_code;

@@ -16,10 +16,10 @@ static json_t *info_json(const struct eq_model_params *params, int batch, int si
                                                 "shape", layer->shape[0], layer->shape[1], layer->shape[2], layer->shape[3],
                                                 "parameters", (json_int_t)layer->parameters, "flops", layer->flops));
     }
-    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:o}", "arch",
-                     params->arch, "precision", precision, "tuning", tuning, "classes", params->classes, "batch", batch, "size",
-                     size, "parameters", (json_int_t)info->parameters, "tensors", (json_int_t)info->tensors, "flops",
-                     info->flops, "conv_flops", info->conv_flops, "weight_bytes", (json_int_t)info->weight_bytes,
+    return json_pack("{s:s, s:s, s:o, s:i, s:i, s:i, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:o}", "arch",
+                     params->arch, "precision", precision, "tuning", json_text(tuning), "classes", params->classes, "batch",
+                     batch, "size", size, "parameters", (json_int_t)info->parameters, "tensors", (json_int_t)info->tensors,
+                     "flops", info->flops, "conv_flops", info->conv_flops, "weight_bytes", (json_int_t)info->weight_bytes,
                      "inference_bytes", (json_int_t)info->inference_bytes, "training_bytes", (json_int_t)info->training_bytes,
                      "recompute_bytes", (json_int_t)info->recompute_bytes, "training_flops", info->training_flops,
                      "training_traffic", info->training_traffic, "recompute_flops", info->recompute_flops, "recompute_traffic",

@@ -39,10 +39,13 @@ static bool read_images(struct network_job *job)
         return false;
     }
     const int64_t *d = entry->dims;
-    if (entry->num_dims != 4 || d[0] < 1 || d[1] != 3 || d[2] < 1 || d[3] < 1 || d[0] > INT_MAX || d[2] > 65535 ||
-        d[3] > 65535) {
-        message("%s: input has %d dimensions, the second is %lld; it must be [N, 3, H, W]", path, entry->num_dims,
-                (long long)(entry->num_dims > 1 ? d[1] : 0));
+    if (entry->num_dims != 4) {
+        message("%s: input has %d dimensions; it must be [N, 3, H, W]", path, entry->num_dims);
+        return false;
+    }
+    if (d[0] < 1 || d[1] != 3 || d[2] < 1 || d[3] < 1 || d[0] > INT_MAX || d[2] > 65535 || d[3] > 65535) {
+        message("%s: input is [%lld, %lld, %lld, %lld]%s; it must be [N, 3, H, W], each extent at least 1", path,
+                (long long)d[0], (long long)d[1], (long long)d[2], (long long)d[3], d[0] == 0 ? ", an empty batch" : "");
         return false;
     }
     job->n = (int)d[0];

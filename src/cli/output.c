@@ -1,12 +1,10 @@
 #include "output.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -53,6 +51,31 @@ int usage_error(const char *command, const char *format, ...)
     return EXIT_USAGE;
 }
 
+json_t *json_text(const char *text)
+{
+    static const char replacement[] = "\357\277\275"; // U+FFFD
+    json_t *whole = json_string(text);
+    const size_t bytes = strlen(text);
+    char *mended = whole ? NULL : malloc(3 * bytes + 1), *to = mended;
+    for (size_t at = 0; mended && at < bytes;) {
+        size_t length = 4; // of the character, by Jansson's own judgement
+        json_t *character = NULL;
+        while (!character && length > 0) {
+            if (length <= bytes - at)
+                character = json_stringn(text + at, length);
+            length -= character == NULL;
+        }
+        memcpy(to, length ? text + at : replacement, length ? length : 3);
+        to += length ? length : 3;
+        at += length ? length : 1;
+        json_decref(character);
+    }
+    if (mended)
+        whole = json_stringn(mended, (size_t)(to - mended));
+    free(mended);
+    return whole;
+}
+
 int json_print(json_t *object)
 {
     return json_write(object, "-");
@@ -78,85 +101,20 @@ int json_write(json_t *object, const char *path)
     } else {
         const size_t bytes = strlen(text);
         text[bytes] = '\n'; // in place of the NUL
-        written = file_replace(path, text, bytes + 1);
+        written = eq_file_write(path, text, bytes + 1) == EQ_OK;
+        if (!written)
+            fail_with_last_error(NULL);
     }
     free(text);
     return written ? EXIT_SUCCESS : EXIT_FAILED;
 }
 
-// A path to write to: what is no regular file, a pipe or /dev/full, is written to itself.
-struct target {
-    bool is_special;
-    char *beside; // what is written, and renamed to the path; malloc'ed
-};
-
-static bool target_find(const char *path, struct target *target)
+bool can_write(const char *path)
 {
-    struct stat status;
-    target->is_special = stat(path, &status) == 0 && !S_ISREG(status.st_mode);
-    target->beside = malloc(strlen(path) + 32);
-    if (!target->beside)
-        message("no memory to write %s", path);
-    else if (target->is_special)
-        strcpy(target->beside, path);
-    else
-        sprintf(target->beside, "%s.%ld.part", path, (long)getpid());
-    return target->beside != NULL;
-}
-
-bool file_replace(const char *path, const char *text, size_t bytes)
-{
-    struct target target;
-    if (!target_find(path, &target))
-        return false;
-    FILE *file = fopen(target.beside, "wb");
-    bool written =
-        file && fwrite(text, 1, bytes, file) == bytes && fflush(file) == 0 && (target.is_special || fsync(fileno(file)) == 0);
-    int error = errno;
-    if (file && fclose(file) != 0 && written) {
-        error = errno;
-        written = false;
-    }
-    if (written && !target.is_special && rename(target.beside, path) != 0) {
-        error = errno;
-        written = false;
-    }
-    if (!written) {
-        message("cannot write %s: %s", path, strerror(error));
-        if (file && !target.is_special)
-            remove(target.beside);
-    }
-    free(target.beside);
-    return written;
-}
-
-// What is special is not opened: that would end a pipe's reader.
-bool file_can_replace(const char *path)
-{
-    struct target target;
-    struct stat status;
-    if (strcmp(path, "-") == 0)
+    if (strcmp(path, "-") == 0 || eq_file_check(path) == EQ_OK)
         return true;
-    if (!target_find(path, &target))
-        return false;
-    int error = 0;
-    if (target.is_special) {
-        if (stat(path, &status) == 0 && S_ISDIR(status.st_mode))
-            error = EISDIR;
-        else if (access(path, W_OK) != 0)
-            error = errno;
-    } else {
-        FILE *file = fopen(target.beside, "wb");
-        error = file ? 0 : errno;
-        if (file) {
-            fclose(file);
-            remove(target.beside);
-        }
-    }
-    if (error)
-        message("cannot write %s: %s", path, strerror(error));
-    free(target.beside);
-    return error == 0;
+    fail_with_last_error(NULL);
+    return false;
 }
 
 const char *format_bytes(char *text, size_t bytes)

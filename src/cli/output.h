@@ -20,16 +20,16 @@ int fail_with_last_error(const char *what);
 // "equil COMMAND: text" and where help is, on stderr; returns EXIT_USAGE. command NULL: of equil itself.
 int usage_error(const char *command, const char *format, ...) OUTPUT_FORMAT(2, 3);
 
+// A JSON text of any bytes: those that are not UTF-8 become U+FFFD, one each. NULL on no memory.
+json_t *json_text(const char *text);
 // Prints indented JSON and a newline to stdout and frees it; returns the exit code. object NULL: memory ran out.
 int json_print(json_t *object);
-// The same into a file, as file_replace() does; path "-": stdout.
+// The same into a file, as eq_file_write() does; path "-": stdout.
 int json_write(json_t *object, const char *path);
 
-// Writes beside the file and renames it over it: a full disk leaves the old one, or none. False: the message was printed.
-bool file_replace(const char *path, const char *text, size_t bytes);
-// Whether it could now, for a start before anything is measured; "-", stdout, can. Leaves nothing behind. False: the message
-// was printed.
-bool file_can_replace(const char *path);
+// Whether a file can be written now, for a start before anything is measured; "-", stdout, can. Leaves nothing behind. False:
+// the message was printed.
+bool can_write(const char *path);
 
 // "1.2 MiB" into text[32]; returns text.
 const char *format_bytes(char *text, size_t bytes);

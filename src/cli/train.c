@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "args.h"
 #include "command.h"
@@ -37,21 +38,23 @@ static void ignore_signals(void)
 static void print_progress(void *user, const struct eq_train_progress *p)
 {
     (void)user;
-    char left[32], speed[64] = "", skipped[48] = "";
-    if (p->images_per_second > 0) // not known in the first step
-        snprintf(speed, sizeof speed, "  %.1f images/s  %s left", p->images_per_second, format_seconds(left, p->seconds_left));
+    char seconds[32], speed[32] = "", left[48] = "", skipped[48] = "";
+    if (p->images_per_second > 0) { // not known in the first step
+        snprintf(speed, sizeof speed, "  %.1f images/s", p->images_per_second);
+        snprintf(left, sizeof left, "  %s left", format_seconds(seconds, p->seconds_left));
+    }
     if (p->skipped)
         snprintf(skipped, sizeof skipped, "  %zu broken", p->skipped);
     if (p->is_epoch_end)
-        progress_line(true, "epoch %d/%d  loss %.4f  top-1 %.2f %%  validation: loss %.4f  top-1 %.2f %%%s  %.1f images/s%s",
-                      p->epoch + 1, p->num_epochs, p->loss, 100 * p->top1, p->val_loss, 100 * p->val_top1,
-                      p->is_best ? " (best)" : "", p->images_per_second, skipped);
+        progress_line(true, "epoch %d/%d  loss %.4f  top-1 %.2f %%  validation: loss %.4f  top-1 %.2f %%%s%s%s", p->epoch + 1,
+                      p->num_epochs, p->loss, 100 * p->top1, p->val_loss, 100 * p->val_top1, p->is_best ? " (best)" : "", speed,
+                      skipped);
     else if (p->is_validation)
         progress_line(false, "epoch %d/%d  validation %lld/%lld", p->epoch + 1, p->num_epochs, (long long)p->step,
                       (long long)p->num_steps);
     else
-        progress_line(false, "epoch %d/%d  step %lld/%lld  loss %.4f  top-1 %.2f %%%s%s", p->epoch + 1, p->num_epochs,
-                      (long long)p->step, (long long)p->num_steps, p->loss, 100 * p->top1, speed, skipped);
+        progress_line(false, "epoch %d/%d  step %lld/%lld  loss %.4f  top-1 %.2f %%%s%s%s", p->epoch + 1, p->num_epochs,
+                      (long long)p->step, (long long)p->num_steps, p->loss, 100 * p->top1, speed, left, skipped);
 }
 
 static void print_summary(const struct eq_device *device, const struct eq_train_summary *summary)
@@ -69,8 +72,19 @@ static void print_summary(const struct eq_device *device, const struct eq_train_
     message("%d epochs of %lld steps, batch %d%s, %d x %d pixels, seed %llu", p->epochs, (long long)summary->steps_per_epoch,
             p->batch, batch, p->size, p->size, (unsigned long long)p->seed);
     message("planned memory on the device: %s", memory);
-    if (summary->epoch || summary->step)
+    if (summary->epoch == p->epochs)
+        message("the run is finished: nothing is left to do");
+    else if (summary->epoch || summary->step)
         message("resuming in epoch %d after step %lld", summary->epoch + 1, (long long)summary->step);
+}
+
+// What a run that cannot go on has left.
+static const char *ending(const char *out)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/checkpoint.safetensors", out);
+    return access(path, F_OK) == 0 ? "training stopped, the last good checkpoint is kept"
+                                   : "training stopped before there was a checkpoint";
 }
 
 static int train(const char *selector, const char *precision, const struct eq_train_params *params)
@@ -100,8 +114,7 @@ static int train(const char *selector, const char *precision, const struct eq_tr
             message("%s; go on with --resume", eq_last_error());
             exit_code = EXIT_STOPPED;
         } else if (status != EQ_OK) {
-            exit_code =
-                fail_with_last_error(status == EQ_ERR_NUMERIC ? "training stopped, the last good checkpoint is kept" : NULL);
+            exit_code = fail_with_last_error(status == EQ_ERR_NUMERIC ? ending(params->out) : NULL);
         } else {
             message("done: %s/model.safetensors has the last epoch's weights, %s/best.safetensors the best", params->out,
                     params->out);
@@ -244,8 +257,8 @@ static const struct arg_option options[] = {
     { .name = "resume",
       .kind = ARG_FLAG,
       .value = &given.params.resume,
-      .help = "go on from the checkpoint in --out; options that are not given are those\nof its run, other values are "
-              "refused; --data and --val have to be\ngiven again: paths in files are not followed" },
+      .help = "go on from the checkpoint in --out; options that are not given are those\nof its run, other values and other "
+              "images are refused; --data and --val have\nto be given again: paths in files are not followed" },
     ARG_OPTION_PRECISION(&given.precision),
     ARG_OPTION_DEVICE(&given.device),
     { 0 },

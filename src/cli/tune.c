@@ -53,9 +53,10 @@ static bool on_progress(void *user, const struct eq_tune_progress *p)
 
 static json_t *summary_json(const struct eq_device *device, const struct eq_tune_summary *summary)
 {
-    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:b}", "file", summary->path, "device", eq_device_name(device),
-                     "driver", eq_device_driver(device), "measured", summary->num_measured, "changed", summary->num_changed,
-                     "known", summary->num_known, "rejected", summary->num_rejected, "complete", summary->is_complete);
+    return json_pack("{s:o, s:o, s:o, s:i, s:i, s:i, s:i, s:b}", "file", json_text(summary->path), "device",
+                     json_text(eq_device_name(device)), "driver", json_text(eq_device_driver(device)), "measured",
+                     summary->num_measured, "changed", summary->num_changed, "known", summary->num_known, "rejected",
+                     summary->num_rejected, "complete", summary->is_complete);
 }
 
 static void print_summary(const struct eq_tune_summary *summary)

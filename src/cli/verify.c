@@ -144,7 +144,7 @@ static int verify(const struct verify_run *run)
 {
     struct verify_report report = { .is_full = run->is_full };
     const double start = now_seconds();
-    if (run->json && !file_can_replace(run->json))
+    if (run->json && !can_write(run->json))
         return EXIT_FAILED;
     if (!find_device(run, &report.device))
         return EXIT_FAILED;

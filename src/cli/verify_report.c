@@ -190,14 +190,14 @@ static json_t *device_json(const struct verify_device *device)
 {
     const struct eq_bench_identity *id = &device->identity;
     const struct eq_device_info *info = &device->info;
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:b, s:s, s:i, s:s, s:s, s:{s:I, s:I, s:I, s:I, s:i}}",
-                     "name", id->device, "vendor", id->vendor, "platform", id->platform, "platform_version",
-                     info->platform_version, "version", info->version, "driver", id->driver, "kind", id->kind, "compute_units",
-                     id->compute_units, "clock_mhz", info->clock_mhz, "fma", info->has_fma, "family", id->family, "block",
-                     device->block, "precision", id->precision, "tuning", id->tuning, "limits", "memory_bytes",
-                     (json_int_t)info->memory_bytes, "max_alloc_bytes", (json_int_t)info->max_alloc_bytes, "local_bytes",
-                     (json_int_t)info->local_bytes, "max_group", (json_int_t)info->max_group, "vector_width",
-                     info->vector_width);
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:i, s:i, s:b, s:s, s:i, s:s, s:o, s:{s:I, s:I, s:I, s:I, s:i}}",
+                     "name", json_text(id->device), "vendor", json_text(id->vendor), "platform", json_text(id->platform),
+                     "platform_version", json_text(info->platform_version), "version", json_text(info->version), "driver",
+                     json_text(id->driver), "kind", id->kind, "compute_units", id->compute_units, "clock_mhz", info->clock_mhz,
+                     "fma", info->has_fma, "family", id->family, "block", device->block, "precision", id->precision, "tuning",
+                     json_text(id->tuning), "limits", "memory_bytes", (json_int_t)info->memory_bytes, "max_alloc_bytes",
+                     (json_int_t)info->max_alloc_bytes, "local_bytes", (json_int_t)info->local_bytes, "max_group",
+                     (json_int_t)info->max_group, "vector_width", info->vector_width);
 }
 
 // Variables that change what runs.
@@ -208,7 +208,7 @@ static json_t *environment_json(void)
     json_t *object = json_object();
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (doctor_variable(names[i]))
-            json_object_set_new(object, names[i], json_string(doctor_variable(names[i])));
+            json_object_set_new(object, names[i], json_text(doctor_variable(names[i])));
     return object;
 }
 
@@ -224,8 +224,8 @@ static json_t *row_json(const struct verify_row *row)
 
 static json_t *failure_json(const struct eq_check_event *f)
 {
-    json_t *object = json_pack("{s:s, s:s, s:s, s:i, s:s}", "op", f->op, "case", f->name, "kernels", f->kernels, "block",
-                               f->block, "text", f->text);
+    json_t *object = json_pack("{s:s, s:s, s:s, s:i, s:o}", "op", f->op, "case", f->name, "kernels", f->kernels, "block",
+                               f->block, "text", json_text(f->text));
     if (!object || !*f->what)
         return object;
     json_object_set_new(object, "what", json_string(f->what));
@@ -247,9 +247,9 @@ static json_t *failure_json(const struct eq_check_event *f)
 
 static json_t *crash_json(const struct verify_crash *crash)
 {
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i}", "suite", crash->suite, "ending", crash->ending, "last_words",
-                     crash->last_words, "op", crash->at.op, "case", crash->at.name, "kernels", crash->at.kernels, "block",
-                     crash->at.block);
+    return json_pack("{s:s, s:s, s:o, s:s, s:s, s:s, s:i}", "suite", crash->suite, "ending", crash->ending, "last_words",
+                     json_text(crash->last_words), "op", crash->at.op, "case", crash->at.name, "kernels", crash->at.kernels,
+                     "block", crash->at.block);
 }
 
 json_t *verify_json(const struct verify_report *report)

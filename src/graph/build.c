@@ -66,13 +66,22 @@ static eq_status check_activation(const struct eq_graph *graph, eq_value x, cons
     return EQ_OK;
 }
 
+// A name that no value has yet.
+static eq_status check_name(const struct eq_graph *graph, const char *name)
+{
+    EQ_REQUIRE(*name, EQ_ERR_ARGUMENT, "the name of a value is empty");
+    for (int i = 0; i < graph->num_values; i++)
+        EQ_REQUIRE(!graph->values[i].name || strcmp(graph->values[i].name, name) != 0, EQ_ERR_ARGUMENT,
+                   "two values are called '%s'", name);
+    return EQ_OK;
+}
+
 static eq_status add_value(struct eq_graph *graph, const struct eq_front_value *value, const char *name, eq_value *out)
 {
     struct eq_tensor tensor = eq_tensor_plain(value->dtype, value->shape[0], value->shape[1], value->shape[2], value->shape[3]);
     EQ_TRY(eq_tensor_check(&tensor));
-    for (int i = 0; name && i < graph->num_values; i++)
-        EQ_REQUIRE(!graph->values[i].name || strcmp(graph->values[i].name, name) != 0, EQ_ERR_ARGUMENT,
-                   "two values are called '%s'", name);
+    if (name)
+        EQ_TRY(check_name(graph, name));
     if (graph->num_values == graph->value_capacity) {
         int capacity = graph->value_capacity ? 2 * graph->value_capacity : 256;
         struct eq_front_value *values = realloc(graph->values, (size_t)capacity * sizeof *values);
@@ -491,9 +500,7 @@ eq_status eq_graph_output(struct eq_graph *graph, eq_value value, const char *na
     EQ_TRY(check_made(graph, value, name));
     EQ_REQUIRE(!graph->values[value].name, EQ_ERR_ARGUMENT, "value %d cannot be called '%s', it is '%s'", value, name,
                graph->values[value].name);
-    for (int i = 0; i < graph->num_values; i++)
-        EQ_REQUIRE(!graph->values[i].name || strcmp(graph->values[i].name, name) != 0, EQ_ERR_ARGUMENT,
-                   "two values are called '%s'", name);
+    EQ_TRY(check_name(graph, name));
     char *copy = eq_strdup(name);
     if (!copy)
         return EQ_ERR_HOST_MEMORY;

@@ -86,12 +86,7 @@ static eq_status save_with(spng_ctx *png, const char *path, const struct eq_imag
     void *encoded = error ? NULL : spng_get_png_buffer(png, &bytes, &error);
     if (!encoded)
         return fail_png(path, error, EQ_ERR_IO);
-    struct eq_writer writer;
-    eq_status status = eq_writer_open(&writer, path);
-    if (status == EQ_OK)
-        status = eq_writer_write(&writer, encoded, bytes);
-    if (status == EQ_OK)
-        status = eq_writer_commit(&writer);
+    const eq_status status = eq_file_write(path, encoded, bytes);
     free(encoded);
     return status;
 }

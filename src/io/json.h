@@ -14,5 +14,9 @@ eq_status eq_json_parse(const char *text, size_t bytes, json_t **json, json_erro
 char *eq_json_text(const json_t *json, size_t flags);
 // Whether a text may stand in JSON.
 bool eq_json_is_utf8(const char *text);
+// A copy that may, for free(): a byte that is not UTF-8 becomes \xNN, and a backslash two. NULL on no memory (error recorded).
+char *eq_json_escape(const char *text);
+// The text that such a copy is of, in place.
+void eq_json_unescape(char *text);
 
 #endif

@@ -65,18 +65,17 @@ static void make_key(const struct eq_device *device, const struct eq_embedded *f
                   (int)(8 * sizeof(void *)));
 }
 
-eq_status eq_cache_check(void)
+eq_status eq_cache_check(const struct eq_device *device)
 {
+    if (eq_driver_compiles_late(device))
+        return EQ_OK;
     const char *enabled = eq_option(EQ_OPTION_CACHE);
     EQ_REQUIRE(!enabled || strcmp(enabled, "0") != 0, EQ_ERR_IO, "%s is 0", eq_option_variable(EQ_OPTION_CACHE));
     EQ_REQUIRE(eq_has_cache_folder(), EQ_ERR_IO, "there is no home folder, and %s names no other",
                eq_option_variable(EQ_OPTION_CACHE_DIR));
     char *folder = eq_cache_folder(), *path = folder ? eq_path_join(folder, "check") : NULL;
-    struct eq_writer writer;
     eq_status status = path ? eq_dir_make(folder) : EQ_ERR_HOST_MEMORY;
-    status = status ? status : eq_writer_open(&writer, path);
-    if (status == EQ_OK)
-        eq_writer_abort(&writer);
+    status = status ? status : eq_file_check(path);
     free(folder);
     free(path);
     return status;

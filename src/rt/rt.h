@@ -293,8 +293,8 @@ struct eq_profile_row {
 };
 eq_status eq_list_profile(struct eq_list *list, struct eq_profile_row *rows);
 
-// Whether programs are kept and the folder for them, which is made, can be written: EQ_ERR_IO, and why not.
-eq_status eq_cache_check(void);
+// Whether programs are kept: by the driver, or in our folder, which is made and can be written. EQ_ERR_IO, and why not.
+eq_status eq_cache_check(const struct eq_device *device);
 
 // ---- compiling ahead (ahead.c)
 // From now on lists of the device take no kernels and no matrix products, but note which there are, in order. Nothing that was

@@ -334,7 +334,6 @@ eq_status eq_tuning_parse(struct eq_tuning *tuning, const char *name, const char
 eq_status eq_tuning_save(const struct eq_tuning *tuning, const char *path, const struct eq_tuning_identity *device,
                          const char *about)
 {
-    struct eq_writer writer;
     struct eq_str text = { 0 };
     eq_str_append(&text, "%s\n%sdevice: %s\ndriver: %s\nplatform: %s\nlibrary: %s\n\n", first_line, about, device->device,
                   device->driver, device->platform, device->library);
@@ -344,11 +343,8 @@ eq_status eq_tuning_save(const struct eq_tuning *tuning, const char *path, const
             eq_str_append(&text, "  # %s", tuning->entries[i].note);
         eq_str_append(&text, "\n");
     }
-    eq_status status = text.failed ? eq_fail(EQ_ERR_HOST_MEMORY, "%s: out of memory", path) : eq_writer_open(&writer, path);
-    if (status == EQ_OK)
-        status = eq_writer_write(&writer, text.text, text.length);
-    if (status == EQ_OK)
-        status = eq_writer_commit(&writer);
+    const eq_status status =
+        text.failed ? eq_fail(EQ_ERR_HOST_MEMORY, "%s: out of memory", path) : eq_file_write(path, text.text, text.length);
     eq_str_free(&text);
     return status;
 }

@@ -90,9 +90,9 @@ static char *stamp_path(const struct eq_device *device, const struct eq_ahead_pa
     return path;
 }
 
-eq_status eq_ahead_check(void)
+eq_status eq_ahead_check(const struct eq_device *device)
 {
-    return eq_cache_check();
+    return eq_cache_check(device);
 }
 
 bool eq_ahead_is_due(const struct eq_device *device, const struct eq_ahead_params *params)

@@ -85,6 +85,37 @@ const char *eq_checkpoint_option(const void *user, const char *key)
     return eq_tensors_text(user, key);
 }
 
+// ---- data
+
+static eq_status write_data(const struct eq_train_data *data, struct eq_texts *texts)
+{
+    EQ_TRY(eq_texts_add_format(texts, "data.train_images", "%zu", data->train_images));
+    EQ_TRY(eq_texts_add_format(texts, "data.val_images", "%zu", data->val_images));
+    return eq_texts_add_format(texts, "data.hash", "%016llx", (unsigned long long)data->hash);
+}
+
+// A held-out tenth is drawn from the list of images: from another list, images that were learned from would be among it.
+eq_status eq_checkpoint_check_data(const struct eq_tensors *file, const struct eq_train_data *data)
+{
+    const char *hash = eq_tensors_text(file, "data.hash"), *train = eq_tensors_text(file, "data.train_images"),
+               *val = eq_tensors_text(file, "data.val_images");
+    char own_hash[20], own_train[24], own_val[24];
+    if (!hash && !train && !val) // written before checkpoints had them: there is nothing to compare with
+        return EQ_OK;
+    EQ_REQUIRE(hash && train && val, EQ_ERR_FORMAT,
+               "%s: its metadata has not all of data.train_images, data.val_images and data.hash", eq_tensors_path(file));
+    snprintf(own_hash, sizeof own_hash, "%016llx", (unsigned long long)data->hash);
+    snprintf(own_train, sizeof own_train, "%zu", data->train_images);
+    snprintf(own_val, sizeof own_val, "%zu", data->val_images);
+    const bool is_same_num = strcmp(train, own_train) == 0 && strcmp(val, own_val) == 0;
+    EQ_REQUIRE(
+        is_same_num && strcmp(hash, own_hash) == 0, EQ_ERR_ARGUMENT,
+        "%s: the run to resume had %s training and %s validation images, and here are %s and %s%s: the data has changed. "
+        "To go on from its weights alone, start a new run with --weights",
+        eq_tensors_path(file), train, val, own_train, own_val, is_same_num ? ", with other names or classes" : "");
+    return EQ_OK;
+}
+
 // ---- position
 
 static eq_status write_state(const struct eq_train_state *state, struct eq_texts *texts)
@@ -147,6 +178,7 @@ static eq_status save(const struct eq_checkpoint *checkpoint, const char *path, 
     if (is_whole) {
         EQ_TRY(write_options(checkpoint->params, texts));
         EQ_TRY(write_plan(checkpoint->weights->device, texts));
+        EQ_TRY(write_data(checkpoint->data, texts));
         EQ_TRY(write_state(checkpoint->state, texts));
         EQ_TRY(eq_tensor_list_collect(list, EQ_STORE_VELOCITY, "velocity."));
     }

@@ -2,7 +2,8 @@
 //
 // Tensors: those of the weights file under their names, and the momentum of every parameter under "velocity." and its name.
 // Metadata: that of a weights file; "option.NAME" for every option; "plan.NAME" for what else decides the order of sums
-// (device, driver, kernel family, block, tuning ...); "state", a JSON object with the position.
+// (device, driver, kernel family, block, tuning ...); "data.NAME" for what tells its images from others; "state", a JSON object
+// with the position.
 #ifndef EQ_TRAIN_CHECKPOINT_H
 #define EQ_TRAIN_CHECKPOINT_H
 
@@ -27,10 +28,17 @@ struct eq_train_state {
 };
 void eq_train_state_clear(struct eq_train_state *state);
 
+// What tells the images of a run from others: one that is gone, new, or in another class. Not what is in the files.
+struct eq_train_data {
+    size_t train_images, val_images;
+    uint64_t hash; // of names and labels
+};
+
 struct eq_checkpoint {
     struct eq_weights *weights;
     const struct eq_meta *meta;
     const struct eq_train_params *params;
+    const struct eq_train_data *data;
     struct eq_train_state *state;
 };
 // EQ_ERR_NUMERIC (a tensor is not finite; it is named) and EQ_ERR_IO leave the file as it was.
@@ -42,6 +50,8 @@ eq_status eq_checkpoint_save_weights(const struct eq_checkpoint *checkpoint, con
 const char *eq_checkpoint_option(const void *user, const char *key);
 // EQ_ERR_UNSUPPORTED when the device is not the one of the checkpoint: both are in the text.
 eq_status eq_checkpoint_check_device(const struct eq_tensors *file, const struct eq_device *device);
+// EQ_ERR_ARGUMENT when the images are not those of the checkpoint: the numbers of both are in the text.
+eq_status eq_checkpoint_check_data(const struct eq_tensors *file, const struct eq_train_data *data);
 eq_status eq_checkpoint_read_state(const struct eq_tensors *file, struct eq_train_state *state);
 // Weights, running statistics, batch count and velocities. Each must be there.
 eq_status eq_checkpoint_read_tensors(const struct eq_tensors *file, struct eq_weights *weights);

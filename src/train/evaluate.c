@@ -110,8 +110,7 @@ static eq_status run_pass(struct eq_evaluator *evaluator, eq_evaluator_progress_
 eq_status eq_evaluator_run(struct eq_evaluator *evaluator, eq_evaluator_progress_fn progress, void *user,
                            struct eq_evaluation *evaluation)
 {
-    struct sums sums = { .start_ns = eq_clock_ns() };
-    int64_t first_ns = sums.start_ns;
+    struct sums sums = { 0 };
     EQ_TRY(eq_weights_check_scales(evaluator->network->weights));
     eq_status status = run_pass(evaluator, progress, user, &sums);
     for (int i = 0; i < 2; i++)
@@ -119,14 +118,12 @@ eq_status eq_evaluator_run(struct eq_evaluator *evaluator, eq_evaluator_progress
     EQ_TRY(status);
     size_t skipped = evaluator->slots[0].batch.num == 0 ? evaluator->slots[0].batch.skipped : evaluator->slots[1].batch.skipped;
     EQ_REQUIRE(sums.images > 0, EQ_ERR_FORMAT, "none of the %zu images can be read", skipped);
-    bool is_one_batch = sums.timed_images == 0;
-    double seconds = (double)(eq_clock_ns() - (is_one_batch ? first_ns : sums.start_ns)) * 1e-9, images = (double)sums.images;
-    *evaluation =
-        (struct eq_evaluation){ .top1 = (double)sums.hits / images,
-                                .top5 = (double)sums.hits5 / images,
-                                .loss = sums.loss / images,
-                                .images_per_second = (double)(is_one_batch ? sums.images : sums.timed_images) / seconds,
-                                .images = sums.images,
-                                .skipped = skipped };
+    double seconds = (double)(eq_clock_ns() - sums.start_ns) * 1e-9, images = (double)sums.images;
+    *evaluation = (struct eq_evaluation){ .top1 = (double)sums.hits / images,
+                                          .top5 = (double)sums.hits5 / images,
+                                          .loss = sums.loss / images,
+                                          .images_per_second = sums.timed_images ? (double)sums.timed_images / seconds : 0,
+                                          .images = sums.images,
+                                          .skipped = skipped };
     return EQ_OK;
 }

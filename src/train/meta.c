@@ -58,15 +58,6 @@ static char *names_json(char *const *names, int num)
     return text;
 }
 
-// Names that are not UTF-8 cannot stand in JSON, and are left out as a whole: the count would not fit.
-static bool has_names(const struct eq_meta *meta)
-{
-    for (int i = 0; meta->class_names && i < meta->model.classes; i++)
-        if (!eq_json_is_utf8(meta->class_names[i]))
-            return false;
-    return meta->class_names != NULL;
-}
-
 eq_status eq_meta_write(const struct eq_meta *meta, struct eq_texts *texts)
 {
     const struct eq_input_form *form = &meta->form;
@@ -81,7 +72,9 @@ eq_status eq_meta_write(const struct eq_meta *meta, struct eq_texts *texts)
                                (double)form->mean[2]));
     EQ_TRY(eq_texts_add_format(texts, "std", "[%.9g, %.9g, %.9g]", (double)form->deviation[0], (double)form->deviation[1],
                                (double)form->deviation[2]));
-    return has_names(meta) ? eq_texts_add(texts, "class_names", names_json(meta->class_names, meta->model.classes)) : EQ_OK;
+    if (!meta->class_names)
+        return EQ_OK;
+    return eq_texts_add(texts, "class_names", names_json(meta->class_names, meta->model.classes));
 }
 
 // ---- reading

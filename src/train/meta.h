@@ -29,7 +29,7 @@ struct eq_input_form eq_input_form_default(const struct eq_model_params *model, 
 struct eq_meta {
     struct eq_model_params model; // arch is malloc'ed
     struct eq_input_form form;
-    char **class_names; // [model.classes], or NULL
+    char **class_names; // [model.classes] in UTF-8, or NULL
 };
 // Appends the texts of a weights file.
 eq_status eq_meta_write(const struct eq_meta *meta, struct eq_texts *texts);

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/json.h"
+
 enum kind { KIND_STRING, KIND_BOOL, KIND_INT, KIND_NUMBER, KIND_SEED, KIND_CHOICE };
 
 enum { PREFIX = sizeof "option." - 1 };
@@ -80,7 +82,7 @@ char *eq_train_option_text(const struct eq_train_params *params, int index)
     const void *at = field(params, row);
     char text[40];
     switch (row->kind) {
-    case KIND_STRING: return eq_strdup(*(const char *const *)at ? *(const char *const *)at : "");
+    case KIND_STRING: return eq_json_escape(*(const char *const *)at ? *(const char *const *)at : "");
     case KIND_BOOL: return eq_strdup(*(const bool *)at ? "yes" : "no");
     case KIND_CHOICE: return eq_strdup(row->choices[*(const int *)at]);
     case KIND_INT: snprintf(text, sizeof text, "%d", *(const int *)at); break;
@@ -114,13 +116,21 @@ static eq_status own_string(struct eq_train_options *options, const char *text, 
     return EQ_OK;
 }
 
+// A string from its text in a checkpoint.
+static eq_status set_string(struct eq_train_options *options, const char *text, const char **out)
+{
+    EQ_TRY(own_string(options, text, out));
+    eq_json_unescape(options->strings[options->num_strings - 1]);
+    return EQ_OK;
+}
+
 // Sets an option from its text in a checkpoint.
 static eq_status set_text(struct eq_train_options *options, const struct row *row, const char *text)
 {
     void *at = (char *)&options->params + row->offset;
     char *end = (char *)text;
     switch (row->kind) {
-    case KIND_STRING: return *text ? own_string(options, text, at) : EQ_OK;
+    case KIND_STRING: return *text ? set_string(options, text, at) : EQ_OK;
     case KIND_BOOL: *(bool *)at = strcmp(text, "yes") == 0; return EQ_OK;
     case KIND_INT: *(int *)at = (int)strtol(text, &end, 10); break;
     case KIND_NUMBER: *(double *)at = strtod(text, &end); break;

@@ -24,7 +24,7 @@ void eq_train_options_free(struct eq_train_options *options);
 // The options as a checkpoint keeps them: all but `out` and `resume`. The key is "option." and the name on the command line.
 int eq_train_options_num(void);
 const char *eq_train_option_key(int index);
-// malloc'ed; NULL without memory.
+// malloc'ed, as eq_json_escape() makes it: paths need not be UTF-8. NULL without memory.
 char *eq_train_option_text(const struct eq_train_params *params, int index);
 
 // Shortest decimal text that reads back as the same number. Returns text.

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/json.h"
 #include "train/trainer.h"
 
 enum { LOG_EVERY = 50 }; // updates between "step" lines of the log
@@ -44,15 +43,14 @@ static eq_status make_parts(struct eq_trainer *trainer)
 
 // ---- log
 
-// Without those that are not UTF-8; NULL on no memory.
+// NULL on no memory.
 static json_t *options_json(const struct eq_trainer *trainer)
 {
     json_t *options = json_object();
     bool ok = options != NULL;
     for (int i = 0; i < eq_train_options_num() && ok; i++) {
         char *text = eq_train_option_text(&trainer->options.params, i);
-        ok = text && (!eq_json_is_utf8(text) ||
-                      json_object_set_new(options, strchr(eq_train_option_key(i), '.') + 1, json_string(text)) == 0);
+        ok = text && json_object_set_new(options, strchr(eq_train_option_key(i), '.') + 1, json_string(text)) == 0;
         free(text);
     }
     if (!ok)
@@ -210,7 +208,14 @@ static eq_status validate(struct run *run, struct eq_evaluation *evaluation)
 
 static struct eq_checkpoint checkpoint_of(struct eq_trainer *trainer)
 {
-    return (struct eq_checkpoint){ trainer->network->weights, &trainer->meta, &trainer->options.params, &trainer->state };
+    return (struct eq_checkpoint){ trainer->network->weights, &trainer->meta, &trainer->options.params, &trainer->data,
+                                   &trainer->state };
+}
+
+// null: not known, because there was no step, or batch, but the first.
+static json_t *speed_json(double images_per_second)
+{
+    return images_per_second > 0 ? json_real(images_per_second) : json_null();
 }
 
 // The record of an epoch: in the history without times, in the log with them.
@@ -226,8 +231,8 @@ static eq_status record_epoch(struct run *run, const struct eq_evaluation *evalu
                   run->progress.is_best, "skipped", (json_int_t)state->skipped, "val_skipped", (json_int_t)evaluation->skipped);
     json_t *line = json_deep_copy(record);
     const bool ok =
-        json_object_set_new(line, "images_per_second", json_real(run->progress.images_per_second)) == 0 &&
-        json_object_set_new(line, "val_images_per_second", json_real(evaluation->images_per_second)) == 0 &&
+        json_object_set_new(line, "images_per_second", speed_json(run->progress.images_per_second)) == 0 &&
+        json_object_set_new(line, "val_images_per_second", speed_json(evaluation->images_per_second)) == 0 &&
         json_object_set_new(line, "peak_memory_bytes", json_integer((json_int_t)eq_device_peak_bytes(trainer->device))) == 0;
     if (json_array_append_new(state->history, record) != 0 || !ok) {
         json_decref(line);

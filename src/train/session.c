@@ -282,8 +282,8 @@ eq_status eq_session_update(struct eq_session *session, const struct eq_sgd_para
                "the session was not run backward before: it has no gradients to update by");
     for (int i = 0; i < 3; i++)
         EQ_REQUIRE(isfinite(hyper[i]) && hyper[i] >= 0, EQ_ERR_ARGUMENT,
-                   "learning rate %g, momentum %g, weight decay %g: none may be negative", (double)hyper[0], (double)hyper[1],
-                   (double)hyper[2]);
+                   "learning rate %g, momentum %g, weight decay %g: each must be finite, and not negative", (double)hyper[0],
+                   (double)hyper[1], (double)hyper[2]);
     EQ_TRY(make_update(session));
     for (int i = 0; i < 3; i++)
         EQ_TRY(eq_ref_fill(eq_ref_at(session->hyper, (size_t)i), hyper[i], 1));

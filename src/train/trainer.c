@@ -3,6 +3,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "io/json.h"
 
 static eq_status make_paths(struct eq_trainer *trainer)
 {
@@ -30,14 +33,32 @@ static eq_status open_train(struct eq_trainer *trainer)
     return eq_dataset_open(&params, &trainer->train);
 }
 
+// JSON, in which the weights file has the names, holds no others.
+static eq_status check_class_name(const struct eq_trainer *trainer, const char *name)
+{
+    if (eq_json_is_utf8(name))
+        return EQ_OK;
+    char *shown = eq_json_escape(name);
+    if (!shown)
+        return EQ_ERR_HOST_MEMORY;
+    eq_status status =
+        eq_fail(EQ_ERR_ARGUMENT, "%s: the name of the class %s is not UTF-8, as weights files have names: rename it",
+                trainer->options.params.data, shown);
+    free(shown);
+    return status;
+}
+
 static eq_status copy_class_names(struct eq_trainer *trainer)
 {
     int num = eq_dataset_num_classes(trainer->train);
     trainer->meta.model.classes = num;
     EQ_ALLOC(trainer->meta.class_names, num);
-    for (int i = 0; i < num; i++)
-        if (!(trainer->meta.class_names[i] = eq_strdup(eq_dataset_class_name(trainer->train, i))))
+    for (int i = 0; i < num; i++) {
+        const char *name = eq_dataset_class_name(trainer->train, i);
+        EQ_TRY(check_class_name(trainer, name));
+        if (!(trainer->meta.class_names[i] = eq_strdup(name)))
             return EQ_ERR_HOST_MEMORY;
+    }
     return EQ_OK;
 }
 
@@ -51,6 +72,17 @@ static eq_status open_val(struct eq_trainer *trainer)
                                               .class_names = (const char *const *)trainer->meta.class_names,
                                               .num_classes = trainer->meta.model.classes };
     return eq_dataset_open(&params, &trainer->val);
+}
+
+static uint64_t hash_items(const struct eq_dataset *dataset, uint64_t hash)
+{
+    char name[4096];
+    for (size_t i = 0; i < eq_dataset_num_items(dataset); i++) {
+        const int32_t label = eq_dataset_label(dataset, i);
+        eq_dataset_item_name(dataset, i, name, sizeof name);
+        hash = eq_fnv1a(&label, sizeof label, eq_fnv1a(name, strlen(name) + 1, hash));
+    }
+    return hash;
 }
 
 static eq_status open_data(struct eq_trainer *trainer)
@@ -70,6 +102,9 @@ static eq_status open_data(struct eq_trainer *trainer)
     summary->classes = trainer->meta.model.classes;
     summary->train_images = images;
     summary->val_images = eq_dataset_num_items(trainer->val);
+    trainer->data = (struct eq_train_data){ .train_images = images,
+                                            .val_images = summary->val_images,
+                                            .hash = hash_items(trainer->val, hash_items(trainer->train, EQ_FNV_START)) };
     summary->steps_per_epoch = (int64_t)(images / per_update);
     trainer->schedule = (struct eq_schedule){ .kind = p->schedule,
                                               .base = p->rate,
@@ -127,19 +162,40 @@ static eq_status start_values(struct eq_trainer *trainer, const struct eq_tensor
 
 // ---- the folder of results
 
-static eq_status check_out(const struct eq_trainer *trainer)
+static eq_status lock_out(struct eq_trainer *trainer, const char *out)
+{
+    const eq_status status = eq_dir_lock(out, &trainer->lock);
+    EQ_REQUIRE(status != EQ_ERR_ARGUMENT, status,
+               "%s: another training writes there now: choose another folder; nothing was changed", out);
+    return status;
+}
+
+// For a new run: nothing may be there that it would write over.
+static eq_status check_empty(const struct eq_trainer *trainer)
 {
     const char *out = trainer->options.params.out;
-    struct eq_writer writer;
-    EQ_TRY(eq_dir_make(out));
-    EQ_REQUIRE(trainer->options.params.resume || !eq_file_exists(trainer->checkpoint_path), EQ_ERR_ARGUMENT,
+    EQ_REQUIRE(!eq_file_exists(trainer->checkpoint_path), EQ_ERR_ARGUMENT,
                "%s holds a run already: go on with it (--resume), or choose another folder; nothing was changed", out);
-    EQ_TRY(eq_writer_open(&writer, trainer->checkpoint_path));
-    eq_writer_abort(&writer);
+    const char *left = eq_file_exists(trainer->best_path) ? trainer->best_path : trainer->model_path;
+    EQ_REQUIRE(!eq_file_exists(left), EQ_ERR_ARGUMENT,
+               "%s is there, without a checkpoint to go on from: move it away, or choose another folder; nothing was changed",
+               left);
     return EQ_OK;
 }
 
-static eq_status open_checkpoint(const struct eq_train_params *params, struct eq_tensors **file)
+static eq_status check_out(struct eq_trainer *trainer)
+{
+    const struct eq_train_params *p = &trainer->options.params;
+    if (!p->resume) {
+        EQ_TRY(eq_dir_make(p->out));
+        EQ_TRY(lock_out(trainer, p->out));
+        EQ_TRY(check_empty(trainer));
+    }
+    return eq_file_check(trainer->checkpoint_path);
+}
+
+// Locked first: the checkpoint is the last one then.
+static eq_status open_checkpoint(struct eq_trainer *trainer, const struct eq_train_params *params, struct eq_tensors **file)
 {
     EQ_REQUIRE(params->out, EQ_ERR_ARGUMENT, "no folder for the results is given");
     char *path = eq_path_join(params->out, "checkpoint.safetensors");
@@ -147,10 +203,12 @@ static eq_status open_checkpoint(const struct eq_train_params *params, struct eq
         return EQ_ERR_HOST_MEMORY;
     eq_status status =
         eq_file_exists(path)
-            ? eq_tensors_open(path, file)
+            ? lock_out(trainer, params->out)
             : eq_fail(EQ_ERR_NOT_FOUND,
                       "%s: there is no checkpoint to resume from (the first is written after an epoch): start without --resume",
                       path);
+    if (status == EQ_OK)
+        status = eq_tensors_open(path, file);
     free(path);
     return status;
 }
@@ -163,6 +221,8 @@ static eq_status fill_trainer(struct eq_trainer *trainer, const struct eq_train_
         EQ_TRY(eq_checkpoint_check_device(checkpoint, trainer->device));
     EQ_TRY(make_paths(trainer));
     EQ_TRY(open_data(trainer));
+    if (checkpoint)
+        EQ_TRY(eq_checkpoint_check_data(checkpoint, &trainer->data));
     EQ_TRY(make_network(trainer));
     EQ_TRY(plan_memory(trainer));
     EQ_TRY(start_values(trainer, checkpoint));
@@ -174,15 +234,12 @@ static eq_status fill_trainer(struct eq_trainer *trainer, const struct eq_train_
 eq_status eq_trainer_create(struct eq_device *device, const struct eq_train_params *params, struct eq_trainer **trainer)
 {
     struct eq_tensors *checkpoint = NULL;
-    *trainer = NULL;
-    if (params->resume)
-        EQ_TRY(open_checkpoint(params, &checkpoint));
-    *trainer = eq_calloc(1, sizeof **trainer);
-    eq_status status = EQ_ERR_HOST_MEMORY;
-    if (*trainer) {
-        (*trainer)->device = device;
+    EQ_ALLOC(*trainer, 1);
+    (*trainer)->device = device;
+    (*trainer)->lock = -1;
+    eq_status status = params->resume ? open_checkpoint(*trainer, params, &checkpoint) : EQ_OK;
+    if (status == EQ_OK)
         status = fill_trainer(*trainer, params, checkpoint);
-    }
     eq_tensors_close(&checkpoint);
     if (status != EQ_OK)
         eq_trainer_destroy(trainer);
@@ -208,6 +265,8 @@ void eq_trainer_destroy(struct eq_trainer **trainer)
     free(t->best_path);
     free(t->checkpoint_path);
     free(t->log_path);
+    if (t->lock >= 0)
+        close(t->lock);
     free(t);
     *trainer = NULL;
 }

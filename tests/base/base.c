@@ -1,10 +1,13 @@
 // The base layer: error text, random numbers against published values, atomic writes that fail.
 #include <check.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "support.h"
@@ -135,6 +138,77 @@ START_TEST(atomic_write)
 }
 END_TEST
 
+// Links stay and lead to the new file, whether there was one or not; other folders' links begin there.
+START_TEST(write_through_links)
+{
+    static const struct {
+        const char *name, *target;
+    } links[] = { { "relative", "sub/file" }, { "sub/up", "../file" }, { "chain", "relative" }, { "missing", "sub/none" } };
+    static const char *const targets[] = { "sub/file", "file", "sub/file", "sub/none" };
+    char *sub = eq_path_join(folder, "sub");
+    EQ_TEST_OK(eq_dir_make(sub));
+    for (size_t i = 0; i < sizeof links / sizeof *links; i++) {
+        char *path = eq_path_join(folder, links[i].name), *target = eq_path_join(folder, targets[i]);
+        struct stat info;
+        ck_assert_int_eq(symlink(links[i].target, path), 0);
+        EQ_TEST_OK(eq_file_write(path, links[i].name, strlen(links[i].name)));
+        ck_assert(lstat(path, &info) == 0 && S_ISLNK(info.st_mode));
+        ck_assert(lstat(target, &info) == 0 && S_ISREG(info.st_mode));
+        check_contents(target, links[i].name);
+        free(path);
+        free(target);
+    }
+    char *absolute = eq_path_join(folder, "absolute"), *file = eq_path_join(sub, "file"), *loop = eq_path_join(folder, "loop");
+    ck_assert_int_eq(symlink(file, absolute), 0);
+    EQ_TEST_OK(eq_file_write(absolute, "again", 5));
+    check_contents(file, "again");
+    ck_assert_int_eq(symlink("loop", loop), 0);
+    ck_assert_int_eq(eq_file_write(loop, "x", 1), EQ_ERR_IO);
+    ck_assert_ptr_nonnull(strstr(eq_last_error(), loop));
+    ck_assert_int_eq(eq_file_write(sub, "x", 1), EQ_ERR_IO);
+    ck_assert_ptr_nonnull(strstr(eq_last_error(), "Is a directory"));
+    static const char *const names[] = { "relative", "sub/up",   "chain",    "missing", "absolute",
+                                         "loop",     "sub/file", "sub/none", "file" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *path = eq_path_join(folder, names[i]);
+        ck_assert_int_eq(unlink(path), 0);
+        free(path);
+    }
+    ck_assert_int_eq(rmdir(sub), 0); // nothing else was left there
+    free(absolute);
+    free(file);
+    free(loop);
+    free(sub);
+}
+END_TEST
+
+// Neither becomes a file. The device swallows everything, like /dev/null; it takes the right to make one.
+START_TEST(write_to_pipes_and_devices)
+{
+    char *pipe_path = eq_path_join(folder, "pipe"), *node = eq_path_join(folder, "node"), got[8] = "";
+    struct stat info;
+    ck_assert_int_eq(mkfifo(pipe_path, 0600), 0);
+    const int reader = open(pipe_path, O_RDONLY | O_NONBLOCK);
+    ck_assert_int_ge(reader, 0);
+    EQ_TEST_OK(eq_file_write(pipe_path, "through", 7));
+    ck_assert_int_eq(read(reader, got, sizeof got), 7);
+    ck_assert_str_eq(got, "through");
+    close(reader);
+    ck_assert(lstat(pipe_path, &info) == 0 && S_ISFIFO(info.st_mode));
+    check_alone("pipe");
+    unlink(pipe_path);
+    if (mknod(node, S_IFCHR | 0600, makedev(1, 3)) == 0 && access(node, W_OK) == 0) {
+        const eq_status status = eq_file_write(node, "gone", 4);
+        ck_assert_msg(status == EQ_OK || strstr(eq_last_error(), "Permission denied"), "%s", eq_last_error()); // or nodev
+        ck_assert(lstat(node, &info) == 0 && S_ISCHR(info.st_mode));
+        check_alone("node");
+    }
+    unlink(node);
+    free(pipe_path);
+    free(node);
+}
+END_TEST
+
 START_TEST(file_errors)
 {
     char *data, *path = eq_path_join(folder, "no/such/file");
@@ -178,8 +252,8 @@ int main(void)
 {
     if (!mkdtemp(folder))
         return EXIT_FAILURE;
-    const TTest *const tests[] = { error_text,   error_text_per_thread, random_numbers, permutation,
-                                   atomic_write, file_errors,           growing_text };
+    const TTest *const tests[] = { error_text,          error_text_per_thread,      random_numbers, permutation, atomic_write,
+                                   write_through_links, write_to_pipes_and_devices, file_errors,    growing_text };
     Suite *suite = suite_create("base");
     TCase *tcase = tcase_create("base");
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)

@@ -21,6 +21,10 @@ FILES = ["best.safetensors", "checkpoint.safetensors", "log.jsonl", "model.safet
 
 
 def command(folder, data):
+    if not os.path.exists(os.path.join(folder, "checkpoint.safetensors")):
+        for name in ("best.safetensors", "model.safetensors"):  # killed before its first checkpoint: a new run takes no such folder
+            if os.path.exists(os.path.join(folder, name)):
+                os.remove(os.path.join(folder, name))
     options = list(OPTIONS)
     options[options.index("shapes")] = data
     return [EQUIL, "train", *options, "--out", folder] + (["--resume"] if os.path.exists(os.path.join(folder, "checkpoint.safetensors")) else [])

@@ -45,6 +45,26 @@ START_TEST(seconds)
 }
 END_TEST
 
+START_TEST(json_texts)
+{
+    static const struct {
+        const char *text, *want;
+    } cases[] = {
+        { "", "" },
+        { "caf\303\251 \360\237\220\210", "caf\303\251 \360\237\220\210" },
+        { "\377", "\357\277\275" },
+        { "caf\351.png", "caf\357\277\275.png" },
+        { "\303\251\303", "\303\251\357\277\275" },
+        { "\377\376a", "\357\277\275\357\277\275a" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        json_t *json = json_text(cases[i].text);
+        ck_assert_str_eq(json_string_value(json), cases[i].want);
+        json_decref(json);
+    }
+}
+END_TEST
+
 START_TEST(json_into_a_file)
 {
     char path[] = "/tmp/equil-output-XXXXXX";
@@ -86,14 +106,14 @@ static void write_nowhere(void)
 
 START_TEST(json_that_cannot_be_written)
 {
-    ck_assert_str_eq(stderr_of(write_nowhere), "equil: cannot write /nonexistent-folder/file.json: No such file or directory\n"
+    ck_assert_str_eq(stderr_of(write_nowhere), "equil: /nonexistent-folder/file.json: cannot write: No such file or directory\n"
                                                "equil: no memory for the JSON text\n");
 }
 END_TEST
 
 static void ask_nowhere(void)
 {
-    ck_assert(!file_can_replace("/nonexistent-folder/file.json") && !file_can_replace("/tmp"));
+    ck_assert(!can_write("/nonexistent-folder/file.json") && !can_write("/tmp"));
 }
 
 START_TEST(places_to_write)
@@ -101,10 +121,10 @@ START_TEST(places_to_write)
     char folder[] = "/tmp/equil-output-XXXXXX", path[64];
     ck_assert(mkdtemp(folder));
     snprintf(path, sizeof path, "%s/file", folder);
-    ck_assert(file_can_replace(path) && file_can_replace("-") && file_can_replace("/dev/null"));
+    ck_assert(can_write(path) && can_write("-") && can_write("/dev/null"));
     ck_assert_int_eq(rmdir(folder), 0); // nothing was left there
-    ck_assert_str_eq(stderr_of(ask_nowhere), "equil: cannot write /nonexistent-folder/file.json: No such file or directory\n"
-                                             "equil: cannot write /tmp: Is a directory\n");
+    ck_assert_str_eq(stderr_of(ask_nowhere), "equil: /nonexistent-folder/file.json: cannot write: No such file or directory\n"
+                                             "equil: /tmp: cannot write: Is a directory\n");
 }
 END_TEST
 
@@ -166,6 +186,7 @@ int main(void)
     TCase *tcase = tcase_create("output");
     tcase_add_test(tcase, bytes);
     tcase_add_test(tcase, seconds);
+    tcase_add_test(tcase, json_texts);
     tcase_add_test(tcase, json_into_a_file);
     tcase_add_test(tcase, json_that_cannot_be_written);
     tcase_add_test(tcase, places_to_write);

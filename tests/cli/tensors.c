@@ -206,7 +206,10 @@ START_TEST(refused)
     check_refused(&command_run, "nothing", "input", NULL, "nothing");
     check_refused(&command_run, "weights", "weights", NULL, "no tensor called input");
     write_input("onechannel", BATCH, 1, SIZE, 0);
-    check_refused(&command_run, "weights", "onechannel", NULL, "[N, 3, H, W]");
+    check_refused(&command_run, "weights", "onechannel", NULL, "input is [2, 1, 12, 12]; it must be [N, 3, H, W]");
+    write_input("nobody", 0, 3, SIZE, 0);
+    check_refused(&command_run, "weights", "nobody", NULL, "input is [0, 3, 12, 12], an empty batch");
+    check_refused(&command_grad, "weights", "nobody", NULL, "input is [0, 3, 12, 12], an empty batch");
     write_input("tiny", BATCH, 3, 4, 0); // layer3 sees 1 x 1 pixels
     check_refused(&command_run, "weights", "tiny", NULL, "1 x 1");
     write_input("badlabels", BATCH, 3, SIZE, 3);

@@ -90,14 +90,32 @@ check "killed before the end" sh -c "! grep -q '\"epoch\":3' '$folder/killed/log
 printf '{"event":"half a li' >>"$folder/killed/log.jsonl"
 expect "resumed with the same options" 0 stderr "resuming in epoch" $train --epochs 3 --resume --out "$folder/killed"
 same_run "kill -9" "$folder/killed"
-expect "resuming a run that is done" 0 stderr "done:" $again --out "$folder/killed"
+expect "resuming a run that is done" 0 stderr "the run is finished: nothing is left to do" $again --out "$folder/killed"
+check "it does not resume" sh -c "! grep -q 'resuming in' '$folder/stderr'"
 expect "nothing to resume" 1 stderr "no checkpoint to resume from" train --resume --out "$folder/nothing"
 head -c 4000 "$folder/whole/checkpoint.safetensors" >"$folder/other/checkpoint.safetensors"
 expect "a damaged checkpoint" 1 stderr "$folder/other/checkpoint.safetensors" train --resume --out "$folder/other"
 
+# ---- two trainings at once, and what a run that failed has left
+
+start $train --epochs 100 --out "$folder/locked"
+wait_for test -e "$folder/locked/checkpoint.safetensors"
+expect "a second training into a folder" 1 stderr "$folder/locked: another training writes there now" $train --epochs 100 --out "$folder/locked"
+expect "resuming a run that goes on" 1 stderr "$folder/locked: another training writes there now" $again --out "$folder/locked"
+kill -9 $child
+wait $child 2>/dev/null
+expect "a kill leaves no lock" 1 stderr "epochs is 3, but the run to resume has 100" $train --epochs 3 --resume --out "$folder/locked"
+for file in best model; do
+    mkdir "$folder/left-$file"
+    cp "$folder/whole/$file.safetensors" "$folder/left-$file"
+    expect "$file.safetensors without a checkpoint is not written over" 1 stderr "left-$file/$file.safetensors is there, without a checkpoint" \
+        $train --epochs 1 --out "$folder/left-$file"
+done
+
 # ---- a loss that is not finite
 
 expect "an absurd learning rate ends in a message" 1 stderr "the first tensor that is not finite is" $train --epochs 1 --lr 1e30 --out "$folder/nan"
+check "it does not speak of a checkpoint that there is not" stderr_has "training stopped before there was a checkpoint: epoch 1"
 check "it names epoch and step" grep -Eq "epoch 1, step [0-9]+: the loss is" "$folder/stderr"
 check "no weights that are not finite are kept" sh -c "! test -e '$folder/nan/model.safetensors'"
 
@@ -105,6 +123,8 @@ check "no weights that are not finite are kept" sh -c "! test -e '$folder/nan/mo
 
 expect "accumulation" 0 stderr "1 epochs of 11 steps, batch 4 x 2" $train --epochs 1 --accumulate 2 --out "$folder/accumulate"
 expect "more images in a batch than there are" 0 stderr "batch 92" $train --epochs 1 --batch 100 --out "$folder/large"
+check "no speed of an epoch of one step" sh -c "! grep 'images/s' '$folder/stderr'"
+check "nor in the log" grep -q '"images_per_second":null,"val_images_per_second":null' "$folder/large/log.jsonl"
 expect "a recipe in full" 0 stderr "done:" $train --epochs 1 --schedule step --warmup 1 --label-smoothing 0.1 --augment full --momentum 0 --weight-decay 0 \
     --out "$folder/recipe"
 expect "starting from weights" 0 stderr "done:" $train --epochs 1 --weights "$folder/whole/model.safetensors" --out "$folder/from"
@@ -115,6 +135,49 @@ expect "weights of other classes" 1 stderr "fc.weight" train --arch ce-resnet20 
     --out "$folder/x"
 expect "weights of other classes with a new head" 0 stderr "of 2 classes" train --arch ce-resnet20 --data "$folder/two" --batch 4 --epochs 1 \
     --weights "$folder/whole/model.safetensors" --new-head --out "$folder/head"
+
+# ---- other images than those of the run to resume
+
+cp -r "$folder/stopped" "$folder/changed"
+mv "$folder/data/red/033.png" "$folder/033.png"
+expect "an image less on resume" 1 stderr "had 92 training and 10 validation images, and here are 91 and 10: the data has changed" \
+    $again --out "$folder/changed"
+mv "$folder/033.png" "$folder/data/red/034.png"
+expect "an image of another name on resume" 1 stderr "here are 92 and 10, with other names or classes" $again --out "$folder/changed"
+mv "$folder/data/red/034.png" "$folder/data/red/033.png"
+python3 - "$folder/changed/checkpoint.safetensors" <<'PYTHON'
+import json, sys
+data = open(sys.argv[1], "rb").read()
+end = 8 + int.from_bytes(data[:8], "little")
+header = json.loads(data[8:end])
+texts = header["__metadata__"]
+assert texts["data.train_images"] == "92" and texts["data.val_images"] == "10"
+header["__metadata__"] = {key: value for key, value in texts.items() if not key.startswith("data.")}
+text = json.dumps(header).encode()
+text += b" " * (-len(text) % 8)
+open(sys.argv[1], "wb").write(len(text).to_bytes(8, "little") + text + data[end:])
+PYTHON
+expect "a checkpoint that does not know its images" 0 stderr "done:" $again --out "$folder/changed"
+
+# ---- names that are not UTF-8
+
+bytes=$folder/$(printf 'dat\377a')
+cp -r "$folder/two" "$bytes"
+cp "$folder/head/model.safetensors" "$bytes/start.safetensors"
+bytes_train="train --arch ce-resnet20 --batch 4 --epochs 2 --lr 0.005"
+start $bytes_train --data "$bytes" --val "$bytes" --weights "$bytes/start.safetensors" --out "$folder/bytes"
+wait_for test -e "$folder/bytes/checkpoint.safetensors"
+kill -INT $child
+wait $child
+expect "paths that are not UTF-8: resumed" 0 stderr "done:" train --data "$bytes" --val "$bytes" --resume --out "$folder/bytes"
+check "paths that are not UTF-8: the log has them" python3 - "$folder/bytes/log.jsonl" <<'PYTHON'
+import json, sys
+options = json.loads(open(sys.argv[1], encoding="utf-8").readline())["options"]
+assert all(options[key].endswith(end) for key, end in (("data", "dat\\xffa"), ("val", "dat\\xffa"), ("weights", "dat\\xffa/start.safetensors"))), options
+PYTHON
+expect "other data on resume" 1 stderr 'dat\xffa' train --data "$folder/two" --val "$bytes" --resume --out "$folder/bytes"
+mv "$bytes/red" "$bytes/$(printf 'r\351d')"
+expect "the name of a class is not UTF-8" 1 stderr 'the name of the class r\xe9d is not UTF-8' $bytes_train --data "$bytes" --out "$folder/x"
 
 # ---- mistakes
 
@@ -143,6 +206,8 @@ result = json.load(open(sys.argv[1]))
 assert {"top1", "top5", "loss", "images_per_second", "images", "skipped"} <= set(result), result
 assert result["top1"] > 0.7 and result["top5"] == 1 and result["images"] == 102 and result["skipped"] == 0, result
 PYTHON
+expect "eval of one batch" 0 stdout "broken ones left out)" eval --weights "$folder/whole/best.safetensors" --data "$folder/data" --batch 102
+check "has no speed" sh -c "! grep 'images/s' '$folder/stdout'"
 expect "eval with other classes" 1 stderr "shapes: class arrow is not among the 3 known ones" eval --weights "$folder/whole/best.safetensors" --data shapes
 expect "eval of a file that is not there" 1 stderr "no-such-file" eval --weights "$folder/no-such-file" --data shapes
 expect "classify" 0 stderr "" classify --weights "$folder/whole/best.safetensors" --format csv "$folder/data/red" "$folder/data/blue/000.png"
@@ -155,6 +220,15 @@ import json, sys
 images = json.load(open(sys.argv[1]))["images"]
 assert len(images) == 1 and len(images[0]["top"]) == 3, images
 assert abs(sum(row["probability"] for row in images[0]["top"]) - 1) < 1e-5, images
+PYTHON
+mkdir "$folder/names"
+cp "$folder/data/red/000.png" "$folder/names/$(printf 'r\351d').png"
+cp "$folder/data/red/001.png" "$folder/names/red.png"
+expect "a name that is not UTF-8, in JSON" 0 stderr "" classify --weights "$folder/whole/best.safetensors" --json "$folder/names"
+check "no image is left out" python3 - "$folder/stdout" <<'PYTHON'
+import json, sys
+names = [image["file"].rsplit("/", 1)[1] for image in json.load(open(sys.argv[1], encoding="utf-8"))["images"]]
+assert names == ["red.png", "r\N{REPLACEMENT CHARACTER}d.png"], names
 PYTHON
 expect "a folder without images" 1 stderr "$folder/empty" classify --weights "$folder/whole/best.safetensors" "$folder/empty"
 

@@ -37,6 +37,10 @@ check "goes on to the end" run 0 $tune --out "$file"
 all=$(choices "$file")
 check "has more than before" [ "$all" -gt "$stopped" ]
 cp "$file" "$folder/before"
+bytes=$folder/$(printf 'tu\377')
+cp "$file" "$bytes"
+check "a file's name that is not UTF-8, in JSON" run 0 $tune --out "$bytes" --json
+check "has it with U+FFFD" stdout_has "$(printf 'tu\357\277\275"')"
 check "measures nothing twice" run 0 $tune --out "$file" --json
 check "says that all is known" stdout_has "\"known\": $all"
 check "and nothing was measured" stdout_has '"measured": 0'

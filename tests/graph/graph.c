@@ -414,7 +414,12 @@ START_TEST(refused)
     EQ_TEST_OK(eq_graph_input(g, "x", 2, 8, 4, 4, &x));
     ck_assert_int_eq(eq_graph_input(g, "x", 2, 8, 4, 4, &y), EQ_ERR_ARGUMENT);
     ck_assert_ptr_nonnull(strstr(eq_last_error(), "'x'"));
+    ck_assert_int_eq(eq_graph_input(g, "", 2, 8, 4, 4, &y), EQ_ERR_ARGUMENT);
+    ck_assert_ptr_nonnull(strstr(eq_last_error(), "empty"));
+    ck_assert_int_eq(eq_graph_labels(g, "", 2, &y), EQ_ERR_ARGUMENT);
     ck_assert_int_eq(eq_graph_conv2d(g, x, "conv", CONV(4, 7, 1), &y), EQ_OK);
+    ck_assert_int_eq(eq_graph_output(g, y, ""), EQ_ERR_ARGUMENT);
+    ck_assert_ptr_nonnull(strstr(eq_last_error(), "empty"));
     // 4 + 2 (2^31 - 1) pixels
     const struct eq_conv2d_params padded = { .out_channels = 4, .kernel_h = 3, .kernel_w = 3, .pad_h = 0x7fffffff };
     ck_assert_int_eq(eq_graph_conv2d(g, x, "padded", &padded, &y), EQ_ERR_SHAPE);

@@ -206,6 +206,37 @@ START_TEST(test_resume_paths)
 }
 END_TEST
 
+// Paths are bytes; a checkpoint and a log have them in UTF-8, no two as the same text, and back.
+static const struct {
+    const char *path, *text;
+} paths[] = {
+    { "photos/\303\251t\303\251", "photos/\303\251t\303\251" },
+    { "dat\377a", "dat\\xffa" },
+    { "dat\\xffa", "dat\\\\xffa" },
+    { "a\\\\b\\", "a\\\\\\\\b\\\\" },
+    { "\303", "\\xc3" },
+    { "\355\240\200 \300\257 \364\220\200\200", "\\xed\\xa0\\x80 \\xc0\\xaf \\xf4\\x90\\x80\\x80" },
+};
+
+START_TEST(test_path_texts)
+{
+    struct eq_train_options run, resumed;
+    const struct eq_train_params params = { .arch = "resnet20", .data = "shapes", .weights = paths[_i].path, .out = "out" };
+    EQ_TEST_OK(eq_train_options_resolve(&params, NULL, NULL, &run));
+    ck_assert_str_eq(saved_option(&run.params, "option.weights"), paths[_i].text);
+    EQ_TEST_OK(eq_train_options_resolve(&(struct eq_train_params){ .out = "out", .resume = true }, saved_option, &run.params,
+                                        &resumed));
+    ck_assert_str_eq(resumed.params.weights, paths[_i].path);
+    eq_train_options_free(&resumed);
+    EQ_TEST_OK(eq_train_options_resolve(&(struct eq_train_params){ .weights = paths[_i].path, .out = "out", .resume = true },
+                                        saved_option, &run.params, &resumed));
+    eq_train_options_free(&resumed);
+    check_refused(&(struct eq_train_params){ .weights = "dat\376a", .out = "out", .resume = true }, saved_option, &run.params,
+                  "weights is dat\\xfea, but the run to resume has ");
+    eq_train_options_free(&run);
+}
+END_TEST
+
 START_TEST(test_number_text)
 {
     const double numbers[] = { 0, 0.1, 1.0 / 3, 1e-4, 5e-324, 1e30, 12345678.9 };
@@ -220,4 +251,4 @@ END_TEST
 EQ_TEST_MAIN("options", { test_small_defaults, 0 }, { test_large_defaults, 0 }, { test_switched_off, 0 },
              { test_refused, sizeof refused / sizeof *refused }, { test_resume_takes_over, 0 },
              { test_resume_given, sizeof given / sizeof *given }, { test_resume_paths, 0 },
-             { test_number_text, 0 })
+             { test_path_texts, sizeof paths / sizeof *paths }, { test_number_text, 0 })

@@ -185,6 +185,8 @@ START_TEST(test_training)
         EQ_TEST_OK(eq_session_read(evaluation, "logits", logits));
         ck_assert_msg(memcmp(first, logits, sizeof first) != 0, "the evaluation does not see the new weights");
         ck_assert_int_eq(eq_session_update(c.session, &(struct eq_sgd_params){ .rate = -1 }), EQ_ERR_ARGUMENT);
+        ck_assert_int_eq(eq_session_update(c.session, &(struct eq_sgd_params){ .rate = NAN }), EQ_ERR_ARGUMENT);
+        ck_assert_ptr_nonnull(strstr(eq_last_error(), "finite"));
         clReleaseMemObject(memory);
         clReleaseMemObject(targets);
         eq_session_destroy(&evaluation);
