@@ -176,8 +176,8 @@ void NAME(affine_diag)(INPUTS, OUTPUTS, STRIDES, SIZES)
 #define CHUNK 8
 #endif
 
-// The pixels after the next three chunks, while the present one's are multiplied: measured with one block, layers of 14 x 14 take
-// 0.84 of the time, and all of them less where nothing is in a cache. Several blocks at once have no time for it.
+// The pixels after the next three chunks, while the present one's are multiplied: measured with one block, layers of 14 x 14
+// take 0.84 of the time, and all of them less where nothing is in a cache. Several blocks at once have no time for it.
 static void fetch_ahead(__global const float *at)
 {
 #if OUTS == 1

@@ -33,8 +33,8 @@ EQ_API int eq_ahead_plan_num_kernels(const struct eq_ahead_plan *plan);
 EQ_API eq_status eq_ahead_plan_compile(struct eq_ahead_plan *plan, int index);
 
 // Whether what is compiled ahead will be kept: EQ_ERR_IO, with the reason, where Equil's cache is switched off or its folder,
-// which is made, cannot be written. A driver that compiles when a kernel first runs (PoCL) keeps it in a cache of its own, which
-// is not looked at.
+// which is made, cannot be written. A driver that compiles when a kernel first runs (PoCL) keeps it in a cache of its own,
+// which is not looked at.
 EQ_API eq_status eq_ahead_check(const struct eq_device *device);
 
 // Whether processes that compile ahead are worth starting: Equil's cache is in use and nothing there says that these kernels

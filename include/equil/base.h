@@ -89,8 +89,8 @@ EQ_API void eq_log_set(eq_log_fn fn, void *user, enum eq_log_level level);
 // Writes data [bytes] to a file as all functions do that save: beside it first, then renamed over it, so that a full disk or a
 // crash leaves the old one, or none. Errors: EQ_ERR_IO (the text has the path and the system's reason). Thread-safe.
 EQ_API eq_status eq_file_write(const char *path, const void *data, size_t bytes);
-// Whether that could be done now, for programs that compute for long before they save. Leaves nothing behind. Errors: EQ_ERR_IO.
-// Thread-safe.
+// Whether that could be done now, for programs that compute for long before they save. Leaves nothing behind. Errors:
+// EQ_ERR_IO. Thread-safe.
 EQ_API eq_status eq_file_check(const char *path);
 
 #ifdef __cplusplus

@@ -75,7 +75,7 @@ void plot_bars(FILE *out, const struct plot_bar *bars, int num, const char *unit
         }
         const double end = left + b->value / most * width, x0 = left + b->low / most * width,
                      x1 = left + b->high / most * width;
-        const double inside = end - left - 16, beside = 1064 - (x1 + 64);
+        const double inside = x0 - left - 16, beside = 1064 - (x1 + 64); // up to the interval, or behind the value
         const bool is_inside = inside > 7 * (double)strlen(b->label) || inside > beside;
         fprintf(out, "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.0f\" rx=\"3\" fill=\"var(--s%d)\"/>", left, y,
                 end - left, thick, colour_of(b->system));
