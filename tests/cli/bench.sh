@@ -61,7 +61,7 @@ head -c 1048577 /dev/zero >"$folder/large"
 expect "a list that is too large" 1 stderr "large has more than the 1048576 bytes" --op all --shapes "$folder/large" --batch 1
 # Found out before anything is measured: the device comes later.
 for path in "$folder/none/x.json" "$folder/shapes/x.json" "$folder"; do
-    expect "a file for JSON that cannot be written" 1 stderr "cannot write $path: " --arch resnet20 --device no-such-device --json "$path"
+    expect "a file for JSON that cannot be written" 1 stderr "$path: cannot write: " --arch resnet20 --device no-such-device --json "$path"
 done
 echo kept >"$folder/kept"
 expect "a file for JSON that can be" 1 stderr "no usable device matches 'no-such-device'" --arch resnet20 --device no-such-device --json "$folder/kept"

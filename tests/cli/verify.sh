@@ -82,7 +82,7 @@ check "is named, as well" stderr_has "no --op no-such-op"
 check "arguments" run 2 verify something
 check "are refused" stderr_has "something"
 check "a file that cannot be written" run 1 verify --device no-such-device --json "$folder/none/x.json"
-check "has its reason, before anything is verified" stderr_has "cannot write $folder/none/x.json: No such file or directory"
+check "has its reason, before anything is verified" stderr_has "$folder/none/x.json: cannot write: No such file or directory"
 check "--help has the default" run 0 verify --help
 check "which is quick" stdout_matches "the default"
 # Every suite is named in the help.
