@@ -73,9 +73,12 @@ unset EQUIL_CACHE
 if [ -e /etc/OpenCL/vendors/rusticl.icd ]; then
     RUSTICL_ENABLE=llvmpipe EQUIL_DEVICE=rusticl
     export RUSTICL_ENABLE EQUIL_DEVICE
-    check "compiling for nothing is refused" run 1 env EQUIL_CACHE=0 "$equil" compile $network
+    EQUIL_CACHE=0
+    export EQUIL_CACHE
+    check "compiling for nothing is refused" run 1 compile $network
     check "with the reason" stderr_has "nothing would be kept: EQUIL_CACHE is 0"
     check "and nothing is printed of it" [ ! -s "$folder/stdout" ]
+    unset EQUIL_CACHE
     echo file >"$folder/file"
     EQUIL_CACHE_DIR=$folder/file/cache
     check "no folder to keep kernels in" run 1 compile $network
