@@ -5,6 +5,8 @@
 //   bias f32 [oc_blocks, BLOCK]                            read    only where has_bias
 //   add  f32 as z                                          read    only where has_add; may be z itself
 //   z    f32 [n, oc_blocks, oh, ow, BLOCK]                 write   act(sum + bias + add); pixels z_step, rows z_row apart
+//   moments f32 [n, oc_blocks, parts, 3, BLOCK]            write   with MOMENTS, of the pixels that a work-item stores: their
+//                                                                  mean, sum of squares about it and number
 // A tile is TH x TW pixels of OBT blocks. A work-item makes tiles_each of them, one after the other: starting one takes some
 // hundred cycles. The last tile of a row, column or of the blocks is moved back so that it ends at the border: its first part
 // is computed twice and stored once. Sums run over (block, kh, kw, channel) in that order.
@@ -33,6 +35,9 @@
 #ifndef ACT
 #define ACT ACT_NONE
 #endif
+#ifndef MOMENTS
+#define MOMENTS 0 // 1: moments of z are written, too
+#endif
 
 // Which work-items follow each other, as `order`: what they share is in the cache.
 #define ORDER_TILES 0  // all tiles of an image, then the next blocks: its pixels
@@ -44,7 +49,8 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
               __global const float *add_base, const ulong add_at, EQ_BUF(float, z), const int x_row, const int x_plane,
               const int x_blocks, const int kh, const int kw, const int stride_h, const int oc_blocks, const int oh,
               const int ow, const int z_row, const int z_step, const int z_plane, const int a_row, const int a_step,
-              const int a_plane, const int has_bias, const int has_add, const int order, const int tiles_each)
+              const int a_plane, const int has_bias, const int has_add, const int order, const int tiles_each,
+              __global float *moments_base, const ulong moments_at)
 {
     EQ_IN_PTR(float, x);
     EQ_IN_PTR(float, w);
@@ -55,6 +61,12 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
     const int want_b = (order == ORDER_BLOCKS ? id0 : order == ORDER_IMAGES ? id2 : id1) * OBT;
     const int b0 = min(want_b, oc_blocks - OBT);
     const ulong w_plane = (ulong)x_blocks * (kh * kw * BI * BLOCK);
+    // About a pixel of the first tile: squares of plain z would cancel when the mean is large against the deviation.
+    vecf pivot[OBT], sums[OBT], squares[OBT];
+    int pixels = 0;
+    #pragma unroll
+    for (int b = 0; b < OBT; b++)
+        pivot[b] = sums[b] = squares[b] = (vecf)(0.0f);
 
     for (int tile = first_tile; tile < min(first_tile + tiles_each, tiles); tile++) {
         const int want_y = tile / tiles_w * TH, want_x = tile % tiles_w * TW;
@@ -116,6 +128,11 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
             }
         }
 
+        pixels += (y0 + TH - want_y) * (x0 + TW - want_x);
+        #pragma unroll
+        for (int b = 0; b < OBT; b++)
+            if (MOMENTS && tile == first_tile)
+                pivot[b] = acc[b][TH - 1][TW - 1];
         #pragma unroll
         for (int b = 0; b < OBT; b++)
             #pragma unroll
@@ -130,7 +147,24 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
                             sum += EQ_LOAD(bias_base + bias_at + (b0 + b) * BLOCK);
                         if (has_add)
                             sum += EQ_LOAD(add_base + add_at + block * a_plane + y * a_row + px * a_step);
-                        EQ_STORE_STREAM(ACT_APPLY(ACT, sum, vecf), z + block * z_plane + y * z_row + px * z_step);
+                        sum = ACT_APPLY(ACT, sum, vecf);
+                        if (MOMENTS) {
+                            const vecf away = sum - pivot[b];
+                            sums[b] += away;
+                            squares[b] = EQ_MAD(away, away, squares[b]);
+                        }
+                        EQ_STORE_STREAM(sum, z + block * z_plane + y * z_row + px * z_step);
                     }
     }
+    const int parts = (tiles + tiles_each - 1) / tiles_each;
+    #pragma unroll
+    for (int b = 0; b < OBT; b++)
+        if (MOMENTS && b0 + b >= want_b) {
+            const ulong at = ((ulong)n * oc_blocks + b0 + b) * parts + first_tile / tiles_each;
+            __global float *to = moments_base + moments_at + at * 3 * BLOCK;
+            const vecf mean = sums[b] / pixels;
+            EQ_STORE(pivot[b] + mean, to);
+            EQ_STORE(squares[b] - sums[b] * mean, to + BLOCK);
+            EQ_STORE((vecf)(pixels), to + 2 * BLOCK);
+        }
 }

@@ -98,6 +98,35 @@ void NAME(moments_diag)(INPUTS, EQ_BUF(float, sums), STRIDES, int w, int pixels,
     EQ_STORE(product, to_sums + stride);
 }
 
+#if !GRAD
+// Evaluation, where a gate looks at each image alone: as conv2d_vector.cl gives them with z.
+//   moments f32 [n, blocks, parts, 3, BLOCK]   write   of a part: mean, sum of squares about it, number of pixels
+__kernel __attribute__((reqd_work_group_size(1, 1, 1)))
+void moments_image(INPUTS, EQ_BUF(float, moments), STRIDES, int w, int pixels)
+{
+    OPEN_INPUTS;
+    EQ_PTR(float, moments);
+    const int b = get_global_id(0), part = get_global_id(1), n = get_global_id(2), parts = get_global_size(1);
+    const int chunk = (pixels + parts - 1) / parts, from = min(pixels, part * chunk), to = min(pixels, from + chunk);
+    const vecf k = EQ_LOAD(PLANE(z, n, b));
+    vecf sum = (vecf)(0.0f), square = (vecf)(0.0f);
+    FOR_RUNS(from, to)
+    {
+        __global const float *zp = PLANE(z, n, b) + (size_t)y * z_row + x_from * BLOCK;
+        for (int x = 0; x < run; x++) {
+            const vecf away = EQ_LOAD(zp + x * BLOCK) - k;
+            sum += away;
+            square = EQ_MAD(away, away, square);
+        }
+    }
+    const vecf mean = sum / max(to - from, 1);
+    __global float *to_moments = moments + (((size_t)n * get_global_size(0) + b) * parts + part) * 3 * BLOCK;
+    EQ_STORE(k + mean, to_moments);
+    EQ_STORE(square - sum * mean, to_moments + BLOCK);
+    EQ_STORE((vecf)(to - from), to_moments + 2 * BLOCK);
+}
+#endif
+
 __kernel __attribute__((reqd_work_group_size(1, 1, 1)))
 void NAME(moments_cross)(INPUTS, EQ_BUF(float, sums), EQ_BUF(float, tiles), STRIDES, int w, int pixels, int stride,
                          int blocks, int span, int group)

@@ -2,8 +2,8 @@
 // (SE: y = sigmoid(W2 relu(W1 v + bias1) + bias2)), and their gradients.
 //
 // Arrays over channels have `stride` entries, over hidden units `hidden_stride`: multiples of 16, zero beyond the real ones.
-// For processors: one work-item does a row with vectors of 16. GPUs have solve_gate_simt.cl. Evaluation has a kernel of its
-// own, evaluate_gate; the others are training's.
+// For processors: one work-item does a row with vectors of 16. GPUs have solve_gate_simt.cl. Evaluation has kernels of its
+// own, evaluate_values and evaluate_gate; the others are training's.
 #define LANES 16
 typedef float16 lanef;
 typedef lanef __attribute__((aligned(4))) anyf; // vstore16 would be cut into pieces by PoCL
@@ -20,12 +20,18 @@ static float gate_weight(__global const float *x_weight, int has_weight)
     return has_weight ? 1.0f / (1.0f + exp(x_weight[0])) : 1.0f;
 }
 
+static float add_lanes(lanef v)
+{
+    const float8 v8 = ((const float8 *)&v)[0] + ((const float8 *)&v)[1]; // .lo and .hi look uninitialised to Oclgrind
+    const float4 v4 = ((const float4 *)&v8)[0] + ((const float4 *)&v8)[1];
+    return (v4.x + v4.y) + (v4.z + v4.w);
+}
+
 // row . x over `num` entries.
 static float dot_row(__global const float *row, __global const float *x, int num)
 {
-    float sum = 0.0f;
     int i = 0;
-    float16 v = (float16)(0.0f), v1 = v, v2 = v, v3 = v;
+    lanef v = (float16)(0.0f), v1 = v, v2 = v, v3 = v;
     for (; i + 64 <= num; i += 64) {
         v = EQ_MAD(LANE_LOAD(row + i), LANE_LOAD(x + i), v);
         v1 = EQ_MAD(LANE_LOAD(row + i + 16), LANE_LOAD(x + i + 16), v1);
@@ -34,10 +40,7 @@ static float dot_row(__global const float *row, __global const float *x, int num
     }
     for (; i + 16 <= num; i += 16)
         v = EQ_MAD(LANE_LOAD(row + i), LANE_LOAD(x + i), v);
-    v = (v + v1) + (v2 + v3);
-    const float8 v8 = ((const float8 *)&v)[0] + ((const float8 *)&v)[1]; // .lo and .hi look uninitialised to Oclgrind
-    const float4 v4 = ((const float4 *)&v8)[0] + ((const float4 *)&v8)[1];
-    sum = (v4.x + v4.y) + (v4.z + v4.w);
+    float sum = add_lanes((v + v1) + (v2 + v3));
     for (; i < num; i++)
         sum = EQ_MAD(row[i], x[i], sum);
     return sum;
@@ -214,31 +217,11 @@ static vecf only_channels(vecf v, int c, int channels)
     return v;
 }
 
-// The hidden layer of an image.
-static void evaluate_hidden(__global const float *value, __global const float *w1, __global const float *gain,
-                            __global const float *bias, __global float *active, int channels, int hidden, int layer_norm)
-{
-    float sum = 0.0f, square = 0.0f;
-    for (int j = 0; j < hidden; j++) {
-        const float v = dot_row(w1 + (size_t)j * channels, value, channels);
-        sum += v;
-        active[j] = layer_norm ? v : fmax(v + bias[j], 0.0f);
-    }
-    if (!layer_norm)
-        return;
-    const float mean = sum / hidden;
-    for (int j = 0; j < hidden; j++)
-        square = EQ_MAD(active[j] - mean, active[j] - mean, square);
-    const float inverse = 1.0f / sqrt(square / hidden + LAYER_NORM_EPS);
-    for (int j = 0; j < hidden; j++)
-        active[j] = fmax(EQ_MAD((active[j] - mean) * inverse, gain[j], bias[j]), 0.0f);
-}
-
-// Evaluation, from the moments to the map: one work-item per image. Training needs sums over all images before it can go on;
-// here no image waits for another, so that one launch does what took three, which cost more to start than they worked.
-// Mesa's llvmpipe ends a work-item's loops after 65535 rounds in all: about 2048 channels with a quarter as many hidden units.
+// Evaluation, from the moments to the map, by image and chunk of CHUNK channels, a multiple of LANES. Training needs sums over
+// all images before it can go on; here no image waits for another, and two launches do. Images come first in the range: what a
+// chunk has learnt stays in the cache while all of them pass.
 //   z          f32 blocked                   read    its first pixel is the pivot k
-//   sums       f32 [n, parts, 2, stride]     read    of z - k and (z - k)^2
+//   moments    f32 [n, blocks, parts, 3, BLOCK]  read    of a part's pixels: mean, sum of squares about it, number
 //   gamma, beta, run_mean, run_var  f32 [channels]  read
 //   run_scale  f32 [1]                       read    absent for SE, as gain is; bias2 is SE's alone, x_weight CE's
 //   w1 [hidden, channels], gain, bias1 [hidden], w2 [channels, hidden], bias2 [channels], x_weight [1]   read    as above
@@ -246,54 +229,54 @@ static void evaluate_hidden(__global const float *value, __global const float *w
 //   common     f32 [stride]                  read    CE: shift of the decorrelating branch where the pivot is run_mean
 //   offset     f32 [n, stride]               write   CE: k - run_mean
 //   value      f32 [n, stride]               write   the gate's input
-//   active     f32 [n, hidden_stride]        write   after the ReLU; not beyond the hidden units
+//   hidden_sums  f32 [n, chunks, hidden_stride]  write   W1 value, of the chunk's channels
+//   active     f32 [n, chunks, hidden_stride]  write   the hidden layer after the ReLU, the same in each chunk
 //   pivot      f32 [stride]                  write
-//   scale, shift  f32 [n, stride]            write   of the affine map
+//   scale, shift  f32 [n, stride]            write   of the affine map; after evaluate_values, batch norm's
+#ifndef CHUNK
+#define CHUNK 128
+#endif
+
 __kernel __attribute__((reqd_work_group_size(1, 1, 1)))
-void evaluate_gate(EQ_IN(float, z), EQ_IN(float, sums), EQ_IN(float, gamma), EQ_IN(float, beta), EQ_IN(float, run_mean),
-                   EQ_IN(float, run_var), EQ_IN(float, run_scale), EQ_IN(float, w1), EQ_IN(float, gain), EQ_IN(float, bias1),
-                   EQ_IN(float, w2), EQ_IN(float, bias2), EQ_IN(float, x_weight), EQ_IN(float, matrix), EQ_IN(float, common),
-                   EQ_BUF(float, offset), EQ_BUF(float, value), EQ_BUF(float, active), EQ_BUF(float, pivot),
-                   EQ_BUF(float, scale), EQ_BUF(float, shift), int z_plane, int parts, int pixels, int channels, int stride,
-                   int hidden, int hidden_stride, int blocks, int span, int group, int layer_norm, int has_weight, float eps)
+void evaluate_values(EQ_IN(float, z), EQ_IN(float, moments), EQ_IN(float, gamma), EQ_IN(float, beta), EQ_IN(float, run_mean),
+                     EQ_IN(float, run_var), EQ_IN(float, w1), EQ_BUF(float, offset), EQ_BUF(float, value),
+                     EQ_BUF(float, hidden_sums), EQ_BUF(float, pivot), EQ_BUF(float, scale), EQ_BUF(float, shift), int z_plane,
+                     int parts, int pixels, int channels, int stride, int hidden, int hidden_stride, int blocks,
+                     int layer_norm, int has_weight, float eps)
 {
     EQ_IN_PTR(float, z);
-    EQ_IN_PTR(float, sums);
+    EQ_IN_PTR(float, moments);
     EQ_IN_PTR(float, gamma);
     EQ_IN_PTR(float, beta);
     EQ_IN_PTR(float, run_mean);
     EQ_IN_PTR(float, run_var);
-    EQ_IN_PTR(float, run_scale);
     EQ_IN_PTR(float, w1);
-    EQ_IN_PTR(float, gain);
-    EQ_IN_PTR(float, bias1);
-    EQ_IN_PTR(float, w2);
-    EQ_IN_PTR(float, bias2);
-    EQ_IN_PTR(float, x_weight);
-    EQ_IN_PTR(float, matrix);
-    EQ_IN_PTR(float, common);
     EQ_PTR(float, offset);
     EQ_PTR(float, value);
-    EQ_PTR(float, active);
+    EQ_PTR(float, hidden_sums);
     EQ_PTR(float, pivot);
     EQ_PTR(float, scale);
     EQ_PTR(float, shift);
-    const int n = get_group_id(0);
+    const int n = get_group_id(0), chunk = get_group_id(1), chunks = get_num_groups(1);
+    const int first = chunk * CHUNK, end = min(first + CHUNK, stride);
     offset += (size_t)n * stride;
     value += (size_t)n * stride;
-    active += (size_t)n * hidden_stride;
     scale += (size_t)n * stride;
     shift += (size_t)n * stride;
-    for (int c = 0; c < stride; c += BLOCK) {
+    for (int c = first; c < end; c += BLOCK) {
         const bool is_block = c < blocks * BLOCK;
+        __global const float *at = moments + ((size_t)n * blocks + c / BLOCK) * parts * 3 * BLOCK;
         const vecf k = is_block ? only_channels(EQ_LOAD(z + (size_t)(c / BLOCK) * z_plane), c, channels) : (vecf)(0.0f);
+        // Parts have means of their own: sums about the first part's.
+        const vecf near = is_block ? EQ_LOAD(at) : (vecf)(0.0f);
         vecf sum = (vecf)(0.0f), square = (vecf)(0.0f);
-        for (int part = 0; part < parts && is_block; part++) {
-            __global const float *at = sums + ((size_t)n * parts + part) * 2 * stride + c;
-            sum += only_channels(EQ_LOAD(at), c, channels);
-            square += only_channels(EQ_LOAD(at + stride), c, channels);
+        for (int part = 0; part < parts && is_block; part++, at += 3 * BLOCK) {
+            const vecf away = EQ_LOAD(at) - near, num = EQ_LOAD(at + 2 * BLOCK);
+            sum = EQ_MAD(num, away, sum);
+            square += EQ_MAD(num * away, away, EQ_LOAD(at + BLOCK));
         }
-        const vecf mean = sum / pixels, var = fmax(square - sum * mean, (vecf)(0.0f)) / (vecf)(max(pixels - 1, 1));
+        const vecf mean = only_channels(near + sum / pixels - k, c, channels);
+        const vecf var = fmax(square - sum * sum / pixels, (vecf)(0.0f)) / (vecf)(max(pixels - 1, 1));
         const vecf inverse = 1.0f / sqrt(load_channels(run_var, c, channels) + eps);
         const vecf a = only_channels(load_channels(gamma, c, channels) * inverse, c, channels);
         const vecf away = k - load_channels(run_mean, c, channels), b = EQ_MAD(a, away, load_channels(beta, c, channels));
@@ -305,9 +288,70 @@ void evaluate_gate(EQ_IN(float, z), EQ_IN(float, sums), EQ_IN(float, gamma), EQ_
         if (n == 0)
             EQ_STORE(k, pivot + c);
     }
-    evaluate_hidden(value, w1, gain, bias1, active, channels, hidden, layer_norm);
+    hidden_sums += ((size_t)n * chunks + chunk) * hidden_stride;
+    for (int j = 0; j < hidden_stride; j++)
+        hidden_sums[j] = j < hidden ? dot_row(w1 + (size_t)j * channels + first, value + first, min(channels - first, CHUNK))
+                                    : 0.0f;
+}
+
+// The hidden layer of an image, from its chunks' sums.
+static void evaluate_hidden(__global const float *sums, __global const float *gain, __global const float *bias,
+                            __global float *active, int chunks, int hidden, int hidden_stride, int layer_norm)
+{
+    lanef all = (lanef)(0.0f), squares = all;
+    for (int j = 0; j < hidden_stride; j += LANES) {
+        lanef v = LANE_LOAD(sums + j);
+        for (int i = 1; i < chunks; i++)
+            v += LANE_LOAD(sums + (size_t)i * hidden_stride + j);
+        LANE_STORE(v, active + j);
+        all += v;
+    }
+    float mean = 0.0f, inverse = 1.0f;
+    if (layer_norm) {
+        mean = add_lanes(all) / hidden;
+        int j = 0;
+        for (; j + LANES <= hidden; j += LANES) {
+            const lanef away = LANE_LOAD(active + j) - mean;
+            squares = EQ_MAD(away, away, squares);
+        }
+        float square = add_lanes(squares);
+        for (; j < hidden; j++)
+            square = EQ_MAD(active[j] - mean, active[j] - mean, square);
+        inverse = 1.0f / sqrt(square / hidden + LAYER_NORM_EPS);
+    }
+    for (int j = 0; j < hidden; j++)
+        active[j] = fmax(EQ_MAD((active[j] - mean) * inverse, layer_norm ? gain[j] : 1.0f, bias[j]), 0.0f);
+}
+
+__kernel __attribute__((reqd_work_group_size(1, 1, 1)))
+void evaluate_gate(EQ_IN(float, hidden_sums), EQ_IN(float, run_scale), EQ_IN(float, gain), EQ_IN(float, bias1),
+                   EQ_IN(float, w2), EQ_IN(float, bias2), EQ_IN(float, x_weight), EQ_IN(float, matrix), EQ_IN(float, common),
+                   EQ_IN(float, offset), EQ_BUF(float, active), EQ_BUF(float, scale), EQ_BUF(float, shift), int channels,
+                   int stride, int hidden, int hidden_stride, int blocks, int span, int group, int layer_norm, int has_weight)
+{
+    EQ_IN_PTR(float, hidden_sums);
+    EQ_IN_PTR(float, run_scale);
+    EQ_IN_PTR(float, gain);
+    EQ_IN_PTR(float, bias1);
+    EQ_IN_PTR(float, w2);
+    EQ_IN_PTR(float, bias2);
+    EQ_IN_PTR(float, x_weight);
+    EQ_IN_PTR(float, matrix);
+    EQ_IN_PTR(float, common);
+    EQ_IN_PTR(float, offset);
+    EQ_PTR(float, active);
+    EQ_PTR(float, scale);
+    EQ_PTR(float, shift);
+    const int n = get_group_id(0), chunk = get_group_id(1), chunks = get_num_groups(1);
+    const int end = min((chunk + 1) * CHUNK, stride);
+    offset += (size_t)n * stride;
+    scale += (size_t)n * stride;
+    shift += (size_t)n * stride;
+    active += ((size_t)n * chunks + chunk) * hidden_stride;
+    evaluate_hidden(hidden_sums + (size_t)n * chunks * hidden_stride, gain, bias1, active, chunks, hidden, hidden_stride,
+                    layer_norm);
     const float weight = gate_weight(x_weight, has_weight) / (layer_norm ? run_scale[0] : 1.0f);
-    for (int c = 0; c < stride; c += BLOCK) {
+    for (int c = chunk * CHUNK; c < end; c += BLOCK) {
         vecf dots = (vecf)(0.0f), map = (vecf)(0.0f);
         for (int i = 0; i < BLOCK && c + i < channels; i++)
             ((float *)&dots)[i] = dot_row(w2 + (size_t)(c + i) * hidden, active, hidden) + (layer_norm ? 0.0f : bias2[c + i]);

@@ -16,7 +16,7 @@ int class_of_kernel(const char *kernel)
         { "conv2d", CLASS_CONVOLUTION },
         { "moments", CLASS_NORMALISATION },
         { "affine", CLASS_NORMALISATION },
-        { "evaluate_gate", CLASS_NORMALISATION },
+        { "evaluate", CLASS_NORMALISATION },
         { "reweight", CLASS_NORMALISATION },
         { "statistics", CLASS_NORMALISATION },
         { "decorrelation", CLASS_NORMALISATION },

@@ -62,8 +62,9 @@ static bool is_bare(const struct pending *unit)
 }
 
 // A pending convolution as calls: prepared filter and fused step; a bare one may have nothing to prepare. The algorithm is
-// settled here, for the whole batch: the filter is prepared for it, and it stays when the batch is run in slices.
-static eq_status call_conv(struct fusion *f, const struct pending *unit, int *value)
+// settled here, for the whole batch: the filter is prepared for it, and it stays when the batch is run in slices. moments: what
+// to set to those of the value where the convolution gives some, or NULL.
+static eq_status call_conv(struct fusion *f, const struct pending *unit, int *value, int *moments)
 {
     const struct eq_tensor *x = &f->ir->values[unit->conv_inputs[0]].tensor, *w = &f->ir->values[unit->conv_inputs[1]].tensor;
     int prepared[EQ_MAX_OPERANDS], outputs[EQ_MAX_OPERANDS];
@@ -76,8 +77,11 @@ static eq_status call_conv(struct fusion *f, const struct pending *unit, int *va
     *conv = *(const struct eq_conv2d_attributes *)unit->conv->attributes;
     conv->algorithm = eq_conv2d_fused_algorithm(&f->ir->target, &attributes.fused, x);
     if (is_bare(unit) && eq_conv2d_reads_stored(&f->ir->target, &attributes.fused)) {
+        conv->has_moments = moments && eq_conv2d_gives_moments(&f->ir->target, conv);
         EQ_TRY(eq_ir_call(f->ir, &eq_op_conv2d, conv, unit->conv_inputs, 2, unit->conv->label, outputs));
         *value = outputs[0];
+        if (conv->has_moments)
+            *moments = outputs[2];
         return EQ_OK;
     }
     const int from[] = { unit->conv_inputs[1], unit->inputs[EQ_UNIT_GAMMA], unit->inputs[EQ_UNIT_BETA],
@@ -114,7 +118,7 @@ static eq_status materialise(struct fusion *f, int front, int *value)
     if (f->is_pending[front]) {
         const struct pending *unit = &f->pending[front];
         int made;
-        EQ_TRY(unit->conv ? call_conv(f, unit, &made) : call_unit(f, unit, &made));
+        EQ_TRY(unit->conv ? call_conv(f, unit, &made, NULL) : call_unit(f, unit, &made));
         f->ir->lowered[front] = made;
         f->ir->values[made].front = front;
         f->is_pending[front] = false;
@@ -174,7 +178,7 @@ static eq_status join_gate(struct fusion *f, const struct eq_front_node *node)
     struct pending *unit = carry_on(f, node->inputs[EQ_UNIT_Z], node->output);
     if (unit->conv) {
         const struct pending bare = bare_conv(unit->conv, unit->conv_inputs);
-        EQ_TRY(call_conv(f, &bare, &unit->inputs[EQ_UNIT_Z]));
+        EQ_TRY(call_conv(f, &bare, &unit->inputs[EQ_UNIT_Z], &unit->inputs[EQ_UNIT_MOMENTS]));
         unit->conv = NULL;
     }
     unit->attributes.method = gate->method;

@@ -160,31 +160,6 @@ static enum eq_conv2d_algorithm algorithm_of(const struct eq_call *call)
     return eq_conv2d_choose(call->target, call->attributes, w->h, w->w, w->block_in, &s);
 }
 
-static eq_status shape(struct eq_call *call)
-{
-    int oh, ow;
-    EQ_TRY(eq_conv2d_check("conv2d", call->target, call->attributes, &call->input[0], &call->input[1], &oh, &ow));
-    call->num_outputs = 2;
-    call->output[0] = eq_tensor_blocked(call->input[0].n, call->input[1].n, oh, ow, call->target->block, 0);
-    size_t workspace = 1 + packed_elems(call);
-    const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
-    if (algorithm != EQ_CONV2D_DIRECT) {
-        const struct eq_conv2d_shape s = shape_of(call);
-        workspace = eq_conv2d_winograd_filter_elems(call->target, algorithm, &s) +
-                    eq_conv2d_winograd_scratch_elems(call->target, algorithm, &s);
-    }
-    call->output[1] = eq_tensor_vector((int)workspace);
-    return eq_tensor_check(&call->output[0]);
-}
-
-static int halo(const struct eq_call *call, int input)
-{
-    const struct eq_conv2d_attributes *a = call->attributes;
-    if (input != 0 || call->target->family != EQ_FAMILY_VECTOR)
-        return 0;
-    return a->pad_h > a->pad_w ? a->pad_h : a->pad_w;
-}
-
 static struct eq_cost cost(const struct eq_call *call)
 {
     return eq_conv2d_cost(&call->input[0], &call->input[1], &call->output[0]);
@@ -204,8 +179,49 @@ static struct eq_conv2d_job make_job(const struct eq_call *call, struct eq_ref x
         .stride_w = a->stride_w,
         .first_y = -a->pad_h,
         .first_x = -a->pad_w,
+        .has_moments = a->has_moments,
         .cost = cost(call),
     };
+}
+
+bool eq_conv2d_gives_moments(const struct eq_target *target, const struct eq_conv2d_attributes *attributes)
+{
+    return target->family == EQ_FAMILY_VECTOR && attributes->algorithm == EQ_CONV2D_DIRECT && attributes->groups <= 1;
+}
+
+static eq_status shape(struct eq_call *call)
+{
+    int oh, ow;
+    EQ_TRY(eq_conv2d_check("conv2d", call->target, call->attributes, &call->input[0], &call->input[1], &oh, &ow));
+    call->num_outputs = 2;
+    call->output[0] = eq_tensor_blocked(call->input[0].n, call->input[1].n, oh, ow, call->target->block, 0);
+    size_t workspace = 1 + packed_elems(call);
+    const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
+    if (algorithm != EQ_CONV2D_DIRECT) {
+        const struct eq_conv2d_shape s = shape_of(call);
+        workspace = eq_conv2d_winograd_filter_elems(call->target, algorithm, &s) +
+                    eq_conv2d_winograd_scratch_elems(call->target, algorithm, &s);
+    }
+    call->output[1] = eq_tensor_vector((int)workspace);
+    EQ_TRY(eq_tensor_check(&call->output[0]));
+    const struct eq_conv2d_attributes *a = call->attributes;
+    if (!a->has_moments)
+        return EQ_OK;
+    EQ_REQUIRE(eq_conv2d_gives_moments(call->target, a), EQ_ERR_UNSUPPORTED,
+               "conv2d: algorithm %d with %d groups gives no moments on this device", (int)a->algorithm, a->groups);
+    const struct eq_conv2d_job job = make_job(call, EQ_REF_NONE, EQ_REF_NONE, EQ_REF_NONE);
+    call->num_outputs = 3;
+    const int parts = eq_conv2d_vector_parts(call->target, &job);
+    call->output[2] = eq_tensor_plain(EQ_F32, job.z.n, job.z.blocks, parts, 3 * job.z.block);
+    return eq_tensor_check(&call->output[2]);
+}
+
+static int halo(const struct eq_call *call, int input)
+{
+    const struct eq_conv2d_attributes *a = call->attributes;
+    if (input != 0 || call->target->family != EQ_FAMILY_VECTOR)
+        return 0;
+    return a->pad_h > a->pad_w ? a->pad_h : a->pad_w;
 }
 
 static eq_status emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out)
@@ -213,6 +229,8 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
     const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
     struct eq_conv2d_job job = make_job(call, in[0], in[1], out[0]);
     const struct eq_conv2d_shape s = shape_of(call);
+    if (job.has_moments)
+        job.moments = out[2];
     if (algorithm != EQ_CONV2D_DIRECT)
         EQ_TRY(eq_conv2d_winograd_filter_emit(list, algorithm, &s, in[1], EQ_REF_NONE, out[1]));
     if (packed_elems(call) > 0) {

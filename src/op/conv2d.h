@@ -13,11 +13,13 @@ struct eq_conv2d_view {
 struct eq_conv2d_view eq_conv2d_view(const struct eq_tensor *tensor, struct eq_ref ref);
 
 // z = act(correlation of x with a filter, plus `bias`, plus `add`): a convolution, or a parity class of a data gradient. The
-// view of z may have a step and a row of several pixels; its h and w count the pixels made here.
+// view of z may have a step and a row of several pixels; its h and w count the pixels made here. Moments, of z, are for VECTOR
+// and one group.
 struct eq_conv2d_job {
     struct eq_conv2d_view x, z, add;
-    bool has_add;
-    struct eq_ref bias; // f32 [z.blocks * z.block], or EQ_REF_NONE
+    bool has_add, has_moments;
+    struct eq_ref moments; // f32 [n, z.blocks, eq_conv2d_vector_parts(), 3, z.block]
+    struct eq_ref bias;    // f32 [z.blocks * z.block], or EQ_REF_NONE
     enum eq_activation activation;
     struct eq_ref filter; // [z.blocks, x.blocks, kh, kw, x.block, z.block], or what eq_conv2d_pack_emit() made of it
     int groups;           // 0 and 1: one group; several: filter [z.blocks, x.c / groups, kh, kw, z.block]
@@ -37,6 +39,7 @@ int eq_conv2d_ahead(int rows, int blocks, int turns);
 // Whether z is stored past the caches: it is not when it holds `add`.
 bool eq_conv2d_streams(const struct eq_target *target, const struct eq_conv2d_job *job);
 eq_status eq_conv2d_vector_emit(struct eq_list *list, const struct eq_conv2d_job *job);
+int eq_conv2d_vector_parts(const struct eq_target *target, const struct eq_conv2d_job *job);
 eq_status eq_conv2d_simt_emit(struct eq_list *list, const struct eq_conv2d_job *job);
 eq_status eq_conv2d_matrix_emit(struct eq_list *list, const struct eq_conv2d_job *job);
 // A GPU kernel of the filter's gradient and how it cuts k = (input block, kh, kw, channel) and the output channels.

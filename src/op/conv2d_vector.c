@@ -7,7 +7,7 @@
 #include "op/conv2d.h"
 
 enum { MAX_TILE_ROWS = 4, MAX_TILE_BLOCKS = 8, MAX_TILE_SUMS = 32, MAX_AHEAD_TURNS = 64 };
-enum { MIN_STEPS = 2048, MAX_TILES = 16, MIN_WORK_ITEMS = 64 };
+enum { MIN_STEPS = 2048, MAX_TILES = 16, MIN_WORK_ITEMS = 64, MIN_WORK_ITEMS_IMAGE = 32 };
 enum { SMALL_FILTER_BYTES = 512 << 10, LARGE_FILTER_BYTES = 3 << 20 };
 
 // As ORDER_* in cl/conv2d_vector.cl.
@@ -109,16 +109,32 @@ int eq_conv2d_ahead(int rows, int blocks, int turns)
     return ahead;
 }
 
+static size_t count_tiles(const struct eq_conv2d_job *job, struct tile tile)
+{
+    return (size_t)ceil_div(job->z.h, tile.rows) * (size_t)ceil_div(job->z.w, tile.columns);
+}
+
 // As many as make MIN_STEPS multiply-adds for each sum, while MIN_WORK_ITEMS remain for each core. In CE-ResNet-50 1x1
-// convolutions of 64 to 512 channels are 4 to 7 % faster so, the network 2 % (16 images, two cores).
-static int choose_tiles_each(const struct eq_target *target, const struct eq_conv2d_job *job, size_t work_items)
+// convolutions of 64 to 512 channels are 4 to 7 % faster so, the network 2 % (16 images, two cores). With moments, whose parts
+// a slice of the images must find as all of them do, MIN_WORK_ITEMS_IMAGE of an image.
+static size_t choose_tiles_each(const struct eq_target *target, const struct eq_conv2d_job *job, struct tile tile)
 {
     const size_t taps = (size_t)job->kh * (size_t)job->kw; // 0: pixels of a gradient that no output saw
-    const size_t steps = (size_t)job->x.blocks * (size_t)job->x.block * taps;
+    const size_t steps = (size_t)job->x.blocks * (size_t)job->x.block * taps, units = (size_t)target->compute_units;
+    const size_t items = count_tiles(job, tile) * (size_t)ceil_div(job->z.blocks, tile.blocks);
+    const size_t work_items = job->has_moments ? items : items * (size_t)job->x.n;
+    const size_t least = units * (job->has_moments ? MIN_WORK_ITEMS_IMAGE : MIN_WORK_ITEMS);
     size_t tiles = steps * MAX_TILES > MIN_STEPS ? MIN_STEPS / steps : MAX_TILES;
-    while (tiles > 1 && work_items / tiles < MIN_WORK_ITEMS * (size_t)target->compute_units)
+    while (tiles > 1 && work_items / tiles < least)
         tiles /= 2;
-    return tiles > 1 ? (int)tiles : 1;
+    return tiles > 1 ? tiles : 1;
+}
+
+int eq_conv2d_vector_parts(const struct eq_target *target, const struct eq_conv2d_job *job)
+{
+    const struct tile tile = choose(target, job).tile;
+    const size_t tiles = count_tiles(job, tile), each = choose_tiles_each(target, job, tile);
+    return (int)((tiles + each - 1) / each);
 }
 
 eq_status eq_conv2d_vector_tunable(const struct eq_conv2d_job *job, struct eq_tunable *tunable)
@@ -151,9 +167,8 @@ eq_status eq_conv2d_vector_emit(struct eq_list *list, const struct eq_conv2d_job
     assert(x->halo >= -job->first_y && x->halo >= -job->first_x);
     const struct choice choice = choose(eq_list_target(list), job);
     const struct tile tile = choice.tile;
-    const size_t tiles = (size_t)ceil_div(z->h, tile.rows) * (size_t)ceil_div(z->w, tile.columns);
-    const size_t groups = (size_t)ceil_div(z->blocks, tile.blocks);
-    const int tiles_each = choose_tiles_each(eq_list_target(list), job, tiles * groups * (size_t)x->n);
+    const size_t tiles = count_tiles(job, tile), groups = (size_t)ceil_div(z->blocks, tile.blocks);
+    const size_t tiles_each = choose_tiles_each(eq_list_target(list), job, tile);
     const enum order order = choice.order;
     // Measured with CE-ResNet-50 on two cores: 2 % faster with one image; 1 % slower with 16 where many tiles share a filter.
     const size_t turns = tiles * (order == ORDER_IMAGES ? (size_t)x->n : 1);
@@ -161,16 +176,16 @@ eq_status eq_conv2d_vector_emit(struct eq_list *list, const struct eq_conv2d_job
     const int ahead = fetches ? eq_conv2d_ahead(x->block, tile.blocks, (int)turns) : 0;
     const struct eq_options width =
         x->block == 1 ? eq_options_format("%d", job->kw) : eq_options_format("kw"); // plain: unrolled
-    const struct eq_options options =
-        eq_options_format("-DBLOCK=%d -DBI=%d -DSTRIDE=%d -DTH=%d -DTW=%d -DOBT=%d -DKW=%s -DAHEAD=%d -DACT=%d -DEQ_STREAM=%d",
-                          z->block, x->block, job->stride_w, tile.rows, tile.columns, tile.blocks, width.text, ahead,
-                          (int)job->activation, eq_conv2d_streams(eq_list_target(list), job));
+    const struct eq_options options = eq_options_format(
+        "-DBLOCK=%d -DBI=%d -DSTRIDE=%d -DTH=%d -DTW=%d -DOBT=%d -DKW=%s -DAHEAD=%d -DACT=%d -DMOMENTS=%d -DEQ_STREAM=%d",
+        z->block, x->block, job->stride_w, tile.rows, tile.columns, tile.blocks, width.text, ahead, (int)job->activation,
+        job->has_moments, eq_conv2d_streams(eq_list_target(list), job));
     const ptrdiff_t first = (ptrdiff_t)job->first_y * x->row + (ptrdiff_t)job->first_x * x->step;
     const struct eq_launch launch = {
         .source = "conv2d_vector",
         .options = options.text,
         .kernel = "conv2d_vector",
-        .range = make_range(order, (tiles + (size_t)tiles_each - 1) / (size_t)tiles_each, groups, (size_t)x->n),
+        .range = make_range(order, (tiles + tiles_each - 1) / tiles_each, groups, (size_t)x->n),
         .cost = job->cost,
     };
     return eq_list_kernel(list, &launch,
@@ -179,5 +194,6 @@ eq_status eq_conv2d_vector_emit(struct eq_list *list, const struct eq_conv2d_job
                                   EQ_I32(x->plane), EQ_I32(x->blocks), EQ_I32(job->kh), EQ_I32(job->kw), EQ_I32(job->stride_h),
                                   EQ_I32(z->blocks), EQ_I32(z->h), EQ_I32(z->w), EQ_I32(z->row), EQ_I32(z->step),
                                   EQ_I32(z->plane), EQ_I32(add->row), EQ_I32(add->step), EQ_I32(add->plane),
-                                  EQ_I32(job->bias.buffer != NULL), EQ_I32(job->has_add), EQ_I32(order), EQ_I32(tiles_each)));
+                                  EQ_I32(job->bias.buffer != NULL), EQ_I32(job->has_add), EQ_I32(order), EQ_I32(tiles_each),
+                                  EQ_REF(job->has_moments ? job->moments : EQ_REF_NONE)));
 }

@@ -36,15 +36,21 @@ eq_status eq_unit_moments_emit(struct eq_list *list, const struct eq_unit_plan *
                                struct eq_ref tiles)
 {
     const struct eq_options options = moments_options(plan, false, (const struct eq_ref[]){ z.ref, sums, tiles }, 3);
+    const bool of_images = eq_unit_plan_evaluates_gate(plan);
     const struct eq_launch launch = {
         .source = "moments",
         .options = options.text,
-        .kernel = plan->has_cross ? "moments_cross" : "moments_diag",
+        .kernel = of_images         ? "moments_image"
+                  : plan->has_cross ? "moments_cross"
+                                    : "moments_diag",
         .range = range(plan),
         .cost = cost(plan, 1),
         .cut = 3,
     };
     const int w = row_pixels(plan, &z, 1);
+    if (of_images)
+        return eq_list_kernel(list, &launch,
+                              EQ_ARGS(EQ_REF(z.ref), EQ_REF(sums), EQ_UNIT_STRIDES(z), EQ_I32(w), EQ_I32(plan->pixels)));
     if (!plan->has_cross)
         return eq_list_kernel(
             list, &launch,

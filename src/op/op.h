@@ -103,7 +103,8 @@ bool eq_refs_are_aligned(const struct eq_ref *refs, int num);
 // The ops. Attributes and operands of each are documented here; `?` marks an optional input.
 
 // conv2d: inputs x [n,ic,ih,iw] (blocked, or plain NCHW = block 1 for images), w [oc,ic/groups,kh,kw]; output z [n,oc,oh,ow],
-// workspace. No bias: normalisation follows. oh = (ih + 2 pad_h - kh) / stride_h + 1.
+// workspace, moments? (plain [n,oc blocks,parts,3 * block]: of an image's channels, in parts of its pixels, means, sums of
+// squares about them, numbers of pixels). No bias: normalisation follows. oh = (ih + 2 pad_h - kh) / stride_h + 1.
 // How: AUTO takes the fastest that applies by a model of the device; the others are for tests, benchmarks and the tuner.
 // Winograd F(2x2) and F(4x4) need 3 x 3 filters, stride 1, one group, an input in blocks and fp32; elsewhere they are
 // EQ_ERR_UNSUPPORTED. AUTO takes them by a model of the device.
@@ -113,8 +114,11 @@ struct eq_conv2d_attributes {
     enum eq_conv2d_algorithm algorithm;
     int groups; // 0 and 1: one group. Several: x in blocks, DIRECT
     bool is_prepared; // for the tuner: AUTO, and times, are those of conv2d_fused, which finds its filter prepared
+    bool has_moments; // moments are wanted: where eq_conv2d_gives_moments()
 };
 extern const struct eq_op eq_op_conv2d;
+// Whether conv2d, with its algorithm settled, can give moments while it stores z: processors' direct kernel.
+bool eq_conv2d_gives_moments(const struct eq_target *target, const struct eq_conv2d_attributes *attributes);
 // conv2d_data_grad: inputs dz, w, add? (a gradient of x to be added to; may be updated in place); output dx, workspace.
 // attributes: those of the convolution plus x's extents.
 struct eq_conv2d_data_grad_attributes {

@@ -70,15 +70,18 @@ struct eq_solve_reweight_grad {
 eq_status eq_solve_reweight_grad_emit(struct eq_list *list, const struct eq_solve_gate *s,
                                       const struct eq_solve_reweight_grad *refs);
 
-// Evaluation of a unit with a gate on a processor, from the moments to the map, in one launch of a work-item per image.
+// Evaluation of a unit with a gate on a processor, from the moments to the map: two launches of a work-item for each image and
+// chunk of channels.
 struct eq_solve_evaluation {
-    struct eq_solve_weights weights;                       // read
-    struct eq_ref z, sums, gamma, beta, run_mean, run_var; // read
-    struct eq_ref matrix, common;                          // read: CE's map, and its shift where the pivot is the running mean
-    struct eq_ref offset, value, active, pivot, scale, shift; // write; offset: CE's
-    int z_plane, parts;                                       // z's distance between planes; pieces of a plane in the sums
+    struct eq_solve_weights weights;                          // read
+    struct eq_ref z, moments, gamma, beta, run_mean, run_var; // read
+    struct eq_ref matrix, common;                             // read: CE's map; its shift where the pivot is the running mean
+    struct eq_ref offset, value, hidden_sums, active;         // write; offset: CE's
+    struct eq_ref pivot, scale, shift;                        // write
+    int z_plane, parts;                                       // z's distance between planes; parts of a plane in the moments
     float eps;
 };
+size_t eq_solve_evaluation_elems(const struct eq_solve_gate *s); // of hidden_sums, and of active
 eq_status eq_solve_evaluation_emit(struct eq_list *list, const struct eq_solve_gate *s, const struct eq_solve_groups *groups,
                                    const struct eq_solve_evaluation *refs);
 

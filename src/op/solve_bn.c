@@ -104,7 +104,7 @@ static eq_status evaluation_emit(struct eq_list *list, const struct eq_unit_plan
     const struct eq_solve_evaluation refs = {
         .weights = gate_weights(plan, in),
         .z = z.ref,
-        .sums = w->sums,
+        .moments = plan->has_given ? in[EQ_UNIT_MOMENTS] : w->sums,
         .gamma = in[EQ_UNIT_GAMMA],
         .beta = in[EQ_UNIT_BETA],
         .run_mean = in[EQ_UNIT_MEAN],
@@ -113,7 +113,8 @@ static eq_status evaluation_emit(struct eq_list *list, const struct eq_unit_plan
         .common = s->common,
         .offset = w->offset,
         .value = s->image_value,
-        .active = s->active,
+        .hidden_sums = w->hidden_sums,
+        .active = w->active,
         .pivot = s->pivot,
         .scale = s->scale,
         .shift = s->shift,
@@ -129,7 +130,7 @@ eq_status eq_unit_solve_emit(struct eq_list *list, const struct eq_unit_plan *pl
 {
     if (!plan->has_norm)
         return constant_map_emit(list, plan, 1.0f, saved->scale, EQ_REF_NONE, saved->shift);
-    if (eq_unit_plan_solves_at_once(plan))
+    if (eq_unit_plan_evaluates_gate(plan))
         return evaluation_emit(list, plan, in, z, saved, work);
     EQ_TRY(statistics_emit(list, plan, in, z, saved, work));
     if (eq_unit_plan_makes_matrix(plan))

@@ -4,6 +4,10 @@
 #include "op/solve.h"
 #include "op/unit_plan.h"
 
+// Channels of a work-item in evaluation. More would leave cores without work when there is one image; fewer would cut the rows
+// of W1, which lie beside each other, into short pieces.
+enum { GATE_CHUNK = 128 };
+
 static bool is_vector(const struct eq_list *list)
 {
     return eq_list_target(list)->family == EQ_FAMILY_VECTOR;
@@ -59,29 +63,53 @@ eq_status eq_solve_reweight_emit(struct eq_list *list, const struct eq_solve_gat
                                   EQ_I32(s->stride), EQ_I32(s->hidden_stride), EQ_I32(!s->layer_norm), EQ_I32(s->has_weight)));
 }
 
+// Chunks of GATE_CHUNK channels.
+static size_t count_chunks(const struct eq_solve_gate *s)
+{
+    return (size_t)((s->stride + GATE_CHUNK - 1) / GATE_CHUNK);
+}
+
+size_t eq_solve_evaluation_elems(const struct eq_solve_gate *s)
+{
+    return (size_t)s->images * count_chunks(s) * (size_t)s->hidden_stride;
+}
+
 eq_status eq_solve_evaluation_emit(struct eq_list *list, const struct eq_solve_gate *s, const struct eq_solve_groups *groups,
                                    const struct eq_solve_evaluation *refs)
 {
     const struct eq_solve_evaluation *r = refs;
-    const struct eq_options text = options(list);
+    const struct eq_options text = eq_options_format("-DBLOCK=%d -DCHUNK=%d", eq_list_target(list)->block, GATE_CHUNK);
+    const struct eq_range range = eq_range_2d((size_t)s->images, count_chunks(s), 1, 1);
     const struct eq_cost layer = layer_cost(s);
     const double values = (double)s->images * s->stride, matrix = s->has_weight ? (double)eq_solve_tile_elems(groups) : 0;
-    const struct eq_launch launch = {
+    const struct eq_launch value = {
+        .source = "solve_gate",
+        .options = text.text,
+        .kernel = "evaluate_values",
+        .range = range,
+        .cost = { layer.flops + 5 * values * r->parts, layer.bytes + values * (12.0 * r->parts + 16) },
+    };
+    const struct eq_launch gate = {
         .source = "solve_gate",
         .options = text.text,
         .kernel = "evaluate_gate",
-        .range = eq_range_1d((size_t)s->images, 1),
-        .cost = { 2 * layer.flops + 2 * s->images * matrix, 2 * layer.bytes + 4 * matrix + values * (8.0 * r->parts + 20) },
+        .range = range,
+        .cost = { layer.flops + 2 * s->images * matrix, layer.bytes + 4 * matrix + 20 * values },
     };
-    return eq_list_kernel(
-        list, &launch,
-        EQ_ARGS(EQ_REF(r->z), EQ_REF(r->sums), EQ_REF(r->gamma), EQ_REF(r->beta), EQ_REF(r->run_mean), EQ_REF(r->run_var),
-                EQ_REF(r->weights.run_scale), EQ_REF(r->weights.w1), EQ_REF(r->weights.gain), EQ_REF(r->weights.bias1),
-                EQ_REF(r->weights.w2), EQ_REF(r->weights.bias2), EQ_REF(r->weights.x_weight), EQ_REF(r->matrix),
-                EQ_REF(r->common), EQ_REF(r->offset), EQ_REF(r->value), EQ_REF(r->active), EQ_REF(r->pivot), EQ_REF(r->scale),
-                EQ_REF(r->shift), EQ_I32(r->z_plane), EQ_I32(r->parts), EQ_I32(s->pixels), EQ_I32(s->channels),
-                EQ_I32(s->stride), EQ_I32(s->hidden), EQ_I32(s->hidden_stride), EQ_I32(groups->blocks), EQ_I32(groups->span),
-                EQ_I32(groups->group), EQ_I32(s->layer_norm), EQ_I32(s->has_weight), EQ_F32(r->eps)));
+    EQ_TRY(eq_list_kernel(list, &value,
+                          EQ_ARGS(EQ_REF(r->z), EQ_REF(r->moments), EQ_REF(r->gamma), EQ_REF(r->beta), EQ_REF(r->run_mean),
+                                  EQ_REF(r->run_var), EQ_REF(r->weights.w1), EQ_REF(r->offset), EQ_REF(r->value),
+                                  EQ_REF(r->hidden_sums), EQ_REF(r->pivot), EQ_REF(r->scale), EQ_REF(r->shift),
+                                  EQ_I32(r->z_plane), EQ_I32(r->parts), EQ_I32(s->pixels), EQ_I32(s->channels),
+                                  EQ_I32(s->stride), EQ_I32(s->hidden), EQ_I32(s->hidden_stride), EQ_I32(groups->blocks),
+                                  EQ_I32(s->layer_norm), EQ_I32(s->has_weight), EQ_F32(r->eps))));
+    return eq_list_kernel(list, &gate,
+                          EQ_ARGS(EQ_REF(r->hidden_sums), EQ_REF(r->weights.run_scale), EQ_REF(r->weights.gain),
+                                  EQ_REF(r->weights.bias1), EQ_REF(r->weights.w2), EQ_REF(r->weights.bias2),
+                                  EQ_REF(r->weights.x_weight), EQ_REF(r->matrix), EQ_REF(r->common), EQ_REF(r->offset),
+                                  EQ_REF(r->active), EQ_REF(r->scale), EQ_REF(r->shift), EQ_I32(s->channels), EQ_I32(s->stride),
+                                  EQ_I32(s->hidden), EQ_I32(s->hidden_stride), EQ_I32(groups->blocks), EQ_I32(groups->span),
+                                  EQ_I32(groups->group), EQ_I32(s->layer_norm), EQ_I32(s->has_weight)));
 }
 
 // dweight [rows, columns] = sum over images of left^T right.

@@ -73,6 +73,7 @@ static const char *const input_names[EQ_UNIT_NUM_INPUTS] = {
     "fc2",
     "fc2 bias",
     "what is prepared",
+    "moments",
 };
 
 static eq_status check_operand(const struct eq_call *call, const char *name, const struct eq_unit_plan *plan, int input, int at)
@@ -106,6 +107,29 @@ static int elems(size_t size)
 
 // ---- unit
 
+static bool has_input(const struct eq_call *call, int input)
+{
+    return input < call->num_inputs && call->has[input];
+}
+
+static eq_status make_plan(const struct eq_call *call, struct eq_unit_plan *plan)
+{
+    EQ_TRY(eq_unit_plan_make("unit", call->attributes, call->target, call->training, &call->input[EQ_UNIT_Z], plan));
+    if (!has_input(call, EQ_UNIT_MOMENTS))
+        return EQ_OK;
+    const struct eq_tensor *t = &call->input[EQ_UNIT_MOMENTS];
+    char text[64];
+    EQ_REQUIRE(eq_unit_plan_evaluates_gate(plan), EQ_ERR_UNSUPPORTED,
+               "unit: moments are given, which only evaluation with a gate takes, on processors");
+    EQ_REQUIRE(t->dtype == EQ_F32 && t->form == EQ_FORM_PLAIN && t->n == plan->images && t->c == plan->blocks &&
+                   t->w == 3 * plan->block,
+               EQ_ERR_SHAPE, "unit: the moments are %s, not [%d, %d, parts, %d]", eq_tensor_shape_text(t, text), plan->images,
+               plan->blocks, 3 * plan->block);
+    plan->has_given = true;
+    plan->parts = t->h;
+    return EQ_OK;
+}
+
 static eq_status shape(struct eq_call *call)
 {
     const struct eq_tensor *z = &call->input[EQ_UNIT_Z];
@@ -113,7 +137,7 @@ static eq_status shape(struct eq_call *call)
     struct eq_unit_saved saved;
     struct eq_unit_work work;
     EQ_REQUIRE(call->num_inputs >= 1 && call->has[EQ_UNIT_Z], EQ_ERR_ARGUMENT, "unit: the input is missing");
-    EQ_TRY(eq_unit_plan_make("unit", call->attributes, call->target, call->training, z, &plan));
+    EQ_TRY(make_plan(call, &plan));
     if (call->num_inputs > EQ_UNIT_RESIDUAL && call->has[EQ_UNIT_RESIDUAL])
         EQ_TRY(check_like("unit", "the residual", &call->input[EQ_UNIT_RESIDUAL], z));
     for (int i = EQ_UNIT_GAMMA; i < EQ_UNIT_NUM_INPUTS; i++)
@@ -127,11 +151,6 @@ static eq_status shape(struct eq_call *call)
     const size_t workspace = call->training ? work_elems : only_applies ? 1 : saved_elems + 16 + work_elems;
     call->output[EQ_UNIT_WORKSPACE] = eq_tensor_vector(elems(workspace));
     return EQ_OK;
-}
-
-static bool has_input(const struct eq_call *call, int input)
-{
-    return input < call->num_inputs && call->has[input];
 }
 
 // The residual is read where the output is written, so its memory will do; in evaluation the input's will, too, where there is
@@ -171,7 +190,7 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
     struct eq_unit_plan plan;
     struct eq_unit_saved saved, prepared;
     struct eq_unit_work work;
-    EQ_TRY(eq_unit_plan_make("unit", call->attributes, call->target, call->training, &call->input[EQ_UNIT_Z], &plan));
+    EQ_TRY(make_plan(call, &plan));
     struct eq_ref refs[EQ_UNIT_NUM_INPUTS];
     for (int i = 0; i < EQ_UNIT_NUM_INPUTS; i++)
         refs[i] = has_input(call, i) ? in[i] : EQ_REF_NONE;
@@ -190,7 +209,7 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
         saved.matrix = prepared.matrix;
         saved.common = prepared.common;
     }
-    if (plan.has_moments)
+    if (plan.has_moments && !plan.has_given)
         EQ_TRY(eq_unit_moments_emit(list, &plan, z, work.sums, work.tiles));
     EQ_TRY(eq_unit_solve_emit(list, &plan, refs, z, &saved, &work));
     return apply(list, &plan, &saved, z, residual, to);
@@ -199,11 +218,12 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
 static struct eq_cost cost(const struct eq_call *call)
 {
     struct eq_unit_plan plan;
-    if (eq_unit_plan_make("unit", call->attributes, call->target, call->training, &call->input[EQ_UNIT_Z], &plan) != EQ_OK)
+    if (make_plan(call, &plan) != EQ_OK)
         return (struct eq_cost){ 0, 0 };
     const double values = (double)eq_tensor_logical(&call->input[EQ_UNIT_Z]),
                  matrix = plan.has_matrix ? 2.0 * plan.groups.group : 0.0;
-    const double passes = plan.has_moments ? 2.0 : 1.0, tensors = passes + 1.0 + has_input(call, EQ_UNIT_RESIDUAL);
+    const double passes = plan.has_moments && !plan.has_given ? 2.0 : 1.0,
+                 tensors = passes + 1.0 + has_input(call, EQ_UNIT_RESIDUAL);
     return (struct eq_cost){ values * (4.0 * passes + matrix * (plan.has_cross ? 2.0 : 1.0)), 4.0 * values * tensors };
 }
 

@@ -160,7 +160,7 @@ bool eq_unit_plan_makes_matrix(const struct eq_unit_plan *plan)
     return plan->has_matrix && (plan->training || !plan->has_gate);
 }
 
-bool eq_unit_plan_solves_at_once(const struct eq_unit_plan *plan)
+bool eq_unit_plan_evaluates_gate(const struct eq_unit_plan *plan)
 {
     return !plan->training && plan->has_gate && plan->target.family == EQ_FAMILY_VECTOR;
 }
@@ -181,20 +181,20 @@ size_t eq_unit_saved_place(const struct eq_unit_plan *plan, struct eq_ref base, 
                  matrix = eq_solve_matrix_elems(&plan->groups);
     const size_t hidden = (size_t)plan->gate.hidden_stride * (size_t)plan->images;
     const bool norm = plan->has_norm, gate = plan->has_gate, cross = plan->has_cross,
-               makes_matrix = eq_unit_plan_makes_matrix(plan), at_once = eq_unit_plan_solves_at_once(plan),
-               steps = gate && !at_once, layer_norm = steps && plan->gate.layer_norm;
+               makes_matrix = eq_unit_plan_makes_matrix(plan), short_solve = eq_unit_plan_evaluates_gate(plan),
+               steps = gate && !short_solve, layer_norm = steps && plan->gate.layer_norm;
     size_t total = 0;
     *saved = (struct eq_unit_saved){
         .pivot = take(base, &total, norm, channel),
-        .mean = take(base, &total, norm && !at_once, channel),
-        .inverse = take(base, &total, norm && !at_once, channel),
-        .a = take(base, &total, norm && !at_once, channel),
-        .b = take(base, &total, norm && !at_once, channel),
+        .mean = take(base, &total, norm && !short_solve, channel),
+        .inverse = take(base, &total, norm && !short_solve, channel),
+        .a = take(base, &total, norm && !short_solve, channel),
+        .b = take(base, &total, norm && !short_solve, channel),
         .image_mean = take(base, &total, steps, image),
         .image_var = take(base, &total, steps, image),
         .image_value = take(base, &total, gate, image),
         .value_sum = take(base, &total, steps, channel),
-        .active = take(base, &total, gate, hidden),
+        .active = take(base, &total, steps, hidden),
         .hidden_normal = take(base, &total, layer_norm, hidden),
         .deviation = take(base, &total, layer_norm, (size_t)plan->images),
         .spread = take(base, &total, steps, 1),
@@ -215,22 +215,26 @@ size_t eq_unit_saved_place(const struct eq_unit_plan *plan, struct eq_ref base, 
 
 static size_t sums_elems(const struct eq_unit_plan *plan)
 {
+    if (eq_unit_plan_evaluates_gate(plan))
+        return (size_t)plan->images * (size_t)plan->parts * 3 * (size_t)(plan->blocks * plan->block);
     return (size_t)plan->images * (size_t)plan->parts * 2 * (size_t)plan->stride;
 }
 
 size_t eq_unit_work_place(const struct eq_unit_plan *plan, struct eq_ref base, struct eq_unit_work *work)
 {
     const size_t tile = eq_solve_tile_elems(&plan->groups), matrix = eq_solve_matrix_elems(&plan->groups);
+    const bool evaluates_gate = eq_unit_plan_evaluates_gate(plan);
     size_t total = 0;
     *work = (struct eq_unit_work){
-        .sums = take(base, &total, plan->has_moments, sums_elems(plan)),
+        .sums = take(base, &total, plan->has_moments && !plan->has_given, sums_elems(plan)),
         .tiles = take(base, &total, plan->has_cross, tile * (size_t)plan->groups.partials),
         .sigma = take(base, &total, plan->has_cross, matrix),
         .scratch = take(base, &total, plan->has_cross, eq_solve_scratch_elems(&plan->groups)),
-        .hidden_sums = take(base, &total, plan->has_gate && plan->target.family == EQ_FAMILY_SIMT,
-                            (size_t)plan->gate.hidden_stride * (size_t)plan->images),
-        .offset = take(base, &total, plan->has_matrix && eq_unit_plan_solves_at_once(plan),
-                       (size_t)plan->stride * (size_t)plan->images),
+        .hidden_sums = take(base, &total, evaluates_gate || (plan->has_gate && plan->target.family == EQ_FAMILY_SIMT),
+                            evaluates_gate ? eq_solve_evaluation_elems(&plan->gate)
+                                           : (size_t)plan->gate.hidden_stride * (size_t)plan->images),
+        .offset = take(base, &total, plan->has_matrix && evaluates_gate, (size_t)plan->stride * (size_t)plan->images),
+        .active = take(base, &total, evaluates_gate, eq_solve_evaluation_elems(&plan->gate)),
     };
     return total > 0 ? total : 1;
 }

@@ -13,9 +13,10 @@ struct eq_unit_plan {
     bool has_norm, has_matrix, has_gate; // all but NONE; CE and BD; CE, IR and SE
     bool has_moments;                    // pass 1 is needed
     bool has_cross;                      // ... and takes cross-products
+    bool has_given;                      // ... but its moments are an input
     int instance;                        // what the gate looks at: 0 nothing, 1 variances, 2 means
     int images, channels, h, w, pixels, block, blocks, stride;
-    int parts;  // of a plane in pass 1
+    int parts;  // of a plane in the moments
     int splits; // of a plane in pass 2 (VECTOR)
     float bn_eps, momentum, gate_momentum;
     struct eq_solve_groups groups;
@@ -30,8 +31,9 @@ struct eq_unit_plan eq_unit_plan_constant(const struct eq_unit_plan *plan);
 // Whether the unit itself makes the matrices: in evaluation, where a gate follows them, unit_prepare has.
 bool eq_unit_plan_makes_matrix(const struct eq_unit_plan *plan);
 
-// Whether one launch does the whole solve: in evaluation with a gate, on processors.
-bool eq_unit_plan_solves_at_once(const struct eq_unit_plan *plan);
+// Whether the solve is that of an evaluation with a gate on processors: two launches, from moments of the form that conv2d
+// gives, [n, blocks, parts, 3, block], which pass 1 makes where nobody gave them.
+bool eq_unit_plan_evaluates_gate(const struct eq_unit_plan *plan);
 
 // What backward needs of the forward solve, and the map itself: unit_again applies it once more.
 struct eq_unit_saved {
@@ -43,8 +45,9 @@ struct eq_unit_saved {
     struct eq_ref scale, shift; // map of an image, or of the batch: [n, stride] or [stride]
 };
 struct eq_unit_work {
-    struct eq_ref sums, tiles, sigma, scratch, hidden_sums; // forward solve; the last one on GPUs
-    struct eq_ref offset; // [n, stride], CE where one launch does the solve
+    struct eq_ref sums, tiles, sigma, scratch; // forward solve
+    struct eq_ref hidden_sums;                 // W1 v: GPUs, [n, hidden_stride]; evaluation of a gate on processors
+    struct eq_ref offset, active;              // that evaluation alone; offset: [n, stride], CE's
 };
 struct eq_unit_grad_work {
     struct eq_ref sums, tiles, image_sum, image_product, sum, product;

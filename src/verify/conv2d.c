@@ -173,6 +173,57 @@ static void check_forward(const struct data *d)
     eq_check_call_free(&call);
 }
 
+// Moments of an image's channel in all parts together, against those of the z that was stored.
+static void compare_moments(const struct eq_check_call *call, int n, int c)
+{
+    const struct eq_tensor *z = &call->shaped.output[0], *t = &call->shaped.output[2];
+    const size_t pixels = (size_t)z->h * (size_t)z->w, parts = (size_t)t->h, row = (size_t)z->block;
+    const float *plane = (const float *)call->output[0] + ((size_t)n * (size_t)z->c + (size_t)c) * pixels,
+                *moments = (const float *)call->output[2] + ((size_t)(n * t->c + c / z->block)) * parts * 3 * row;
+    double mean = 0, square = 0, largest = 0, num = 0, sum = 0, got = 0;
+    for (size_t p = 0; p < pixels; p++) {
+        mean += plane[p] / (double)pixels;
+        largest = fmax(largest, fabs((double)plane[p]));
+    }
+    for (size_t p = 0; p < pixels; p++)
+        square += (plane[p] - mean) * (plane[p] - mean);
+    for (size_t p = 0; p < parts; p++) {
+        const float *at = moments + p * 3 * row + (size_t)c % row;
+        EQ_CHECK(at[2 * row] > 0, "part %zu of %zu has %g pixels", p, parts, (double)at[2 * row]);
+        num += at[2 * row];
+        sum += (double)at[0] * at[2 * row];
+        got += at[row] + at[2 * row] * (at[0] - mean) * (at[0] - mean);
+    }
+    EQ_CHECK_INT((int)num, (int)pixels);
+    EQ_CHECK(fabs(sum / num - mean) <= 1e-6 * largest, "image %d, channel %d: mean %.9g, not %.9g", n, c, sum / num, mean);
+    EQ_CHECK(fabs(got - square) <= 1e-5 * square + 1e-12 * largest * largest * num,
+             "image %d, channel %d: sum of squares about the mean %.9g, not %.9g", n, c, got, square);
+}
+
+static void check_moments(const struct data *d)
+{
+    struct eq_conv2d_attributes attributes = d->attributes;
+    attributes.has_moments = true;
+    struct eq_check_call call = { .name = d->c.name,
+                                  .is_aligned = d->is_aligned,
+                                  .op = &eq_op_conv2d,
+                                  .attributes = &attributes,
+                                  .num_inputs = 2,
+                                  .input = { { d->xt, d->x, false }, { d->wt, d->w, false } },
+                                  .output_halo = d->c.halo,
+                                  .is_workspace = { false, true } };
+    call.input[0].tensor.halo = d->c.halo;
+    if (!eq_conv2d_gives_moments(&eq_check_device->target, &d->attributes)) {
+        eq_check_call_refused(&call, EQ_ERR_UNSUPPORTED, "gives no moments");
+        return;
+    }
+    eq_check_call_run(&call);
+    compare(&call, d, NULL, ref_forward);
+    for (int i = 0; i < d->zt.n * d->zt.c; i++)
+        compare_moments(&call, i / d->zt.c, i % d->zt.c);
+    eq_check_call_free(&call);
+}
+
 enum add_mode { ADD_NONE, ADD_APART, ADD_IN_PLACE };
 
 static void check_data_grad(const struct data *d, enum add_mode mode)
@@ -245,6 +296,7 @@ static void check_variant(void *user)
         eq_check_kernels(algorithm_names[a]);
         if (is_tested(&d)) {
             check_forward(&d);
+            check_moments(&d);
             check_data_grad(&d, ADD_NONE);
             check_data_grad(&d, ADD_APART);
             check_data_grad(&d, ADD_IN_PLACE);

@@ -149,6 +149,8 @@ static void check_expected(const struct unit_run *r, const struct expected *e)
     const size_t num = unit_reference_elems(&reference, EQ_UNIT_Z);
     unit_compare("output", "", r->out, e->out, num, 1e-5, 1e-6);
     unit_compare("evaluation", "", r->out_eval, e->out_eval, num, 1e-5, 1e-6);
+    if (r->out_given)
+        unit_compare("evaluation", " with given moments", r->out_given, e->out_eval, num, 1e-5, 1e-6);
     if (r->c.residual)
         unit_compare("gradient of ", "residual", r->dres, e->dres, num, 1e-5, 1e-6);
     for (int i = 0; i < EQ_UNIT_NUM_INPUTS; i++) {

@@ -66,6 +66,7 @@ void unit_run_free(struct unit_run *r)
     free(r->dres_add);
     free(r->out);
     free(r->out_eval);
+    free(r->out_given);
     free(r->dz);
     free(r->dres);
 }
@@ -269,17 +270,59 @@ static void run_prepare(const struct unit_run *r, struct eq_call *call, struct v
     call->input[EQ_UNIT_PREPARED] = prepare.output[0];
 }
 
-// Training forward, backward, and evaluation with the state that training left.
+// Moments of the input, as a convolution would give them, in parts of 1, 2, 4, .. pixels.
+static struct value make_moments(const struct unit_run *r, struct eq_call *call)
+{
+    enum { MAX_PARTS = 32 };
+    const struct eq_tensor *z = &call->input[EQ_UNIT_Z];
+    const int pixels = z->h * z->w, blocks = eq_tensor_blocks(z);
+    int parts = 0, first[MAX_PARTS + 1] = { 0 };
+    for (; first[parts] < pixels; parts++)
+        first[parts + 1] = first[parts] + (1 << parts) < pixels ? first[parts] + (1 << parts) : pixels;
+    const struct eq_tensor tensor = eq_tensor_plain(EQ_F32, z->n, blocks, parts, 3 * z->block);
+    float *values = eq_check_malloc(eq_tensor_logical(&tensor), sizeof *values);
+    for (int i = 0; i < z->n * blocks * z->block; i++)
+        for (int p = 0; p < parts; p++) {
+            const int n = i / (blocks * z->block), c = i % (blocks * z->block), num = first[p + 1] - first[p];
+            const float *plane = r->input[EQ_UNIT_Z] + ((size_t)n * (size_t)z->c + (size_t)c) * (size_t)pixels;
+            double sum = 0, square = 0;
+            for (int j = first[p]; c < z->c && j < first[p + 1]; j++)
+                sum += plane[j];
+            for (int j = first[p]; c < z->c && j < first[p + 1]; j++)
+                square += (plane[j] - sum / num) * (plane[j] - sum / num);
+            float *to = values + ((size_t)(n * blocks + c / z->block) * (size_t)parts + (size_t)p) * (size_t)(3 * z->block) +
+                        c % z->block;
+            to[0] = (float)(sum / num);
+            to[z->block] = (float)square;
+            to[2 * z->block] = (float)num;
+        }
+    const struct value moments = make_value(tensor, values);
+    free(values);
+    call->has[EQ_UNIT_MOMENTS] = true;
+    call->input[EQ_UNIT_MOMENTS] = tensor;
+    return moments;
+}
+
+static bool takes_moments(const struct unit_run *r)
+{
+    return eq_check_device->target.family == EQ_FAMILY_VECTOR &&
+           (r->c.method == EQ_UNIT_CE || r->c.method == EQ_UNIT_IR || r->c.method == EQ_UNIT_SE);
+}
+
+// Training forward, backward, and evaluation with the state that training left, twice where moments may be given.
 void unit_run_all(struct unit_run *r)
 {
     const struct eq_unit_attributes attributes = unit_attributes_of(&r->c);
     struct value in[EQ_UNIT_NUM_INPUTS] = { 0 }, out[EQ_UNIT_NUM_OUTPUTS] = { 0 };
     struct eq_ref refs[EQ_UNIT_NUM_INPUTS], out_refs[EQ_UNIT_NUM_OUTPUTS];
     struct eq_call call = make_call(r, &attributes, true, in);
-    for (int pass = 0; pass < 2; pass++) {
+    float **const results[] = { &r->out, &r->out_eval, &r->out_given };
+    for (int pass = 0; pass < (takes_moments(r) ? 3 : 2); pass++) {
         call.training = pass == 0;
-        if (!call.training)
+        if (pass == 1)
             run_prepare(r, &call, in);
+        if (pass == 2)
+            in[EQ_UNIT_MOMENTS] = make_moments(r, &call);
         EQ_CHECK_OK(call.op->shape(&call));
         call.output[EQ_UNIT_OUT].halo = pass == 0 ? r->c.halo : r->c.halo / 2;
         for (int i = 0; i < EQ_UNIT_NUM_OUTPUTS; i++) {
@@ -289,7 +332,7 @@ void unit_run_all(struct unit_run *r)
         for (int i = 0; i < EQ_UNIT_NUM_INPUTS; i++)
             refs[i] = ref_of(&in[i]);
         execute(&call, refs, out_refs);
-        *(pass == 0 ? &r->out : &r->out_eval) = fetch(&out[EQ_UNIT_OUT], true);
+        *results[pass] = fetch(&out[EQ_UNIT_OUT], true);
         free(fetch(&out[EQ_UNIT_SAVED], false));
         free(fetch(&out[EQ_UNIT_WORKSPACE], false));
         if (pass == 0)

@@ -21,7 +21,7 @@ struct unit_case {
 struct unit_run {
     struct unit_case c;
     float *input[EQ_UNIT_NUM_INPUTS], *dout, *dres_add;
-    float *out, *out_eval, *dz, *dres, *grad[EQ_UNIT_NUM_INPUTS], *after[EQ_UNIT_NUM_INPUTS];
+    float *out, *out_eval, *out_given, *dz, *dres, *grad[EQ_UNIT_NUM_INPUTS], *after[EQ_UNIT_NUM_INPUTS];
 };
 
 struct eq_unit_attributes unit_attributes_of(const struct unit_case *c);
@@ -29,7 +29,8 @@ bool unit_is_state(int input);
 struct unit_reference unit_reference_of(const struct unit_case *c, bool training);
 struct eq_tensor unit_activation_tensor(const struct unit_case *c, int halo);
 
-// Training forward, backward, and evaluation with the state that training left.
+// Training forward, backward, and evaluation with the state that training left; out_given: the same from given moments, where
+// the unit takes some.
 void unit_run_all(struct unit_run *r);
 void unit_run_free(struct unit_run *r);
 
