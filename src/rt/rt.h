@@ -199,6 +199,8 @@ eq_status eq_device_signal(struct eq_device *device, cl_event *event);
 // caller releases it.
 eq_status eq_kernel_create(struct eq_device *device, const char *source, const char *options, const char *kernel,
                            cl_kernel *out);
+// Hash of the text of every kernel in the library, 16 digits: other text may sum in another order.
+const char *eq_kernels_hash(char text[20]);
 
 // ---- command lists (list.c)
 
