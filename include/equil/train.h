@@ -112,8 +112,8 @@ struct eq_trainer;
 // Checks everything that can be checked before the first step: options, data, that `out` can be written and holds no run, and,
 // to resume, that its run had the same options and images, by their names and classes, on the same device. Writes nothing but
 // an empty folder, which is locked against other trainers until eq_trainer_destroy(), or until the process ends. The device
-// must outlive the trainer. Where a run to resume has a checkpoint of another version, of other kernels, or from before
-// checkpoints told, a warning in the log names both: results may differ in their last bits from a run that was not stopped.
+// must outlive the trainer. Where the checkpoint is one of another version, of other kernels or tuned defaults of the library,
+// or does not tell, a warning in the log names both: results may differ in their last bits from a run that was not stopped.
 // One thread at a time, but for eq_trainer_stop(). Errors: EQ_ERR_ARGUMENT (an option outside its range; out holds a run, or a
 // file of one, or another trainer writes there; the name of a class is not UTF-8; another value or other images than those of
 // the run to resume, with both in the text, or no data to go on with), EQ_ERR_NOT_FOUND (no such network; nothing to resume),

@@ -91,6 +91,7 @@ struct eq_device {
     struct eq_ahead *ahead;   // NULL: lists create their kernels
     struct eq_tuning *tuning; // what target.tuning is when the device was opened; may be empty
     char *tuning_path;        // the user's file in it, or NULL
+    char shipped_tuning[20];  // hash of the library's choices in it; empty where EQUIL_TUNING leaves them out
     char tuning_text[320];    // see eq_device_tuning_text()
     char precision_text[64];  // see eq_device_precision_text()
 };

@@ -16,6 +16,13 @@ void eq_train_state_clear(struct eq_train_state *state)
 
 // ---- what decides the order of sums
 
+// Whether the device has the library's choices and nobody else's.
+static bool has_shipped_tuning(const struct eq_device *device)
+{
+    char hash[20];
+    return strcmp(eq_tuning_hash(device->target.tuning, hash), device->shipped_tuning) == 0;
+}
+
 struct plan_text {
     const char *key, *what;
     char value[160];
@@ -50,7 +57,14 @@ static eq_status write_plan(const struct eq_device *device, struct eq_texts *tex
     plan_texts(device, plan);
     for (int i = 0; i < NUM_PLAN; i++)
         EQ_TRY(eq_texts_add(texts, plan[i].key, eq_strdup(plan[i].value)));
-    return EQ_OK;
+    return eq_texts_add(texts, "plan.tuning_is_shipped", eq_strdup(has_shipped_tuning(device) ? "1" : "0"));
+}
+
+// The tuning, where it is the one that came with the library, then and now: eq_checkpoint_compare_library() speaks of that.
+static bool is_of_libraries(const struct eq_tensors *file, const struct eq_device *device, const char *key)
+{
+    const char *is_shipped = eq_tensors_text(file, "plan.tuning_is_shipped");
+    return strcmp(key, "plan.tuning") == 0 && is_shipped && strcmp(is_shipped, "1") == 0 && has_shipped_tuning(device);
 }
 
 eq_status eq_checkpoint_check_device(const struct eq_tensors *file, const struct eq_device *device)
@@ -60,6 +74,8 @@ eq_status eq_checkpoint_check_device(const struct eq_tensors *file, const struct
     for (int i = 0; i < NUM_PLAN; i++) {
         const char *saved = eq_tensors_text(file, plan[i].key);
         EQ_REQUIRE(saved, EQ_ERR_FORMAT, "%s: its metadata does not have %s", eq_tensors_path(file), plan[i].key);
+        if (is_of_libraries(file, device, plan[i].key))
+            continue;
         EQ_REQUIRE(strcmp(saved, plan[i].value) == 0, EQ_ERR_UNSUPPORTED,
                    "%s: the run to resume had \"%s\" as %s, and here it is \"%s\": sums would come out in another order, and "
                    "the run would not "
@@ -79,17 +95,22 @@ static eq_status write_library(struct eq_texts *texts)
 }
 
 // Not refused as another device is: that one can be taken again, and an upgrade must not be the end of a run.
-void eq_checkpoint_compare_library(const struct eq_tensors *file)
+void eq_checkpoint_compare_library(const struct eq_tensors *file, const struct eq_device *device)
 {
-    const char *version = eq_tensors_text(file, "plan.equil"), *kernels = eq_tensors_text(file, "plan.kernels");
-    char own_kernels[20];
+    const char *version = eq_tensors_text(file, "plan.equil"), *kernels = eq_tensors_text(file, "plan.kernels"),
+               *tuning = eq_tensors_text(file, "plan.tuning");
+    char own_kernels[20], own_tuning[20];
     eq_kernels_hash(own_kernels);
-    if (version && kernels && strcmp(version, EQ_VERSION) == 0 && strcmp(kernels, own_kernels) == 0)
+    eq_tuning_hash(device->target.tuning, own_tuning);
+    if (version && kernels && strcmp(version, EQ_VERSION) == 0 && strcmp(kernels, own_kernels) == 0 &&
+        strcmp(tuning, own_tuning) == 0)
         return;
-    eq_log(EQ_LOG_WARNING,
-           "%s: the run to resume is by Equil %s (kernels %s), and this is Equil %s (kernels %s): results may differ in their "
-           "last bits from a run that was not stopped",
-           eq_tensors_path(file), version ? version : "unknown", kernels ? kernels : "unknown", EQ_VERSION, own_kernels);
+    eq_log(
+        EQ_LOG_WARNING,
+        "%s: the run to resume is by Equil %s (kernels %s, tuning %s), and this is Equil %s (kernels %s, tuning %s): results "
+        "may differ in their last bits from a run that was not stopped",
+        eq_tensors_path(file), version ? version : "unknown", kernels ? kernels : "unknown", tuning, EQ_VERSION, own_kernels,
+        own_tuning);
 }
 
 // ---- options

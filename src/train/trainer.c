@@ -230,7 +230,7 @@ static eq_status fill_trainer(struct eq_trainer *trainer, const struct eq_train_
     trainer->summary.step = trainer->state.step;
     EQ_TRY(check_out(trainer));
     if (checkpoint && trainer->state.epoch < trainer->options.params.epochs) // else nothing is left to compute
-        eq_checkpoint_compare_library(checkpoint);
+        eq_checkpoint_compare_library(checkpoint, trainer->device);
     return EQ_OK;
 }
 

@@ -99,7 +99,7 @@ same_run "Ctrl-C" "$folder/stopped"
 edit_metadata "$folder/upgraded/checkpoint.safetensors" 'texts.update({"plan.equil": "0.0.1", "plan.kernels": "0123456789abcdef"})'
 expect "resumed by another library" 0 stderr "results may differ in their last bits" $again --out "$folder/upgraded"
 check "one warning, with both libraries" sh -c "test \$(grep -c 'warning:' '$folder/stderr') = 1 &&
-    grep -E 'is by Equil 0.0.1 .kernels 0123456789abcdef., and this is Equil [0-9.]+ .kernels [0-9a-f]{16}.:' '$folder/stderr'"
+    grep -E 'is by Equil 0.0.1 .kernels 0123456789abcdef, tuning [0-9a-z]+., and this is Equil [0-9.]+ .kernels [0-9a-f]{16}, tuning [0-9a-z]+.:' '$folder/stderr'"
 same_run "an upgrade" "$folder/upgraded"
 
 # ---- killed, and resumed from the last epoch
