@@ -6,7 +6,8 @@
 //         ...                                    // out/model.safetensors is there
 //     eq_trainer_destroy(&trainer);
 //
-// The same seed on the same device gives the same bits, and so does a run that was stopped, or killed, and resumed.
+// The same seed on the same device gives the same bits, and so does a run that was stopped, or killed, and resumed. Another
+// version of the library may sum in another order: it resumes a run all the same, and warns (eq_log_set()).
 //
 // Threads: a device with its trainers and classifiers is for one thread at a time, but for eq_trainer_stop(); several devices
 // go in several threads. Images are decoded in threads of the library's own (EQUIL_THREADS, else one for each processor), which
@@ -111,11 +112,13 @@ struct eq_trainer;
 // Checks everything that can be checked before the first step: options, data, that `out` can be written and holds no run, and,
 // to resume, that its run had the same options and images, by their names and classes, on the same device. Writes nothing but
 // an empty folder, which is locked against other trainers until eq_trainer_destroy(), or until the process ends. The device
-// must outlive the trainer. One thread at a time, but for eq_trainer_stop(). Errors: EQ_ERR_ARGUMENT (an option outside its
-// range; out holds a run, or a file of one, or another trainer writes there; the name of a class is not UTF-8; another value or
-// other images than those of the run to resume, with both in the text, or no data to go on with), EQ_ERR_NOT_FOUND (no such
-// network; nothing to resume), EQ_ERR_UNSUPPORTED (another device, driver or kernel family than that of the run to resume),
-// those of eq_dataset_open(), eq_network_create() and eq_weights_load(), EQ_ERR_IO.
+// must outlive the trainer. Where the checkpoint is one of another version, of other kernels or tuned defaults of the library,
+// or does not tell, a warning in the log names both: results may differ in their last bits from a run that was not stopped.
+// One thread at a time, but for eq_trainer_stop(). Errors: EQ_ERR_ARGUMENT (an option outside its range; out holds a run, or a
+// file of one, or another trainer writes there; the name of a class is not UTF-8; another value or other images than those of
+// the run to resume, with both in the text, or no data to go on with), EQ_ERR_NOT_FOUND (no such network; nothing to resume),
+// EQ_ERR_UNSUPPORTED (another device, driver or kernel family than that of the run to resume), those of eq_dataset_open(),
+// eq_network_create() and eq_weights_load(), EQ_ERR_IO.
 EQ_API eq_status eq_trainer_create(struct eq_device *device, const struct eq_train_params *params, struct eq_trainer **trainer);
 EQ_API void eq_trainer_destroy(struct eq_trainer **trainer); // *trainer becomes NULL; NULL is allowed
 

@@ -269,9 +269,9 @@ static const struct arg_spec spec = {
     .options = options,
     .notes = "\"small\" stands for resnet20, resnet56 and --small. Ctrl-C ends after the step and saves the position in "
              "the epoch (exit code\n"
-             "130); --resume then gives the same bits as a run that was never stopped. DIR gets model.safetensors (last "
-             "epoch),\n"
-             "best.safetensors (best validation top-1), checkpoint.safetensors and log.jsonl (one JSON object a line).",
+             "130); --resume then gives the same bits as a run that was never stopped, and a warning where another version's\n"
+             "kernels may sum in another order. DIR gets model.safetensors (last epoch), best.safetensors (best validation\n"
+             "top-1), checkpoint.safetensors and log.jsonl (one JSON object a line).",
 };
 
 // Numbers whose 0 is a value and not the default.

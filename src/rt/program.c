@@ -46,18 +46,32 @@ static const struct eq_embedded *find_file(const char *source)
     return NULL;
 }
 
+static uint64_t hash_text(const struct eq_embedded *file, uint64_t hash)
+{
+    for (int p = 0; p < file->num_parts; p++)
+        hash = eq_fnv1a(file->parts[p], strlen(file->parts[p]), hash);
+    return hash;
+}
+
+// Files are in no order: a sum does not depend on it. Those that have an ending are no kernels.
+const char *eq_kernels_hash(char text[20])
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < eq_num_embedded_sources; i++)
+        if (!strchr(eq_embedded_sources[i].name, '.'))
+            sum += hash_text(&eq_embedded_sources[i], EQ_FNV_START);
+    snprintf(text, 20, "%016llx", (unsigned long long)sum);
+    return text;
+}
+
 static void make_key(const struct eq_device *device, const struct eq_embedded *file, const char *options, struct eq_str *key)
 {
-    uint64_t hash[2] = { EQ_FNV_START, ~EQ_FNV_START };
+    const unsigned long long hash[2] = { hash_text(file, EQ_FNV_START), hash_text(file, ~EQ_FNV_START) };
     size_t bytes = 0;
-    for (int p = 0; p < file->num_parts; p++) {
-        const size_t length = strlen(file->parts[p]);
-        for (int i = 0; i < 2; i++)
-            hash[i] = eq_fnv1a(file->parts[p], length, hash[i]);
-        bytes += length;
-    }
-    eq_str_append(key, "format %d\nequil %s\nsource %016llx%016llx %zu\noptions %s\n", CACHE_FORMAT, EQ_VERSION,
-                  (unsigned long long)hash[0], (unsigned long long)hash[1], bytes, options);
+    for (int p = 0; p < file->num_parts; p++)
+        bytes += strlen(file->parts[p]);
+    eq_str_append(key, "format %d\nequil %s\nsource %016llx%016llx %zu\noptions %s\n", CACHE_FORMAT, EQ_VERSION, hash[0],
+                  hash[1], bytes, options);
     // Boards of one name may differ in their units.
     eq_str_append(key, "platform %s | %s\ndevice %s | %s | %s | %d units\ndriver %s\nenvironment %016llx\nbits %d\n",
                   device->platform_name, device->platform_version, device->name, device->vendor, device->version,

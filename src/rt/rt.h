@@ -91,6 +91,7 @@ struct eq_device {
     struct eq_ahead *ahead;   // NULL: lists create their kernels
     struct eq_tuning *tuning; // what target.tuning is when the device was opened; may be empty
     char *tuning_path;        // the user's file in it, or NULL
+    char shipped_tuning[20];  // hash of the library's choices in it; empty where EQUIL_TUNING leaves them out
     char tuning_text[320];    // see eq_device_tuning_text()
     char precision_text[64];  // see eq_device_precision_text()
 };
@@ -199,6 +200,8 @@ eq_status eq_device_signal(struct eq_device *device, cl_event *event);
 // caller releases it.
 eq_status eq_kernel_create(struct eq_device *device, const char *source, const char *options, const char *kernel,
                            cl_kernel *out);
+// Hash of the text of every kernel in the library, 16 digits: other text may sum in another order.
+const char *eq_kernels_hash(char text[20]);
 
 // ---- command lists (list.c)
 

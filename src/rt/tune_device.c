@@ -77,6 +77,7 @@ static eq_status read_files(struct eq_device *device)
         return EQ_OK;
     if (shipped)
         EQ_TRY(eq_tuning_parse(device->tuning, "cl/tuned.txt", shipped, &identity, NULL));
+    eq_tuning_hash(device->tuning, device->shipped_tuning);
     if (named) {
         eq_status status = eq_tuning_read(device->tuning, named, device);
         if (status != EQ_OK)

@@ -6,7 +6,7 @@
 #include "io/json.h"
 #include "train/options.h"
 
-enum { FORMAT = 1, NUM_PLAN = 9 };
+enum { FORMAT = 1, NUM_PLAN = 8 };
 
 void eq_train_state_clear(struct eq_train_state *state)
 {
@@ -15,6 +15,13 @@ void eq_train_state_clear(struct eq_train_state *state)
 }
 
 // ---- what decides the order of sums
+
+// Whether the device has the library's choices and nobody else's.
+static bool has_shipped_tuning(const struct eq_device *device)
+{
+    char hash[20];
+    return strcmp(eq_tuning_hash(device->target.tuning, hash), device->shipped_tuning) == 0;
+}
 
 struct plan_text {
     const char *key, *what;
@@ -29,7 +36,6 @@ static void plan_texts(const struct eq_device *device, struct plan_text texts[NU
                                                 { "plan.version", "OpenCL version", "" },
                                                 { "plan.family", "kernel family", "" },
                                                 { "plan.block", "channels in a block", "" },
-                                                { "plan.equil", "version of Equil", "" },
                                                 { "plan.winograd", "use of Winograd's convolution", "" },
                                                 { "plan.tuning", "tuning", "" },
                                                 { "plan.precision", "precision", "" } };
@@ -40,10 +46,9 @@ static void plan_texts(const struct eq_device *device, struct plan_text texts[NU
     snprintf(texts[2].value, sizeof texts[2].value, "%s", device->version);
     snprintf(texts[3].value, sizeof texts[3].value, "%s", target->family == EQ_FAMILY_SIMT ? "simt" : "vector");
     snprintf(texts[4].value, sizeof texts[4].value, "%d", target->block);
-    snprintf(texts[5].value, sizeof texts[5].value, "%s", EQ_VERSION);
-    snprintf(texts[6].value, sizeof texts[6].value, "%d", target->use_winograd);
-    snprintf(texts[7].value, sizeof texts[7].value, "%s", eq_tuning_hash(target->tuning, hash));
-    snprintf(texts[8].value, sizeof texts[8].value, "%s", eq_device_precision_text(device));
+    snprintf(texts[5].value, sizeof texts[5].value, "%d", target->use_winograd);
+    snprintf(texts[6].value, sizeof texts[6].value, "%s", eq_tuning_hash(target->tuning, hash));
+    snprintf(texts[7].value, sizeof texts[7].value, "%s", eq_device_precision_text(device));
 }
 
 static eq_status write_plan(const struct eq_device *device, struct eq_texts *texts)
@@ -52,7 +57,14 @@ static eq_status write_plan(const struct eq_device *device, struct eq_texts *tex
     plan_texts(device, plan);
     for (int i = 0; i < NUM_PLAN; i++)
         EQ_TRY(eq_texts_add(texts, plan[i].key, eq_strdup(plan[i].value)));
-    return EQ_OK;
+    return eq_texts_add(texts, "plan.tuning_is_shipped", eq_strdup(has_shipped_tuning(device) ? "1" : "0"));
+}
+
+// The tuning, where it is the one that came with the library, then and now: eq_checkpoint_compare_library() speaks of that.
+static bool is_of_libraries(const struct eq_tensors *file, const struct eq_device *device, const char *key)
+{
+    const char *is_shipped = eq_tensors_text(file, "plan.tuning_is_shipped");
+    return strcmp(key, "plan.tuning") == 0 && is_shipped && strcmp(is_shipped, "1") == 0 && has_shipped_tuning(device);
 }
 
 eq_status eq_checkpoint_check_device(const struct eq_tensors *file, const struct eq_device *device)
@@ -62,6 +74,8 @@ eq_status eq_checkpoint_check_device(const struct eq_tensors *file, const struct
     for (int i = 0; i < NUM_PLAN; i++) {
         const char *saved = eq_tensors_text(file, plan[i].key);
         EQ_REQUIRE(saved, EQ_ERR_FORMAT, "%s: its metadata does not have %s", eq_tensors_path(file), plan[i].key);
+        if (is_of_libraries(file, device, plan[i].key))
+            continue;
         EQ_REQUIRE(strcmp(saved, plan[i].value) == 0, EQ_ERR_UNSUPPORTED,
                    "%s: the run to resume had \"%s\" as %s, and here it is \"%s\": sums would come out in another order, and "
                    "the run would not "
@@ -69,6 +83,34 @@ eq_status eq_checkpoint_check_device(const struct eq_tensors *file, const struct
                    eq_tensors_path(file), saved, plan[i].what, plan[i].value);
     }
     return EQ_OK;
+}
+
+// ---- the library that computes
+
+static eq_status write_library(struct eq_texts *texts)
+{
+    char kernels[20];
+    EQ_TRY(eq_texts_add(texts, "plan.equil", eq_strdup(EQ_VERSION)));
+    return eq_texts_add(texts, "plan.kernels", eq_strdup(eq_kernels_hash(kernels)));
+}
+
+// Not refused as another device is: that one can be taken again, and an upgrade must not be the end of a run.
+void eq_checkpoint_compare_library(const struct eq_tensors *file, const struct eq_device *device)
+{
+    const char *version = eq_tensors_text(file, "plan.equil"), *kernels = eq_tensors_text(file, "plan.kernels"),
+               *tuning = eq_tensors_text(file, "plan.tuning");
+    char own_kernels[20], own_tuning[20];
+    eq_kernels_hash(own_kernels);
+    eq_tuning_hash(device->target.tuning, own_tuning);
+    if (version && kernels && strcmp(version, EQ_VERSION) == 0 && strcmp(kernels, own_kernels) == 0 &&
+        strcmp(tuning, own_tuning) == 0)
+        return;
+    eq_log(
+        EQ_LOG_WARNING,
+        "%s: the run to resume is by Equil %s (kernels %s, tuning %s), and this is Equil %s (kernels %s, tuning %s): results "
+        "may differ in their last bits from a run that was not stopped",
+        eq_tensors_path(file), version ? version : "unknown", kernels ? kernels : "unknown", tuning, EQ_VERSION, own_kernels,
+        own_tuning);
 }
 
 // ---- options
@@ -178,6 +220,7 @@ static eq_status save(const struct eq_checkpoint *checkpoint, const char *path, 
     if (is_whole) {
         EQ_TRY(write_options(checkpoint->params, texts));
         EQ_TRY(write_plan(checkpoint->weights->device, texts));
+        EQ_TRY(write_library(texts));
         EQ_TRY(write_data(checkpoint->data, texts));
         EQ_TRY(write_state(checkpoint->state, texts));
         EQ_TRY(eq_tensor_list_collect(list, EQ_STORE_VELOCITY, "velocity."));

@@ -2,8 +2,8 @@
 //
 // Tensors: those of the weights file under their names, and the momentum of every parameter under "velocity." and its name.
 // Metadata: that of a weights file; "option.NAME" for every option; "plan.NAME" for what else decides the order of sums
-// (device, driver, kernel family, block, tuning ...); "data.NAME" for what tells its images from others; "state", a JSON object
-// with the position.
+// (device, driver, kernel family, block, tuning ..., the library's version and a hash of its kernels); "data.NAME" for what
+// tells its images from others; "state", a JSON object with the position.
 #ifndef EQ_TRAIN_CHECKPOINT_H
 #define EQ_TRAIN_CHECKPOINT_H
 
@@ -48,10 +48,14 @@ eq_status eq_checkpoint_save_weights(const struct eq_checkpoint *checkpoint, con
 
 // Reading, in this order. The value of an option, for eq_train_options_resolve(); `user` is the open file.
 const char *eq_checkpoint_option(const void *user, const char *key);
-// EQ_ERR_UNSUPPORTED when the device is not the one of the checkpoint: both are in the text.
+// EQ_ERR_UNSUPPORTED when the device is not the one of the checkpoint: both are in the text. Another tuning is another device,
+// unless both are those that come with libraries.
 eq_status eq_checkpoint_check_device(const struct eq_tensors *file, const struct eq_device *device);
 // EQ_ERR_ARGUMENT when the images are not those of the checkpoint: the numbers of both are in the text.
 eq_status eq_checkpoint_check_data(const struct eq_tensors *file, const struct eq_train_data *data);
+// Warns in the log where the checkpoint is another library's, or does not say whose: both are in the text. For a device that
+// was checked.
+void eq_checkpoint_compare_library(const struct eq_tensors *file, const struct eq_device *device);
 eq_status eq_checkpoint_read_state(const struct eq_tensors *file, struct eq_train_state *state);
 // Weights, running statistics, batch count and velocities. Each must be there.
 eq_status eq_checkpoint_read_tensors(const struct eq_tensors *file, struct eq_weights *weights);

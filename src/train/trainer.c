@@ -228,7 +228,10 @@ static eq_status fill_trainer(struct eq_trainer *trainer, const struct eq_train_
     EQ_TRY(start_values(trainer, checkpoint));
     trainer->summary.epoch = trainer->state.epoch;
     trainer->summary.step = trainer->state.step;
-    return check_out(trainer);
+    EQ_TRY(check_out(trainer));
+    if (checkpoint && trainer->state.epoch < trainer->options.params.epochs) // else nothing is left to compute
+        eq_checkpoint_compare_library(checkpoint, trainer->device);
+    return EQ_OK;
 }
 
 eq_status eq_trainer_create(struct eq_device *device, const struct eq_train_params *params, struct eq_trainer **trainer)

@@ -37,6 +37,21 @@ wait_for() {
     done
 }
 
+# edit_metadata FILE STATEMENT: of Python, on `texts`, the metadata of the safetensors file.
+edit_metadata() {
+    python3 - "$@" <<'PYTHON'
+import json, sys
+data = open(sys.argv[1], "rb").read()
+end = 8 + int.from_bytes(data[:8], "little")
+header = json.loads(data[8:end])
+texts = header["__metadata__"]
+exec(sys.argv[2])
+text = json.dumps(header).encode()
+text += b" " * (-len(text) % 8)
+open(sys.argv[1], "wb").write(len(text).to_bytes(8, "little") + text + data[end:])
+PYTHON
+}
+
 python3 "$source/tests/cli/make_images.py" "$folder/data" 34 || exit 1
 train="train --arch ce-resnet20 --data $folder/data --batch 4 --lr 0.005 --seed 3"
 
@@ -76,8 +91,16 @@ expect "data that only the checkpoint names" 1 stderr "has data \"$folder/data\"
     train --resume --out "$folder/stopped"
 EQUIL_CONV=simt expect "another kernel family on resume" 1 stderr 'the run to resume had "vector" as kernel family, and here it is "simt"' \
     $again --out "$folder/stopped"
+cp -r "$folder/stopped" "$folder/upgraded"
 expect "resumed without naming the options again" 0 stderr "resuming in epoch 1 after step" $again --out "$folder/stopped"
+check "the same library: no warning" sh -c "! grep 'warning:' '$folder/stderr'"
 same_run "Ctrl-C" "$folder/stopped"
+
+edit_metadata "$folder/upgraded/checkpoint.safetensors" 'texts.update({"plan.equil": "0.0.1", "plan.kernels": "0123456789abcdef"})'
+expect "resumed by another library" 0 stderr "results may differ in their last bits" $again --out "$folder/upgraded"
+check "one warning, with both libraries" sh -c "test \$(grep -c 'warning:' '$folder/stderr') = 1 &&
+    grep -E 'is by Equil 0.0.1 .kernels 0123456789abcdef, tuning [0-9a-z]+., and this is Equil [0-9.]+ .kernels [0-9a-f]{16}, tuning [0-9a-z]+.:' '$folder/stderr'"
+same_run "an upgrade" "$folder/upgraded"
 
 # ---- killed, and resumed from the last epoch
 
@@ -145,18 +168,8 @@ expect "an image less on resume" 1 stderr "had 92 training and 10 validation ima
 mv "$folder/033.png" "$folder/data/red/034.png"
 expect "an image of another name on resume" 1 stderr "here are 92 and 10, with other names or classes" $again --out "$folder/changed"
 mv "$folder/data/red/034.png" "$folder/data/red/033.png"
-python3 - "$folder/changed/checkpoint.safetensors" <<'PYTHON'
-import json, sys
-data = open(sys.argv[1], "rb").read()
-end = 8 + int.from_bytes(data[:8], "little")
-header = json.loads(data[8:end])
-texts = header["__metadata__"]
-assert texts["data.train_images"] == "92" and texts["data.val_images"] == "10"
-header["__metadata__"] = {key: value for key, value in texts.items() if not key.startswith("data.")}
-text = json.dumps(header).encode()
-text += b" " * (-len(text) % 8)
-open(sys.argv[1], "wb").write(len(text).to_bytes(8, "little") + text + data[end:])
-PYTHON
+edit_metadata "$folder/changed/checkpoint.safetensors" \
+    'assert [texts.pop("data." + key) for key in ("train_images", "val_images", "hash")][:2] == ["92", "10"]'
 expect "a checkpoint that does not know its images" 0 stderr "done:" $again --out "$folder/changed"
 
 # ---- names that are not UTF-8

@@ -206,6 +206,7 @@ START_TEST(test_device)
 {
     struct eq_device *device;
     int values[2];
+    char hash[20];
     setenv("EQUIL_CACHE_DIR", folder, 1);
     unsetenv("EQUIL_TUNING");
     char *path = eq_device_tuning_file(eq_test_device);
@@ -215,18 +216,21 @@ START_TEST(test_device)
 
     EQ_TEST_OK(eq_device_open(NULL, &device)); // no file: the library's own
     ck_assert(!eq_tuning_find(device->target.tuning, "some kernel", values, 2));
+    ck_assert_str_eq(device->shipped_tuning, eq_tuning_hash(device->tuning, hash));
     eq_device_destroy(&device);
 
     write_text(path, good_file);
     EQ_TEST_OK(eq_device_open(NULL, &device));
     ck_assert(eq_tuning_find(device->target.tuning, "some kernel", values, 2) && values[1] == 2);
     ck_assert_ptr_nonnull(strstr(eq_device_tuning_text(device), path));
+    ck_assert_str_ne(device->shipped_tuning, eq_tuning_hash(device->tuning, hash));
     eq_device_destroy(&device);
 
     setenv("EQUIL_TUNING", "0", 1); // none at all
     EQ_TEST_OK(eq_device_open(NULL, &device));
     ck_assert_int_eq(eq_tuning_num(device->target.tuning), 0);
     ck_assert_str_eq(eq_device_tuning_text(device), "none");
+    ck_assert_str_eq(device->shipped_tuning, "");
     eq_device_destroy(&device);
 
     write_text(path, "equil-tuning 1\nnonsense\n"); // the device's own: a warning

@@ -1,5 +1,5 @@
-// Whole runs through the public functions: stopped at every kind of place and resumed to the bit, a full disk, checkpoints and
-// metadata.
+// Whole runs through the public functions: stopped at every kind of place and resumed to the bit, a full disk, checkpoints of
+// other devices and libraries, and metadata.
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -256,6 +256,156 @@ START_TEST(test_other_device)
 }
 END_TEST
 
+// ---- checkpoints of other libraries
+
+static struct {
+    int num;
+    char last[1024];
+} warnings;
+
+static void keep_warning(void *user, enum eq_log_level level, const char *text)
+{
+    (void)user;
+    ck_assert_int_eq(level, EQ_LOG_WARNING);
+    warnings.num++;
+    snprintf(warnings.last, sizeof warnings.last, "%s", text);
+}
+
+static eq_status run_with_warnings(const struct eq_train_params *params, struct plan *plan)
+{
+    warnings.num = 0;
+    warnings.last[0] = '\0';
+    eq_log_set(keep_warning, NULL, EQ_LOG_WARNING);
+    const eq_status status = run(params, plan);
+    eq_log_set(NULL, NULL, EQ_LOG_WARNING);
+    return status;
+}
+
+// Writes over a text of the metadata, which keeps its length; an empty value takes the text away, by another key.
+static void edit_text(char *header, const char *key, const char *value)
+{
+    char *at = strstr(header, key);
+    ck_assert_msg(at != NULL, "no %s", key);
+    if (*value)
+        at = strchr(strchr(at, ':'), '"') + 1;
+    memcpy(at, *value ? value : "x", *value ? strlen(value) : 1);
+}
+
+struct library {
+    const char *name, *version, *kernels, *is_shipped; // NULL: what there is
+};
+
+static void edit_library(const char *path, const struct library *library)
+{
+    struct eq_writer writer;
+    char *data;
+    size_t bytes;
+    EQ_TEST_OK(eq_file_read(path, (size_t)1 << 28, &data, &bytes));
+    if (library->version)
+        edit_text(data + 8, "plan.equil", library->version);
+    if (library->kernels)
+        edit_text(data + 8, "plan.kernels", library->kernels);
+    if (library->is_shipped)
+        edit_text(data + 8, "plan.tuning_is_shipped", library->is_shipped);
+    EQ_TEST_OK(eq_writer_open(&writer, path));
+    EQ_TEST_OK(eq_writer_write(&writer, data, bytes));
+    EQ_TEST_OK(eq_writer_commit(&writer));
+    free(data);
+}
+
+START_TEST(test_library_is_stored)
+{
+    struct eq_tensors *file;
+    char kernels[20];
+    make_whole();
+    EQ_TEST_OK(eq_tensors_open(path_of("whole/checkpoint.safetensors"), &file));
+    ck_assert_uint_eq(strspn(eq_kernels_hash(kernels), "0123456789abcdef"), 16);
+    ck_assert_pstr_eq(eq_tensors_text(file, "plan.equil"), EQ_VERSION);
+    ck_assert_pstr_eq(eq_tensors_text(file, "plan.kernels"), kernels);
+    eq_tensors_close(&file);
+}
+END_TEST
+
+static const struct library libraries[] = {
+    { .name = "the same" },
+    { .name = "other kernels", .kernels = "0123456789abcdef" },
+    { .name = "another version", .version = "9.9.9" },
+    { .name = "from before kernels were stored", .kernels = "" },
+    { .name = "nothing stored", .version = "", .kernels = "" },
+};
+
+static void check_warning(const struct library *library, const char *tuning)
+{
+    char own[20], own_tuning[20], want[300];
+    const char *version = library->version ? library->version : EQ_VERSION;
+    const char *kernels = library->kernels ? library->kernels : eq_kernels_hash(own);
+    snprintf(
+        want, sizeof want,
+        "is by Equil %s (kernels %s, tuning %s), and this is Equil %s (kernels %s, tuning %s): results may differ in their "
+        "last bits from a run that was not stopped",
+        *version ? version : "unknown", *kernels ? kernels : "unknown", tuning, EQ_VERSION, eq_kernels_hash(own),
+        eq_tuning_hash(eq_test_device->target.tuning, own_tuning));
+    ck_assert_msg(warnings.num == 1 && strstr(warnings.last, want), "%s: %d warnings, the last: %s", library->name,
+                  warnings.num, warnings.last);
+}
+
+// Resumed to the end all the same, which says no more of another library: nothing is left to compute.
+START_TEST(test_library)
+{
+    const struct library *library = &libraries[_i];
+    struct plan plan = { .epoch = 0, .step = 1 }, rest = { .epoch = -1 };
+    char out[32], file[64], tuning[20];
+    make_whole();
+    snprintf(out, sizeof out, "library%d", _i);
+    snprintf(file, sizeof file, "%s/checkpoint.safetensors", out);
+    struct eq_train_params params = params_for(out, false);
+    ck_assert_int_eq(run(&params, &plan), EQ_ERR_INTERRUPTED);
+    edit_library(path_of(file), library);
+    params = params_for(out, true);
+    EQ_TEST_OK(run_with_warnings(&params, &rest));
+    if (library->version || library->kernels)
+        check_warning(library, eq_tuning_hash(eq_test_device->target.tuning, tuning));
+    else
+        ck_assert_msg(warnings.num == 0, "%s: %s", library->name, warnings.last);
+    check_same_run(out);
+
+    edit_library(path_of(file), library);
+    params = params_for(out, true);
+    EQ_TEST_OK(run_with_warnings(&params, &rest));
+    ck_assert_msg(warnings.num == 0, "%s: %s", library->name, warnings.last);
+}
+END_TEST
+
+// The choices of the library are other ones: resumed with a warning. Some of the user's own, then or now: refused.
+START_TEST(test_shipped_tuning)
+{
+    struct plan plan = { .epoch = 0, .step = 1 }, rest = { .epoch = -1 };
+    struct eq_trainer *trainer;
+    struct eq_tuning *tuning;
+    char hash[20], shipped[20];
+    make_data();
+    struct eq_train_params params = params_for("tuned", false);
+    ck_assert_int_eq(run(&params, &plan), EQ_ERR_INTERRUPTED);
+    eq_tuning_hash(eq_test_device->target.tuning, hash);
+    memcpy(shipped, eq_test_device->shipped_tuning, sizeof shipped);
+    EQ_TEST_OK(eq_tuning_create(&tuning));
+    EQ_TEST_OK(eq_tuning_set(tuning, "kernel", (const int[]){ 1 }, 1, ""));
+    eq_test_device->target.tuning = tuning;
+
+    params = params_for("tuned", true);
+    ck_assert_int_eq(eq_trainer_create(eq_test_device, &params, &trainer), EQ_ERR_UNSUPPORTED);
+    eq_tuning_hash(tuning, eq_test_device->shipped_tuning);
+    edit_library(path_of("tuned/checkpoint.safetensors"), &(struct library){ .is_shipped = "0" });
+    ck_assert_int_eq(eq_trainer_create(eq_test_device, &params, &trainer), EQ_ERR_UNSUPPORTED);
+    ck_assert_msg(strstr(eq_last_error(), " as tuning") != NULL, "%s", eq_last_error());
+    edit_library(path_of("tuned/checkpoint.safetensors"), &(struct library){ .is_shipped = "1" });
+    EQ_TEST_OK(run_with_warnings(&params, &rest));
+    check_warning(&(struct library){ .name = "another tuning" }, hash);
+    memcpy(eq_test_device->shipped_tuning, shipped, sizeof shipped);
+    eq_tuning_destroy(&tuning);
+}
+END_TEST
+
 START_TEST(test_classifier)
 {
     struct eq_classifier *classifier;
@@ -346,4 +496,5 @@ START_TEST(test_meta)
 END_TEST
 
 EQ_TEST_MAIN("trainer", { test_stop, sizeof stops / sizeof *stops }, { test_stop_always, 0 }, { test_full_disk, 0 },
-             { test_other_device, 0 }, { test_classifier, 0 }, { test_meta, sizeof metas / sizeof *metas })
+             { test_other_device, 0 }, { test_library_is_stored, 0 }, { test_library, sizeof libraries / sizeof *libraries },
+             { test_shipped_tuning, 0 }, { test_classifier, 0 }, { test_meta, sizeof metas / sizeof *metas })
