@@ -32,6 +32,9 @@
 #ifndef AHEAD
 #define AHEAD 0 // rows of BLOCK filters that a tile fetches ahead, per block of x and tap: a power of two, at most BI
 #endif
+#ifndef AHEAD_X
+#define AHEAD_X 8 // blocks of x that a 1x1 filter fetches ahead
+#endif
 #ifndef ACT
 #define ACT ACT_NONE
 #endif
@@ -87,12 +90,16 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
         const bool has_next = AHEAD > 0 && row < BI * OBT && next_b < oc_blocks;
         __global const float *next = has_next ? w + (ulong)next_b * w_plane + row % BI * BLOCK : wt;
         // Planes of x are too far from each other for a processor to foresee the next one's lines; where the first blocks have
-        // read them, they are near.
-        const bool is_far = order != ORDER_BLOCKS || b0 == 0;
+        // read them, they are near. A 1x1 filter is soon done with a block: it fetches several ahead, in the next tile, too.
+        const bool is_far = order != ORDER_BLOCKS || b0 == 0, has_tile = tile + 1 < min(first_tile + tiles_each, tiles);
+        const int ahead_x = min(kh == 1 ? AHEAD_X : 1, x_blocks);
+        const int y1 = min((tile + 1) / tiles_w * TH, oh - TH), x1 = min((tile + 1) % tiles_w * TW, ow - TW);
+        __global const float *xb1 = xb + (ptrdiff_t)(y1 - y0) * stride_h * x_row + (ptrdiff_t)(x1 - x0) * (STRIDE * BI);
         for (int ib = 0; ib < x_blocks; ib++, xb += x_plane) {
             for (int i = 0; i < kh; i++) {
-                if (BI > 1 && is_far && ib + 1 < x_blocks) {
-                    __global const float *next_x = xb + x_plane + i * x_row;
+                const int beyond = ib + ahead_x - x_blocks;
+                if (BI > 1 && is_far && (beyond < 0 || has_tile)) {
+                    __global const float *next_x = (beyond < 0 ? xb + ahead_x * x_plane : xb1 + beyond * x_plane) + i * x_row;
                     #pragma unroll
                     for (int r = 0; r < TH; r++)
                         #pragma unroll
