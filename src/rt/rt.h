@@ -149,8 +149,8 @@ struct eq_ref eq_ref_plus(struct eq_ref ref, size_t elems); // elems further
 bool eq_ref_equal(struct eq_ref a, struct eq_ref b);
 
 // Refuses more than the device's largest allocation, with the numbers. Contents undefined. On a processor it may wait for the
-// device's queue, unless that is a caller's. Where the driver is short of memory
-// it is asked again when the device's queue is empty, unless that is a caller's: see eq_device_retries().
+// device's queue, and where the driver is short of memory it is asked again when that is empty, unless the queue is a caller's:
+// see eq_device_retries().
 // Intel's way beyond its limit of 4 GB (CL_MEM_ALLOW_UNRESTRICTED_SIZE_INTEL, and every program built for it) is not taken: a
 // plan's arena comes in chunks that stay below, and only a single tensor of more is refused.
 eq_status eq_buffer_create(struct eq_device *device, size_t bytes, struct eq_buffer **buffer);

@@ -159,6 +159,28 @@ static void test_refused(int index)
     }
 }
 
+// Moments that nothing takes, and those of another input.
+static void test_moments_refused(int index)
+{
+    const struct unit_case c = { .n = 2, .c = 16, .h = 2, .w = 2, .method = EQ_UNIT_SE, .hidden = 4 };
+    const struct eq_unit_attributes attributes = unit_attributes_of(&c);
+    const bool is_vector = eq_check_device->target.family == EQ_FAMILY_VECTOR;
+    (void)index;
+    for (int training = 0; training < 2; training++) {
+        struct eq_call call = { .op = &eq_op_unit,
+                                .attributes = &attributes,
+                                .target = &eq_check_device->target,
+                                .training = training,
+                                .num_inputs = EQ_UNIT_NUM_INPUTS,
+                                .has = { [EQ_UNIT_Z] = true, [EQ_UNIT_MOMENTS] = true } };
+        call.input[EQ_UNIT_Z] = unit_activation_tensor(&c, 0);
+        call.input[EQ_UNIT_MOMENTS] = eq_tensor_plain(EQ_F32, 3, 1, 1, 48);
+        EQ_CHECK_INT(eq_op_unit.shape(&call), training || !is_vector ? EQ_ERR_UNSUPPORTED : EQ_ERR_SHAPE);
+        EQ_CHECK(strstr(eq_last_error(), training || !is_vector ? "moments are given" : "[3, 1, 1, 48], not [2, ") != NULL,
+                 "the message is: %s", eq_last_error());
+    }
+}
+
 EQ_CHECK_SUITE(test_suite_unit, "unit", { "golden", test_golden, sizeof golden / sizeof *golden },
                { "reference", test_reference, sizeof reference_files / sizeof *reference_files },
-               { "refused", test_refused, 0 })
+               { "refused", test_refused, 0 }, { "moments refused", test_moments_refused, 0 })
