@@ -384,9 +384,10 @@ void conv2d_winograd_output(EQ_IN(float, m), __global const float *bias_base, co
 //   z        f32 [n, oc_blocks, oh, ow, BLOCK]             write    z = act(convolution + bias + add)
 // Output (y, x) has input (y + first_y, x + first_x) under its first tap; rows and columns from `low` to `high` (of x, not
 // included) are readable, others count as zeros. Tiles of all images are numbered together and cut into chunks of
-// `chunk` tiles, a multiple of TW; a work-item walks over every `work-items`-th chunk with its own scratch, which stays in the
-// second-level cache: transformed input [POINTS, x_blocks, chunk, BLOCK], then products [group, chunk, POINTS, BLOCK] for
-// `group` blocks of outputs at a time, OBT <= group <= oc_blocks. The last group is moved back to end with the blocks.
+// `chunk` tiles, a multiple of TW; a work-item walks over every `work-items`-th chunk, for `split_blocks` blocks of outputs, a
+// multiple of OBT, with its own scratch, which stays in the second-level cache: transformed input [POINTS, x_blocks, chunk,
+// BLOCK], then products [group, chunk, POINTS, BLOCK] for `group` blocks of outputs at a time, OBT <= group <= oc_blocks. The
+// last group is moved back to end with the blocks.
 #ifndef TW
 #define TW 7 // tiles in a register tile
 #endif
@@ -443,7 +444,7 @@ void conv2d_winograd_vector(EQ_IN(float, x), EQ_IN(float, u), __global const flo
                             const int low, const int high_y, const int high_x, const int oc_blocks, const int oh,
                             const int ow, const int z_row, const int z_plane, const int a_row, const int a_plane,
                             const int has_bias, const int has_add, const int num_tiles, const int chunk, const int group,
-                            const int scratch_elems)
+                            const int split_blocks, const int scratch_elems)
 {
     EQ_IN_PTR(float, x);
     EQ_IN_PTR(float, u);
@@ -453,7 +454,8 @@ void conv2d_winograd_vector(EQ_IN(float, x), EQ_IN(float, u), __global const flo
     const int v_plane = chunk * BLOCK;
     const ulong v_point = (ulong)x_blocks * v_plane, u_block = (ulong)x_blocks * (BLOCK * BLOCK), u_point = oc_blocks * u_block;
     const ulong m_block = (ulong)chunk * (POINTS * BLOCK);
-    __global float *v = scratch + (ulong)item * scratch_elems, *m = v + POINTS * v_point;
+    const int split = (int)get_global_id(1), from_b = split * split_blocks, end_b = min(from_b + split_blocks, oc_blocks);
+    __global float *v = scratch + ((ulong)split * get_global_size(0) + item) * scratch_elems, *m = v + POINTS * v_point;
 
     for (int first = item * chunk; first < num_tiles; first += (int)get_global_size(0) * chunk) {
         const int count = min(chunk, num_tiles - first), padded = (count + TW - 1) / TW * TW;
@@ -467,21 +469,21 @@ void conv2d_winograd_vector(EQ_IN(float, x), EQ_IN(float, u), __global const flo
                 for (int k = 0; k < POINTS; k++)
                     EQ_STORE((vecf)(0.0f), v + k * v_point + ib * v_plane + t * BLOCK);
         }
-        for (int want_g = 0; want_g < oc_blocks; want_g += group) {
-            const int g = min(want_g, oc_blocks - group);
+        for (int want_g = from_b; want_g < end_b; want_g += group) {
+            const int g = min(want_g, oc_blocks - group), end = min(want_g + group, end_b) - g;
             for (int k = 0; k < POINTS; k++)
-                for (int want = want_g - g; want < group; want += OBT) {
-                    const int b = min(want, group - OBT);
-                    const bool is_last = want + OBT >= group; // of this point
+                for (int want = want_g - g; want < end; want += OBT) {
+                    const int b = min(want, end - OBT);
+                    const bool is_last = want + OBT >= end; // of this point
                     const int next_k = is_last ? min(k + 1, POINTS - 1) : k;
-                    const int next_b = min(is_last ? want_g - g : want + OBT, group - OBT);
+                    const int next_b = min(is_last ? want_g - g : want + OBT, end - OBT);
                     __global const float *next = u + next_k * u_point + (g + next_b) * u_block;
                     for (int t = 0, row = 0; t < padded; t += TW, row = (row + AHEAD) % (OBT * BLOCK))
                         multiply(v + k * v_point + t * BLOCK, v_plane, u + k * u_point + (g + b) * u_block, u_block, x_blocks,
                                  m + b * m_block + (t * POINTS + k) * BLOCK, m_block,
                                  next + row / BLOCK * u_block + row % BLOCK * BLOCK);
                 }
-            for (int b = want_g - g; b < group; b++) {
+            for (int b = want_g - g; b < end; b++) {
                 const vecf bias = has_bias ? EQ_LOAD(bias_base + bias_at + (g + b) * BLOCK) : (vecf)(0.0f);
                 for (int t = 0; t < count; t++) {
                     const int tile = first + t, row = tile / tiles_w, n = row / tiles_h;

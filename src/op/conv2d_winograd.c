@@ -13,8 +13,10 @@ enum { MAX_CHUNK = 32, GROUP_BYTES = 300 << 10, MAX_COLUMNS = 14, MAX_BLOCKS = 4
 struct plan {
     int tile, points, x_blocks, oc_blocks, num_tiles;
     int columns, blocks;     // register tile: tiles x blocks of outputs
-    int chunk, group, items; // tiles; blocks of outputs; work-items
-    size_t scratch_elems;    // of a work-item
+    int chunk, group;         // tiles; blocks of outputs
+    int split_blocks, splits; // blocks of outputs of a work-item; so many share a chunk
+    int items;                // work-items beside each other, each with its splits
+    size_t scratch_elems;     // of a work-item
 };
 
 static int ceil_div(int a, int b)
@@ -27,14 +29,24 @@ int eq_conv2d_winograd_tile(enum eq_conv2d_algorithm algorithm)
     return algorithm == EQ_CONV2D_WINOGRAD_2 ? 2 : 4;
 }
 
+// Where there are fewer chunks than cores, several share one, each with its blocks of outputs: cutting the chunks instead would
+// let every core read all filters.
+static void split_blocks(struct plan *plan, int units)
+{
+    const int chunks = ceil_div(plan->num_tiles, plan->chunk), pieces = ceil_div(plan->oc_blocks, plan->blocks);
+    const int wanted = ceil_div(units, chunks);
+    plan->split_blocks = ceil_div(pieces, wanted < pieces ? wanted : pieces) * plan->blocks;
+    plan->splits = ceil_div(plan->oc_blocks, plan->split_blocks);
+}
+
 // Cycles of a core for all products, a vector of a transformed filter costing FILTER_CYCLES a chunk.
 static double products_cycles(const struct plan *plan, int block, int units)
 {
     const double filter_cycles = 1.5, vectors = (double)plan->points * plan->x_blocks * block;
-    const int chunks = ceil_div(plan->num_tiles, plan->chunk), rounds = ceil_div(chunks, units);
+    const int chunks = ceil_div(plan->num_tiles, plan->chunk), rounds = ceil_div(chunks * plan->splits, units);
     const double chunk = eq_conv2d_sums_cycles(plan->columns, plan->blocks) * (plan->chunk / plan->columns) *
-                             ceil_div(plan->oc_blocks, plan->blocks) +
-                         filter_cycles * plan->oc_blocks;
+                             ceil_div(plan->split_blocks, plan->blocks) +
+                         filter_cycles * plan->split_blocks;
     return rounds * vectors * chunk;
 }
 
@@ -47,9 +59,11 @@ static void rank_tiles(struct plan *plan, int block, int units, struct eq_rank *
     const int max_sums = EQ_CONV2D_MAX_SUMS(block);
     for (plan->blocks = 1; plan->blocks <= plan->oc_blocks && plan->blocks <= MAX_BLOCKS; plan->blocks++)
         for (plan->columns = 1; plan->columns <= MAX_COLUMNS && plan->columns * plan->blocks <= max_sums; plan->columns++)
-            for (plan->chunk = plan->columns; plan->chunk <= MAX_CHUNK; plan->chunk += plan->columns)
+            for (plan->chunk = plan->columns; plan->chunk <= MAX_CHUNK; plan->chunk += plan->columns) {
+                split_blocks(plan, units);
                 eq_rank_add(rank, products_cycles(plan, block, units),
                             (const int[EQ_RANK_VALUES]){ plan->columns, plan->blocks, plan->chunk });
+            }
 }
 
 static bool is_choice(const int *values, const void *user)
@@ -91,10 +105,12 @@ static struct plan make_plan(const struct eq_target *target, enum eq_conv2d_algo
     plan.oc_blocks = ceil_div(shape->oc, block);
     plan.num_tiles = shape->n * ceil_div(shape->oh, tile) * ceil_div(shape->ow, tile);
     choose_tiles(&plan, target, shape, units);
+    split_blocks(&plan, units);
     const int chunks = ceil_div(plan.num_tiles, plan.chunk), most = GROUP_BYTES / (4 * plan.points * block * plan.chunk);
     plan.items = chunks < 2 * units ? chunks : 2 * units;
     plan.group = most / plan.blocks * plan.blocks;
-    plan.group = plan.group < plan.blocks ? plan.blocks : plan.group > plan.oc_blocks ? plan.oc_blocks : plan.group;
+    plan.group = plan.group < plan.blocks ? plan.blocks : plan.group > plan.split_blocks ? plan.split_blocks : plan.group;
+    plan.group = plan.group < plan.oc_blocks ? plan.group : plan.oc_blocks;
     plan.scratch_elems = (size_t)plan.points * (size_t)plan.chunk * (size_t)block * (size_t)(plan.x_blocks + plan.group);
     return plan;
 }
@@ -110,10 +126,10 @@ static double winograd_cycles(const struct eq_target *target, enum eq_conv2d_alg
     const double transform = algorithm == EQ_CONV2D_WINOGRAD_2 ? 70 : 180;
     const struct plan plan = make_plan(target, algorithm, shape);
     const int units = target->compute_units > 0 ? target->compute_units : 1;
-    const double tiles = (double)ceil_div(ceil_div(plan.num_tiles, plan.chunk), units) * plan.chunk;
+    const double tiles = (double)ceil_div(ceil_div(plan.num_tiles, plan.chunk) * plan.splits, units) * plan.chunk;
     const double filters = (double)plan.points * plan.x_blocks * plan.oc_blocks * target->block;
     const double reads = shape->is_prepared ? 1 : 3; // made: the lines are read, written, and read again
-    return products_cycles(&plan, target->block, units) + tiles * transform * (plan.x_blocks + plan.oc_blocks) +
+    return products_cycles(&plan, target->block, units) + tiles * transform * (plan.x_blocks + plan.split_blocks) +
            reads * filters * memory_cycles;
 }
 
@@ -238,7 +254,7 @@ size_t eq_conv2d_winograd_scratch_elems(const struct eq_target *target, enum eq_
     if (target->family != EQ_FAMILY_VECTOR)
         return eq_conv2d_winograd_simt_scratch_elems(target, algorithm, shape);
     const struct plan plan = make_plan(target, algorithm, shape);
-    return plan.scratch_elems * (size_t)plan.items;
+    return plan.scratch_elems * (size_t)plan.items * (size_t)plan.splits;
 }
 
 struct eq_options eq_conv2d_winograd_options(const struct eq_target *target, enum eq_conv2d_algorithm algorithm)
@@ -295,7 +311,7 @@ eq_status eq_conv2d_winograd_emit(struct eq_list *list, enum eq_conv2d_algorithm
         .source = "conv2d_winograd",
         .options = options.text,
         .kernel = "conv2d_winograd_vector",
-        .range = eq_range_1d((size_t)plan.items, 1),
+        .range = eq_range_2d((size_t)plan.items, (size_t)plan.splits, 1, 1),
         .cost = job->cost,
     };
     return eq_list_kernel(list, &launch,
@@ -306,5 +322,5 @@ eq_status eq_conv2d_winograd_emit(struct eq_list *list, enum eq_conv2d_algorithm
                                   EQ_I32(z->blocks), EQ_I32(z->h), EQ_I32(z->w), EQ_I32(z->row), EQ_I32(z->plane),
                                   EQ_I32(add->row), EQ_I32(add->plane), EQ_I32(job->bias.buffer != NULL),
                                   EQ_I32(job->has_add), EQ_I32(plan.num_tiles), EQ_I32(plan.chunk), EQ_I32(plan.group),
-                                  EQ_I32(plan.scratch_elems)));
+                                  EQ_I32(plan.split_blocks), EQ_I32(plan.scratch_elems)));
 }

@@ -471,6 +471,32 @@ static void test_winograd_chunks(int index)
     check_error(&cases[index], EQ_CONV2D_WINOGRAD_4);
 }
 
+// On processors: more cores than chunks, which then share one, each with some blocks of outputs; ragged ones.
+static void check_winograd_cores(void *user)
+{
+    static const int cores[] = { 3, 7, 64 };
+    struct conv2d_case c = layer("more cores than chunks", 1, 40, 11);
+    (void)user;
+    eq_check_variant(0);
+    if (!eq_check_is_patient() || (eq_check_is_quick() && !eq_check_is_own_family()))
+        return;
+    c.oc = 104;
+    for (size_t i = 0; i < sizeof cores / sizeof *cores; i++) {
+        eq_check_device->target.compute_units = cores[i];
+        struct data d = make_data(c, EQ_CONV2D_WINOGRAD_4);
+        check_forward(&d);
+        check_data_grad(&d, ADD_APART);
+        free_data(&d);
+    }
+}
+
+static void test_winograd_cores(int index)
+{
+    (void)index;
+    if (!eq_check_is_tiny())
+        eq_check_apart(check_winograd_cores, NULL);
+}
+
 EQ_CHECK_SUITE(eq_suite_conv2d, "conv2d", { "values", test_values, NUM_CASES }, { "parts", test_weight_grad_parts, 0 },
                { "slices", test_slices, 0 }, { "Winograd, error", test_winograd_error, 4 },
-               { "Winograd, chunks", test_winograd_chunks, 2 })
+               { "Winograd, chunks", test_winograd_chunks, 2 }, { "Winograd, cores", test_winograd_cores, 0 })
