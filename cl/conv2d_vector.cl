@@ -33,7 +33,7 @@
 #define AHEAD 0 // rows of BLOCK filters that a tile fetches ahead, per block of x and tap: a power of two, at most BI
 #endif
 #ifndef AHEAD_X
-#define AHEAD_X 8 // blocks of x that a 1x1 filter fetches ahead
+#define AHEAD_X 8 // blocks of x that one row of taps fetches ahead
 #endif
 #ifndef ACT
 #define ACT ACT_NONE
@@ -46,6 +46,17 @@
 #define ORDER_TILES 0  // all tiles of an image, then the next blocks: its pixels
 #define ORDER_IMAGES 1 // all tiles of all images, then the next blocks: filters
 #define ORDER_BLOCKS 2 // all blocks of a tile, then the next tile: its pixels, while all filters stay
+
+// The pixels of x under one row of taps of a tile, of a block.
+static void fetch_tile(__global const float *at, int row, int kw)
+{
+    #pragma unroll
+    for (int r = 0; r < TH; r++)
+        #pragma unroll
+        for (int t = 0; t < TW * STRIDE; t++)
+            if (t % STRIDE < kw)
+                EQ_PREFETCH_NEAR(at + r * row + t * BI);
+}
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void
 conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base, const ulong bias_at,
@@ -90,23 +101,20 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
         const bool has_next = AHEAD > 0 && row < BI * OBT && next_b < oc_blocks;
         __global const float *next = has_next ? w + (ulong)next_b * w_plane + row % BI * BLOCK : wt;
         // Planes of x are too far from each other for a processor to foresee the next one's lines; where the first blocks have
-        // read them, they are near. A 1x1 filter is soon done with a block: it fetches several ahead, in the next tile, too.
+        // read them, they are near. One row of taps is soon done with a block: it fetches several ahead, in the next tile, too.
         const bool is_far = order != ORDER_BLOCKS || b0 == 0, has_tile = tile + 1 < min(first_tile + tiles_each, tiles);
         const int ahead_x = min(kh == 1 ? AHEAD_X : 1, x_blocks);
         const int y1 = min((tile + 1) / tiles_w * TH, oh - TH), x1 = min((tile + 1) % tiles_w * TW, ow - TW);
         __global const float *xb1 = xb + (ptrdiff_t)(y1 - y0) * stride_h * x_row + (ptrdiff_t)(x1 - x0) * (STRIDE * BI);
         for (int ib = 0; ib < x_blocks; ib++, xb += x_plane) {
             for (int i = 0; i < kh; i++) {
-                const int beyond = ib + ahead_x - x_blocks;
-                if (BI > 1 && is_far && (beyond < 0 || has_tile)) {
-                    __global const float *next_x = (beyond < 0 ? xb + ahead_x * x_plane : xb1 + beyond * x_plane) + i * x_row;
-                    #pragma unroll
-                    for (int r = 0; r < TH; r++)
-                        #pragma unroll
-                        for (int t = 0; t < TW * STRIDE; t++)
-                            if (t % STRIDE < kw)
-                                EQ_PREFETCH_NEAR(next_x + r * stride_h * x_row + t * BI);
-                }
+                const int beyond = ib + ahead_x - x_blocks, row = i * x_row;
+                if (BI > 1 && is_far && beyond < 0)
+                    fetch_tile(xb + (ptrdiff_t)ahead_x * x_plane + row, stride_h * x_row, kw);
+                else if (BI > 1 && is_far && has_tile)
+                    fetch_tile(xb1 + (ptrdiff_t)beyond * x_plane + row, stride_h * x_row, kw);
+                if (BI > 1 && is_far && tile == first_tile && ib + 1 < ahead_x) // nobody has fetched these
+                    fetch_tile(xb + x_plane + row, stride_h * x_row, kw);
                 for (int j = 0; j < KW; j++, wt += BI * BLOCK) {
                     __global const float *xt = xb + i * x_row + j * BI;
                     if (has_next) {

@@ -380,14 +380,14 @@ void conv2d_winograd_output(EQ_IN(float, m), __global const float *bias_base, co
 //   u        f32 [POINTS, oc_blocks, x_blocks, BLOCK, BLOCK]  read
 //   bias     f32 [oc_blocks, BLOCK]                        read     only where has_bias
 //   add      f32 as z                                      read     only where has_add; may be z itself
-//   scratch  f32 [work-items, scratch_elems]               scratch
+//   scratch  f32 [splits, walkers, scratch_elems]          scratch  see below
 //   z        f32 [n, oc_blocks, oh, ow, BLOCK]             write    z = act(convolution + bias + add)
 // Output (y, x) has input (y + first_y, x + first_x) under its first tap; rows and columns from `low` to `high` (of x, not
 // included) are readable, others count as zeros. Tiles of all images are numbered together and cut into chunks of
-// `chunk` tiles, a multiple of TW; a work-item walks over every `work-items`-th chunk, for `split_blocks` blocks of outputs, a
-// multiple of OBT, with its own scratch, which stays in the second-level cache: transformed input [POINTS, x_blocks, chunk,
-// BLOCK], then products [group, chunk, POINTS, BLOCK] for `group` blocks of outputs at a time, OBT <= group <= oc_blocks. The
-// last group is moved back to end with the blocks.
+// `chunk` tiles, a multiple of TW; of get_global_size(0) walkers each takes every `walkers`-th chunk, for `split_blocks` blocks
+// of outputs, a multiple of OBT, with its own scratch, which stays in the second-level cache: transformed input [POINTS,
+// x_blocks, chunk, BLOCK], then products [group, chunk, POINTS, BLOCK] for `group` blocks of outputs at a time, OBT <= group <=
+// oc_blocks. The last group is moved back to end with the blocks.
 #ifndef TW
 #define TW 7 // tiles in a register tile
 #endif

@@ -4,6 +4,7 @@
 //   dout   f32 blocked [n, c, h, w]           read    GRAD 1: gradient of the unit's output
 //   out    f32 blocked [n, c, h, w]           read    GRAD 1: the unit's output, for the mask; absent for ACT_NONE
 //   pivot  f32 [c]                            read    GRAD 1: k. Forward takes k from z: the first pixel of the first image
+//                                                     (moments_image: of each)
 //   sums   f32 [n, parts, 2, stride]          write   sums of left, and of left * (z - k); left = z - k, or dout * act'(out)
 //   tiles  f32 [n, parts, blocks, span, BLOCK, BLOCK]   write   cross-products left_r * (z - k)_s: row r of block b, column s
 //                                                               of block first(b) + j. Forward leaves out the tiles below

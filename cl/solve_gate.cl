@@ -220,6 +220,7 @@ static vecf only_channels(vecf v, int c, int channels)
 // Evaluation, from the moments to the map, by image and chunk of CHUNK channels, a multiple of LANES. Training needs sums over
 // all images before it can go on; here no image waits for another, and two launches do. Images come first in the range: what a
 // chunk has learnt stays in the cache while all of them pass.
+// Mesa's llvmpipe ends a work-item's loops after 65535 rounds in all: here about 8000 parts in blocks of 16.
 //   z          f32 blocked                   read    its first pixel is the pivot k
 //   moments    f32 [n, blocks, parts, 3, BLOCK]  read    of a part's pixels: mean, sum of squares about it, number
 //   gamma, beta, run_mean, run_var  f32 [channels]  read

@@ -113,12 +113,13 @@ struct eq_trainer;
 // to resume, that its run had the same options and images, by their names and classes, on the same device. Writes nothing but
 // an empty folder, which is locked against other trainers until eq_trainer_destroy(), or until the process ends. The device
 // must outlive the trainer. Where the checkpoint is one of another version, of other kernels or tuned defaults of the library,
-// or does not tell, a warning in the log names both: results may differ in their last bits from a run that was not stopped.
-// One thread at a time, but for eq_trainer_stop(). Errors: EQ_ERR_ARGUMENT (an option outside its range; out holds a run, or a
-// file of one, or another trainer writes there; the name of a class is not UTF-8; another value or other images than those of
-// the run to resume, with both in the text, or no data to go on with), EQ_ERR_NOT_FOUND (no such network; nothing to resume),
-// EQ_ERR_UNSUPPORTED (another device, driver or kernel family than that of the run to resume), those of eq_dataset_open(),
-// eq_network_create() and eq_weights_load(), EQ_ERR_IO.
+// or does not tell which kernels, a warning in the log names both: results may differ in their last bits from a run that was
+// not stopped. One thread at a time, but for eq_trainer_stop(). Errors: EQ_ERR_ARGUMENT (an option outside its range; out holds
+// a run, or a file of one, or another trainer writes there; the name of a class is not UTF-8; another value or other images
+// than those of the run to resume, with both in the text, or no data to go on with), EQ_ERR_NOT_FOUND (no such network; nothing
+// to resume), EQ_ERR_UNSUPPORTED (another device, number of compute units, driver, kernel family, precision, use of Winograd's
+// convolution or tuning of one's own than that of the run to resume), those of eq_dataset_open(), eq_network_create() and
+// eq_weights_load(), EQ_ERR_IO.
 EQ_API eq_status eq_trainer_create(struct eq_device *device, const struct eq_train_params *params, struct eq_trainer **trainer);
 EQ_API void eq_trainer_destroy(struct eq_trainer **trainer); // *trainer becomes NULL; NULL is allowed
 

@@ -77,10 +77,10 @@ static eq_status call_conv(struct fusion *f, const struct pending *unit, int *va
     *conv = *(const struct eq_conv2d_attributes *)unit->conv->attributes;
     conv->algorithm = eq_conv2d_fused_algorithm(&f->ir->target, &attributes.fused, x);
     if (is_bare(unit) && eq_conv2d_reads_stored(&f->ir->target, &attributes.fused)) {
-        conv->has_moments = moments && eq_conv2d_gives_moments(&f->ir->target, conv);
+        conv->moment_tiles = moments ? eq_conv2d_moment_tiles(&f->ir->target, conv, x, w) : 0;
         EQ_TRY(eq_ir_call(f->ir, &eq_op_conv2d, conv, unit->conv_inputs, 2, unit->conv->label, outputs));
         *value = outputs[0];
-        if (conv->has_moments)
+        if (conv->moment_tiles > 0)
             *moments = outputs[2];
         return EQ_OK;
     }

@@ -5,6 +5,9 @@
 #include <assert.h>
 #include <limits.h>
 
+// A part's three numbers are written and read again, which a pass over fewer pixels than this for each would cost as well.
+enum { PIXELS_OF_NUMBER = 4 };
+
 struct eq_conv2d_view eq_conv2d_view(const struct eq_tensor *tensor, struct eq_ref ref)
 {
     struct eq_tensor t = *tensor;
@@ -179,12 +182,12 @@ static struct eq_conv2d_job make_job(const struct eq_call *call, struct eq_ref x
         .stride_w = a->stride_w,
         .first_y = -a->pad_h,
         .first_x = -a->pad_w,
-        .has_moments = a->has_moments,
+        .moment_tiles = a->moment_tiles,
         .cost = cost(call),
     };
 }
 
-bool eq_conv2d_gives_moments(const struct eq_target *target, const struct eq_conv2d_attributes *attributes)
+static bool has_moments(const struct eq_target *target, const struct eq_conv2d_attributes *attributes)
 {
     return target->family == EQ_FAMILY_VECTOR && attributes->algorithm == EQ_CONV2D_DIRECT && attributes->groups <= 1;
 }
@@ -205,15 +208,30 @@ static eq_status shape(struct eq_call *call)
     call->output[1] = eq_tensor_vector((int)workspace);
     EQ_TRY(eq_tensor_check(&call->output[0]));
     const struct eq_conv2d_attributes *a = call->attributes;
-    if (!a->has_moments)
+    if (a->moment_tiles == 0)
         return EQ_OK;
-    EQ_REQUIRE(eq_conv2d_gives_moments(call->target, a), EQ_ERR_UNSUPPORTED,
+    EQ_REQUIRE(a->moment_tiles > 0, EQ_ERR_ARGUMENT, "conv2d: parts of %d tiles", a->moment_tiles);
+    EQ_REQUIRE(has_moments(call->target, a), EQ_ERR_UNSUPPORTED,
                "conv2d: algorithm %d with %d groups gives no moments on this device", (int)a->algorithm, a->groups);
     const struct eq_conv2d_job job = make_job(call, EQ_REF_NONE, EQ_REF_NONE, EQ_REF_NONE);
     call->num_outputs = 3;
     const int parts = eq_conv2d_vector_parts(call->target, &job);
     call->output[2] = eq_tensor_plain(EQ_F32, job.z.n, job.z.blocks, parts, 3 * job.z.block);
     return eq_tensor_check(&call->output[2]);
+}
+
+int eq_conv2d_moment_tiles(const struct eq_target *target, const struct eq_conv2d_attributes *attributes,
+                           const struct eq_tensor *x, const struct eq_tensor *w)
+{
+    struct eq_call call = {
+        .attributes = attributes, .target = target, .num_inputs = 2, .has = { true, true }, .input = { *x, *w }
+    };
+    if (!has_moments(target, attributes) || attributes->moment_tiles != 0 || shape(&call) != EQ_OK)
+        return 0;
+    struct eq_conv2d_job job = make_job(&call, EQ_REF_NONE, EQ_REF_NONE, EQ_REF_NONE);
+    job.moment_tiles = eq_conv2d_vector_tiles_each(target, &job);
+    return 3 * PIXELS_OF_NUMBER * (int64_t)eq_conv2d_vector_parts(target, &job) <= (int64_t)job.z.h * job.z.w ? job.moment_tiles
+                                                                                                              : 0;
 }
 
 static int halo(const struct eq_call *call, int input)
@@ -229,7 +247,7 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
     const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
     struct eq_conv2d_job job = make_job(call, in[0], in[1], out[0]);
     const struct eq_conv2d_shape s = shape_of(call);
-    if (job.has_moments)
+    if (job.moment_tiles > 0)
         job.moments = out[2];
     if (algorithm != EQ_CONV2D_DIRECT)
         EQ_TRY(eq_conv2d_winograd_filter_emit(list, algorithm, &s, in[1], EQ_REF_NONE, out[1]));

@@ -17,7 +17,8 @@ struct eq_conv2d_view eq_conv2d_view(const struct eq_tensor *tensor, struct eq_r
 // and one group.
 struct eq_conv2d_job {
     struct eq_conv2d_view x, z, add;
-    bool has_add, has_moments;
+    bool has_add;
+    int moment_tiles;      // 0: no moments
     struct eq_ref moments; // f32 [n, z.blocks, eq_conv2d_vector_parts(), 3, z.block]
     struct eq_ref bias;    // f32 [z.blocks * z.block], or EQ_REF_NONE
     enum eq_activation activation;
@@ -39,7 +40,9 @@ int eq_conv2d_ahead(int rows, int blocks, int turns);
 // Whether z is stored past the caches: it is not when it holds `add`.
 bool eq_conv2d_streams(const struct eq_target *target, const struct eq_conv2d_job *job);
 eq_status eq_conv2d_vector_emit(struct eq_list *list, const struct eq_conv2d_job *job);
+// Parts of a plane of z that the work-items of a job have, one each; tiles of such a work-item.
 int eq_conv2d_vector_parts(const struct eq_target *target, const struct eq_conv2d_job *job);
+int eq_conv2d_vector_tiles_each(const struct eq_target *target, const struct eq_conv2d_job *job);
 eq_status eq_conv2d_simt_emit(struct eq_list *list, const struct eq_conv2d_job *job);
 eq_status eq_conv2d_matrix_emit(struct eq_list *list, const struct eq_conv2d_job *job);
 // A GPU kernel of the filter's gradient and how it cuts k = (input block, kh, kw, channel) and the output channels.

@@ -7,7 +7,7 @@
 #include "op/conv2d.h"
 
 enum { MAX_TILE_ROWS = 4, MAX_TILE_BLOCKS = 8, MAX_TILE_SUMS = 32, MAX_AHEAD_TURNS = 64 };
-enum { MIN_STEPS = 2048, MAX_TILES = 16, MIN_WORK_ITEMS = 64, MIN_WORK_ITEMS_IMAGE = 32 };
+enum { MIN_STEPS = 2048, MAX_TILES = 16, MIN_WORK_ITEMS = 64 };
 enum { SMALL_FILTER_BYTES = 512 << 10, LARGE_FILTER_BYTES = 3 << 20 };
 
 // As ORDER_* in cl/conv2d_vector.cl.
@@ -115,19 +115,24 @@ static size_t count_tiles(const struct eq_conv2d_job *job, struct tile tile)
 }
 
 // As many as make MIN_STEPS multiply-adds for each sum, while MIN_WORK_ITEMS remain for each core. In CE-ResNet-50 1x1
-// convolutions of 64 to 512 channels are 4 to 7 % faster so, the network 2 % (16 images, two cores). With moments, whose parts
-// a slice of the images must find as all of them do, MIN_WORK_ITEMS_IMAGE of an image.
+// convolutions of 64 to 512 channels are 4 to 7 % faster so, the network 2 % (16 images, two cores). With moments it is
+// settled already.
 static size_t choose_tiles_each(const struct eq_target *target, const struct eq_conv2d_job *job, struct tile tile)
 {
     const size_t taps = (size_t)job->kh * (size_t)job->kw; // 0: pixels of a gradient that no output saw
-    const size_t steps = (size_t)job->x.blocks * (size_t)job->x.block * taps, units = (size_t)target->compute_units;
-    const size_t items = count_tiles(job, tile) * (size_t)ceil_div(job->z.blocks, tile.blocks);
-    const size_t work_items = job->has_moments ? items : items * (size_t)job->x.n;
-    const size_t least = units * (job->has_moments ? MIN_WORK_ITEMS_IMAGE : MIN_WORK_ITEMS);
+    const size_t steps = (size_t)job->x.blocks * (size_t)job->x.block * taps;
+    const size_t work_items = count_tiles(job, tile) * (size_t)ceil_div(job->z.blocks, tile.blocks) * (size_t)job->x.n;
     size_t tiles = steps * MAX_TILES > MIN_STEPS ? MIN_STEPS / steps : MAX_TILES;
-    while (tiles > 1 && work_items / tiles < least)
+    if (job->moment_tiles > 0)
+        return (size_t)job->moment_tiles;
+    while (tiles > 1 && work_items / tiles < MIN_WORK_ITEMS * (size_t)target->compute_units)
         tiles /= 2;
     return tiles > 1 ? tiles : 1;
+}
+
+int eq_conv2d_vector_tiles_each(const struct eq_target *target, const struct eq_conv2d_job *job)
+{
+    return (int)choose_tiles_each(target, job, choose(target, job).tile);
 }
 
 int eq_conv2d_vector_parts(const struct eq_target *target, const struct eq_conv2d_job *job)
@@ -179,7 +184,7 @@ eq_status eq_conv2d_vector_emit(struct eq_list *list, const struct eq_conv2d_job
     const struct eq_options options = eq_options_format(
         "-DBLOCK=%d -DBI=%d -DSTRIDE=%d -DTH=%d -DTW=%d -DOBT=%d -DKW=%s -DAHEAD=%d -DACT=%d -DMOMENTS=%d -DEQ_STREAM=%d",
         z->block, x->block, job->stride_w, tile.rows, tile.columns, tile.blocks, width.text, ahead, (int)job->activation,
-        job->has_moments, eq_conv2d_streams(eq_list_target(list), job));
+        job->moment_tiles > 0, eq_conv2d_streams(eq_list_target(list), job));
     const ptrdiff_t first = (ptrdiff_t)job->first_y * x->row + (ptrdiff_t)job->first_x * x->step;
     const struct eq_launch launch = {
         .source = "conv2d_vector",
@@ -195,5 +200,5 @@ eq_status eq_conv2d_vector_emit(struct eq_list *list, const struct eq_conv2d_job
                                   EQ_I32(z->blocks), EQ_I32(z->h), EQ_I32(z->w), EQ_I32(z->row), EQ_I32(z->step),
                                   EQ_I32(z->plane), EQ_I32(add->row), EQ_I32(add->step), EQ_I32(add->plane),
                                   EQ_I32(job->bias.buffer != NULL), EQ_I32(job->has_add), EQ_I32(order), EQ_I32(tiles_each),
-                                  EQ_REF(job->has_moments ? job->moments : EQ_REF_NONE)));
+                                  EQ_REF(job->moment_tiles > 0 ? job->moments : EQ_REF_NONE)));
 }

@@ -12,7 +12,7 @@ enum { MAX_CHUNK = 32, GROUP_BYTES = 300 << 10, MAX_COLUMNS = 14, MAX_BLOCKS = 4
 
 struct plan {
     int tile, points, x_blocks, oc_blocks, num_tiles;
-    int columns, blocks;     // register tile: tiles x blocks of outputs
+    int columns, blocks;      // register tile: tiles x blocks of outputs
     int chunk, group;         // tiles; blocks of outputs
     int split_blocks, splits; // blocks of outputs of a work-item; so many share a chunk
     int items;                // work-items beside each other, each with its splits
@@ -37,6 +37,10 @@ static void split_blocks(struct plan *plan, int units)
     const int wanted = ceil_div(units, chunks);
     plan->split_blocks = ceil_div(pieces, wanted < pieces ? wanted : pieces) * plan->blocks;
     plan->splits = ceil_div(plan->oc_blocks, plan->split_blocks);
+    if (ceil_div(chunks * plan->splits, units) * plan->split_blocks < ceil_div(chunks, units) * plan->oc_blocks)
+        return;
+    plan->split_blocks = ceil_div(plan->oc_blocks, plan->blocks) * plan->blocks; // no core would have less to do
+    plan->splits = 1;
 }
 
 // Cycles of a core for all products, a vector of a transformed filter costing FILTER_CYCLES a chunk.
@@ -158,8 +162,8 @@ static double simt_cost(const struct eq_target *target, enum eq_conv2d_algorithm
     const double pixels = (double)shape->n * shape->oh * shape->ow;
     if (algorithm == EQ_CONV2D_DIRECT)
         return 2.0 * 9 * pixels * ic * oc + launch;
-    const double points = (tile + 2) * (tile + 2), tiles = (double)shape->n * ceil_div(shape->oh, tile) *
-                                                           ceil_div(shape->ow, tile);
+    const double points = (tile + 2) * (tile + 2),
+                 tiles = (double)shape->n * ceil_div(shape->oh, tile) * ceil_div(shape->ow, tile);
     const double filters = (shape->is_prepared ? 1 : 3) * points * ic * oc; // made: written, and read twice
     return 2.0 * points * tiles * ic * oc + byte * 4 * ((2 * points * tiles + pixels) * (ic + oc) + filters) + 3 * launch;
 }
@@ -290,13 +294,13 @@ eq_status eq_conv2d_winograd_filter_emit(struct eq_list *list, enum eq_conv2d_al
         .is_preparation = shape->is_prepared,
         .cost = { 6.0 * values, 4.0 * (values + taps) },
     };
-    return eq_list_kernel(list, &launch,
-                          EQ_ARGS(EQ_REF(w), EQ_REF(scale), EQ_REF(u), EQ_I32(x_blocks), EQ_I32(oc_blocks),
-                                  EQ_I32(scale.buffer != NULL)));
+    return eq_list_kernel(
+        list, &launch,
+        EQ_ARGS(EQ_REF(w), EQ_REF(scale), EQ_REF(u), EQ_I32(x_blocks), EQ_I32(oc_blocks), EQ_I32(scale.buffer != NULL)));
 }
 
-eq_status eq_conv2d_winograd_emit(struct eq_list *list, enum eq_conv2d_algorithm algorithm,
-                                  const struct eq_conv2d_shape *shape, const struct eq_conv2d_job *job, struct eq_ref scratch)
+eq_status eq_conv2d_winograd_emit(struct eq_list *list, enum eq_conv2d_algorithm algorithm, const struct eq_conv2d_shape *shape,
+                                  const struct eq_conv2d_job *job, struct eq_ref scratch)
 {
     const struct eq_conv2d_view *x = &job->x, *z = &job->z, *add = &job->add;
     if (eq_list_target(list)->family != EQ_FAMILY_VECTOR)
@@ -314,13 +318,12 @@ eq_status eq_conv2d_winograd_emit(struct eq_list *list, enum eq_conv2d_algorithm
         .range = eq_range_2d((size_t)plan.items, (size_t)plan.splits, 1, 1),
         .cost = job->cost,
     };
-    return eq_list_kernel(list, &launch,
-                          EQ_ARGS(EQ_REF(x->origin), EQ_REF(job->filter), EQ_REF(job->bias),
-                                  EQ_REF(job->has_add ? add->origin : EQ_REF_NONE), EQ_REF(scratch), EQ_REF(z->origin),
-                                  EQ_I32(x->row), EQ_I32(x->plane), EQ_I32(x->blocks), EQ_I32(job->first_y),
-                                  EQ_I32(job->first_x), EQ_I32(-x->halo), EQ_I32(x->h + x->halo), EQ_I32(x->w + x->halo),
-                                  EQ_I32(z->blocks), EQ_I32(z->h), EQ_I32(z->w), EQ_I32(z->row), EQ_I32(z->plane),
-                                  EQ_I32(add->row), EQ_I32(add->plane), EQ_I32(job->bias.buffer != NULL),
-                                  EQ_I32(job->has_add), EQ_I32(plan.num_tiles), EQ_I32(plan.chunk), EQ_I32(plan.group),
-                                  EQ_I32(plan.split_blocks), EQ_I32(plan.scratch_elems)));
+    return eq_list_kernel(
+        list, &launch,
+        EQ_ARGS(EQ_REF(x->origin), EQ_REF(job->filter), EQ_REF(job->bias), EQ_REF(job->has_add ? add->origin : EQ_REF_NONE),
+                EQ_REF(scratch), EQ_REF(z->origin), EQ_I32(x->row), EQ_I32(x->plane), EQ_I32(x->blocks), EQ_I32(job->first_y),
+                EQ_I32(job->first_x), EQ_I32(-x->halo), EQ_I32(x->h + x->halo), EQ_I32(x->w + x->halo), EQ_I32(z->blocks),
+                EQ_I32(z->h), EQ_I32(z->w), EQ_I32(z->row), EQ_I32(z->plane), EQ_I32(add->row), EQ_I32(add->plane),
+                EQ_I32(job->bias.buffer != NULL), EQ_I32(job->has_add), EQ_I32(plan.num_tiles), EQ_I32(plan.chunk),
+                EQ_I32(plan.group), EQ_I32(plan.split_blocks), EQ_I32(plan.scratch_elems)));
 }

@@ -64,7 +64,7 @@ struct eq_op {
     eq_status (*shape)(struct eq_call *call);
     // When evaluating, image i of every output depends on image i of the inputs alone, and on inputs without images (filters,
     // statistics): a call may be made several times, each for a few images. Roundings may depend on how many (unit's do: the
-    // pivot of its moments is the first image's, and planes are cut into pieces by the number of images).
+    // map's pivot is the first image's, and where no convolution gives moments planes are cut by the number of images).
     bool is_per_image;
     // Halo that input i must have (NULL: none for all).
     int (*halo)(const struct eq_call *call, int input);
@@ -114,11 +114,13 @@ struct eq_conv2d_attributes {
     enum eq_conv2d_algorithm algorithm;
     int groups; // 0 and 1: one group. Several: x in blocks, DIRECT
     bool is_prepared; // for the tuner: AUTO, and times, are those of conv2d_fused, which finds its filter prepared
-    bool has_moments; // moments are wanted: where eq_conv2d_gives_moments()
+    int moment_tiles; // 0: no moments; else register tiles whose pixels are a part: see eq_conv2d_moment_tiles()
 };
 extern const struct eq_op eq_op_conv2d;
-// Whether conv2d, with its algorithm settled, can give moments while it stores z: processors' direct kernel.
-bool eq_conv2d_gives_moments(const struct eq_target *target, const struct eq_conv2d_attributes *attributes);
+// moment_tiles of a convolution whose algorithm is settled, for the whole batch: slices of it must have the same parts. 0 where
+// a pass over z costs less, or where the kernel has no moments: only processors' direct one has.
+int eq_conv2d_moment_tiles(const struct eq_target *target, const struct eq_conv2d_attributes *attributes,
+                           const struct eq_tensor *x, const struct eq_tensor *w);
 // conv2d_data_grad: inputs dz, w, add? (a gradient of x to be added to; may be updated in place); output dx, workspace.
 // attributes: those of the convolution plus x's extents.
 struct eq_conv2d_data_grad_attributes {

@@ -41,7 +41,7 @@ enum eq_unit_input {
     EQ_UNIT_FC2,
     EQ_UNIT_FC2_BIAS, // SE: [hidden,c], [hidden], [c,hidden], [c]
     EQ_UNIT_PREPARED, // BN, CE, BD in evaluation: the output of unit_prepare
-    EQ_UNIT_MOMENTS,  // CE, IR, SE in evaluation, may be absent: what conv2d gave with Z; spares pass 1
+    EQ_UNIT_MOMENTS,  // CE, IR, SE in evaluation on processors, may be absent: what conv2d gave with Z; spares pass 1
     EQ_UNIT_NUM_INPUTS
 };
 // Outputs: OUT; SAVED (f32 vector: what the backward solve and unit_again need; training only, else 1

@@ -73,7 +73,7 @@ struct eq_options eq_unit_options(const struct eq_unit_plan *plan, bool grad);
 int eq_unit_pass_group_size(const struct eq_target *target);
 int eq_unit_group_size(const struct eq_target *target);
 
-// Pass 1 (moments.c): sums, and tiles where the plan has cross-products.
+// Pass 1 (moments.c): sums, which are moments where the plan evaluates a gate, and tiles where it has cross-products.
 eq_status eq_unit_moments_emit(struct eq_list *list, const struct eq_unit_plan *plan, struct eq_unit_view z, struct eq_ref sums,
                                struct eq_ref tiles);
 eq_status eq_unit_moments_grad_emit(struct eq_list *list, const struct eq_unit_plan *plan, struct eq_unit_view z,

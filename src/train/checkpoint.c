@@ -6,7 +6,7 @@
 #include "io/json.h"
 #include "train/options.h"
 
-enum { FORMAT = 1, NUM_PLAN = 8 };
+enum { FORMAT = 1, NUM_PLAN = 9 };
 
 void eq_train_state_clear(struct eq_train_state *state)
 {
@@ -26,6 +26,7 @@ static bool has_shipped_tuning(const struct eq_device *device)
 struct plan_text {
     const char *key, *what;
     char value[160];
+    bool is_optional; // not in checkpoints of older versions
 };
 
 static void plan_texts(const struct eq_device *device, struct plan_text texts[NUM_PLAN])
@@ -38,7 +39,8 @@ static void plan_texts(const struct eq_device *device, struct plan_text texts[NU
                                                 { "plan.block", "channels in a block", "" },
                                                 { "plan.winograd", "use of Winograd's convolution", "" },
                                                 { "plan.tuning", "tuning", "" },
-                                                { "plan.precision", "precision", "" } };
+                                                { "plan.precision", "precision", "" },
+                                                { "plan.units", "number of compute units", "", true } };
     char hash[20];
     memcpy(texts, filled, sizeof filled);
     snprintf(texts[0].value, sizeof texts[0].value, "%s", device->name);
@@ -49,6 +51,7 @@ static void plan_texts(const struct eq_device *device, struct plan_text texts[NU
     snprintf(texts[5].value, sizeof texts[5].value, "%d", target->use_winograd);
     snprintf(texts[6].value, sizeof texts[6].value, "%s", eq_tuning_hash(target->tuning, hash));
     snprintf(texts[7].value, sizeof texts[7].value, "%s", eq_device_precision_text(device));
+    snprintf(texts[8].value, sizeof texts[8].value, "%d", target->compute_units);
 }
 
 static eq_status write_plan(const struct eq_device *device, struct eq_texts *texts)
@@ -73,6 +76,8 @@ eq_status eq_checkpoint_check_device(const struct eq_tensors *file, const struct
     plan_texts(device, plan);
     for (int i = 0; i < NUM_PLAN; i++) {
         const char *saved = eq_tensors_text(file, plan[i].key);
+        if (!saved && plan[i].is_optional)
+            continue;
         EQ_REQUIRE(saved, EQ_ERR_FORMAT, "%s: its metadata does not have %s", eq_tensors_path(file), plan[i].key);
         if (is_of_libraries(file, device, plan[i].key))
             continue;

@@ -200,10 +200,10 @@ static void compare_moments(const struct eq_check_call *call, int n, int c)
              "image %d, channel %d: sum of squares about the mean %.9g, not %.9g", n, c, got, square);
 }
 
-static void check_moments(const struct data *d)
+static void check_moments(const struct data *d, int moment_tiles)
 {
     struct eq_conv2d_attributes attributes = d->attributes;
-    attributes.has_moments = true;
+    attributes.moment_tiles = moment_tiles;
     struct eq_check_call call = { .name = d->c.name,
                                   .is_aligned = d->is_aligned,
                                   .op = &eq_op_conv2d,
@@ -212,8 +212,10 @@ static void check_moments(const struct data *d)
                                   .input = { { d->xt, d->x, false }, { d->wt, d->w, false } },
                                   .output_halo = d->c.halo,
                                   .is_workspace = { false, true } };
+    const bool is_direct = d->attributes.algorithm == EQ_CONV2D_DIRECT && d->c.groups == 1;
     call.input[0].tensor.halo = d->c.halo;
-    if (!eq_conv2d_gives_moments(&eq_check_device->target, &d->attributes)) {
+    if (!is_direct || eq_check_device->target.family != EQ_FAMILY_VECTOR) {
+        EQ_CHECK_INT(eq_conv2d_moment_tiles(&eq_check_device->target, &d->attributes, &d->xt, &d->wt), 0);
         eq_check_call_refused(&call, EQ_ERR_UNSUPPORTED, "gives no moments");
         return;
     }
@@ -296,7 +298,7 @@ static void check_variant(void *user)
         eq_check_kernels(algorithm_names[a]);
         if (is_tested(&d)) {
             check_forward(&d);
-            check_moments(&d);
+            check_moments(&d, 1 + index % 3);
             check_data_grad(&d, ADD_NONE);
             check_data_grad(&d, ADD_APART);
             check_data_grad(&d, ADD_IN_PLACE);

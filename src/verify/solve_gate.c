@@ -241,7 +241,7 @@ static void check_case(const struct gate_case *c)
     free(y);
 }
 
-// Evaluation on processors is another kernel, from the moments on: the unit's cases run it.
+// Evaluation on processors has kernels of its own, from the moments on: the unit's cases run it.
 static void check_variant(void *user)
 {
     const struct gate_case *c = user;

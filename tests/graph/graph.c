@@ -193,6 +193,44 @@ static void build_folded(struct net *net, int n)
     EQ_TEST_OK(eq_graph_output(g, net->logits, "logits"));
 }
 
+// Whether the only unit of conv, norm and gate is given the moments of its input.
+static bool has_moments(const struct eq_graph *graph, const struct eq_target *target)
+{
+    struct eq_ir *ir;
+    bool has = false;
+    EQ_TEST_OK(eq_ir_create(graph, target, &(struct eq_compile_params){ .loss = EQ_NO_VALUE }, &ir));
+    ck_assert_int_eq(count_calls(ir, &eq_op_unit), 1);
+    for (int i = 0; i < ir->num_calls; i++)
+        if (ir->calls[i].call.op == &eq_op_unit)
+            has = ir->calls[i].call.has[EQ_UNIT_MOMENTS];
+    eq_ir_destroy(&ir);
+    return has;
+}
+
+START_TEST(moments)
+{
+    struct eq_target target = eq_target_default();
+    for (int image = 6; image <= 56; image += 50) { // tiles of small images have too few pixels
+        struct eq_graph *g;
+        eq_value x, z, out;
+        EQ_TEST_OK(eq_graph_create(&g));
+        EQ_TEST_OK(eq_graph_input(g, "x", 8, 16, image, image, &x));
+        EQ_TEST_OK(eq_graph_conv2d(g, x, "conv", CONV(64, 1, 1), &z));
+        EQ_TEST_OK(eq_graph_batch_norm(g, z, "norm", NULL, &out));
+        EQ_TEST_OK(eq_graph_channel_equilibrium(g, out, "ce", NULL, &out));
+        EQ_TEST_OK(eq_graph_output(g, out, "out"));
+        target.family = EQ_FAMILY_VECTOR;
+        ck_assert_int_eq(has_moments(g, &target), image == 56);
+        target.family = EQ_FAMILY_SIMT;
+        ck_assert(!has_moments(g, &target));
+        target.family = EQ_FAMILY_VECTOR;
+        EQ_TEST_OK(eq_graph_output(g, z, "z")); // somebody else reads it: no convolution of the unit's own
+        ck_assert(!has_moments(g, &target));
+        eq_graph_destroy(&g);
+    }
+}
+END_TEST
+
 START_TEST(folding)
 {
     struct net net;
@@ -445,5 +483,5 @@ START_TEST(refused)
 }
 END_TEST
 
-EQ_TEST_MAIN("graph", { gradients, 2 }, { fusion, 1 }, { folding, 1 }, { prepared, 2 }, { names, 1 },
+EQ_TEST_MAIN("graph", { gradients, 2 }, { fusion, 1 }, { moments, 1 }, { folding, 1 }, { prepared, 2 }, { names, 1 },
              { layers, 4 }, { refused, 1 })

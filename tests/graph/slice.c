@@ -438,9 +438,9 @@ static int run_net(struct eq_store *store, const struct net *net, const struct e
     return num_rows;
 }
 
-// Slices take the pivot of an instance's moments from their own first image and may cut planes into other pieces, so gates
-// differ by roundings of their sums: a few units of 2^-24, through at most two units and four convolutions of 20 to 180 terms.
-// Without gates no sum depends on the number of images.
+// Slices take the pivot of the map from their own first image and, where no convolution gives moments, may cut planes into
+// other pieces, so gates differ by roundings of their sums: a few units of 2^-24, through at most two units and four
+// convolutions of 20 to 180 terms. Without gates no sum depends on the number of images.
 static void check_results(const struct results *whole, const struct results *sliced, const struct net *net, bool has_gates)
 {
     const size_t num_features = (size_t)net->n * CHANNELS * SIDE * SIDE, num_logits = (size_t)net->n * CLASSES;

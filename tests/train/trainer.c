@@ -237,6 +237,10 @@ START_TEST(test_other_device)
     ck_assert_int_eq(eq_trainer_create(eq_test_device, &params, &trainer), EQ_ERR_UNSUPPORTED);
     ck_assert_msg(strstr(eq_last_error(), " as driver") != NULL, "%s", eq_last_error());
     eq_test_device->driver[strlen(eq_test_device->driver) - 1] = '\0';
+    eq_test_device->target.compute_units += 62;
+    ck_assert_int_eq(eq_trainer_create(eq_test_device, &params, &trainer), EQ_ERR_UNSUPPORTED);
+    ck_assert_msg(strstr(eq_last_error(), " as number of compute units") != NULL, "%s", eq_last_error());
+    eq_test_device->target.compute_units -= 62;
 
     struct eq_tuning *tuning;
     char hash[20], want[64];
