@@ -178,7 +178,8 @@ static eq_status join_gate(struct fusion *f, const struct eq_front_node *node)
     struct pending *unit = carry_on(f, node->inputs[EQ_UNIT_Z], node->output);
     if (unit->conv) {
         const struct pending bare = bare_conv(unit->conv, unit->conv_inputs);
-        EQ_TRY(call_conv(f, &bare, &unit->inputs[EQ_UNIT_Z], &unit->inputs[EQ_UNIT_MOMENTS]));
+        int *const moments = eq_unit_has_gate(gate) ? &unit->inputs[EQ_UNIT_MOMENTS] : NULL;
+        EQ_TRY(call_conv(f, &bare, &unit->inputs[EQ_UNIT_Z], moments));
         unit->conv = NULL;
     }
     unit->attributes.method = gate->method;

@@ -13,6 +13,11 @@ bool eq_unit_prepares(const struct eq_unit_attributes *a)
     return a->method == EQ_UNIT_BN || a->method == EQ_UNIT_BD || a->method == EQ_UNIT_CE;
 }
 
+bool eq_unit_has_gate(const struct eq_unit_attributes *a)
+{
+    return a->method == EQ_UNIT_CE || a->method == EQ_UNIT_IR || a->method == EQ_UNIT_SE;
+}
+
 static size_t constant_elems(const struct eq_unit_plan *plan)
 {
     const struct eq_unit_plan constant = eq_unit_plan_constant(plan);

@@ -59,6 +59,9 @@ extern const struct eq_op eq_op_unit_prepare;
 // Whether an evaluating unit needs it.
 bool eq_unit_prepares(const struct eq_unit_attributes *attributes);
 
+// Whether an evaluating unit has a gate, which looks at moments of its input.
+bool eq_unit_has_gate(const struct eq_unit_attributes *attributes);
+
 // unit_again: the output of a training unit once more, with the same bits. inputs Z, SAVED, RESIDUAL?; attributes those of the
 // unit. output: as the unit's OUT.
 enum eq_unit_again_input { EQ_UNIT_AGAIN_Z, EQ_UNIT_AGAIN_SAVED, EQ_UNIT_AGAIN_RESIDUAL, EQ_UNIT_AGAIN_NUM_INPUTS };

@@ -209,18 +209,29 @@ static bool has_moments(const struct eq_graph *graph, const struct eq_target *ta
 
 START_TEST(moments)
 {
+    static const struct {
+        int image;
+        enum eq_branch branch;
+        bool has_moments;
+    } cases[] = {
+        { 56, EQ_BRANCH_BOTH, true },
+        { 56, EQ_BRANCH_REWEIGHT, true },
+        { 56, EQ_BRANCH_DECORRELATE, false }, // has no gate
+        { 6, EQ_BRANCH_BOTH, false },         // tiles of so few pixels are no parts
+    };
     struct eq_target target = eq_target_default();
-    for (int image = 6; image <= 56; image += 50) { // tiles of small images have too few pixels
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct eq_equilibrium_params params = { .branch = cases[i].branch };
         struct eq_graph *g;
         eq_value x, z, out;
         EQ_TEST_OK(eq_graph_create(&g));
-        EQ_TEST_OK(eq_graph_input(g, "x", 8, 16, image, image, &x));
+        EQ_TEST_OK(eq_graph_input(g, "x", 8, 16, cases[i].image, cases[i].image, &x));
         EQ_TEST_OK(eq_graph_conv2d(g, x, "conv", CONV(64, 1, 1), &z));
         EQ_TEST_OK(eq_graph_batch_norm(g, z, "norm", NULL, &out));
-        EQ_TEST_OK(eq_graph_channel_equilibrium(g, out, "ce", NULL, &out));
+        EQ_TEST_OK(eq_graph_channel_equilibrium(g, out, "ce", &params, &out));
         EQ_TEST_OK(eq_graph_output(g, out, "out"));
         target.family = EQ_FAMILY_VECTOR;
-        ck_assert_int_eq(has_moments(g, &target), image == 56);
+        ck_assert_int_eq(has_moments(g, &target), cases[i].has_moments);
         target.family = EQ_FAMILY_SIMT;
         ck_assert(!has_moments(g, &target));
         target.family = EQ_FAMILY_VECTOR;
