@@ -94,7 +94,7 @@ eq_status eq_unit_plan_make(const char *name, const struct eq_unit_attributes *a
         .training = training,
         .has_norm = m != EQ_UNIT_NONE,
         .has_matrix = m == EQ_UNIT_CE || m == EQ_UNIT_BD,
-        .has_gate = reweights || m == EQ_UNIT_SE,
+        .has_gate = eq_unit_has_gate(a),
         .instance = reweights         ? 1
                     : m == EQ_UNIT_SE ? 2
                                       : 0,
@@ -181,15 +181,15 @@ size_t eq_unit_saved_place(const struct eq_unit_plan *plan, struct eq_ref base, 
                  matrix = eq_solve_matrix_elems(&plan->groups);
     const size_t hidden = (size_t)plan->gate.hidden_stride * (size_t)plan->images;
     const bool norm = plan->has_norm, gate = plan->has_gate, cross = plan->has_cross,
-               makes_matrix = eq_unit_plan_makes_matrix(plan), short_solve = eq_unit_plan_evaluates_gate(plan),
-               steps = gate && !short_solve, layer_norm = steps && plan->gate.layer_norm;
+               makes_matrix = eq_unit_plan_makes_matrix(plan), evaluates_gate = eq_unit_plan_evaluates_gate(plan),
+               steps = gate && !evaluates_gate, layer_norm = steps && plan->gate.layer_norm;
     size_t total = 0;
     *saved = (struct eq_unit_saved){
         .pivot = take(base, &total, norm, channel),
-        .mean = take(base, &total, norm && !short_solve, channel),
-        .inverse = take(base, &total, norm && !short_solve, channel),
-        .a = take(base, &total, norm && !short_solve, channel),
-        .b = take(base, &total, norm && !short_solve, channel),
+        .mean = take(base, &total, norm && !evaluates_gate, channel),
+        .inverse = take(base, &total, norm && !evaluates_gate, channel),
+        .a = take(base, &total, norm && !evaluates_gate, channel),
+        .b = take(base, &total, norm && !evaluates_gate, channel),
         .image_mean = take(base, &total, steps, image),
         .image_var = take(base, &total, steps, image),
         .image_value = take(base, &total, gate, image),

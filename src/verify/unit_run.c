@@ -305,8 +305,8 @@ static struct value make_moments(const struct unit_run *r, struct eq_call *call)
 
 static bool takes_moments(const struct unit_run *r)
 {
-    return eq_check_device->target.family == EQ_FAMILY_VECTOR &&
-           (r->c.method == EQ_UNIT_CE || r->c.method == EQ_UNIT_IR || r->c.method == EQ_UNIT_SE);
+    const struct eq_unit_attributes attributes = unit_attributes_of(&r->c);
+    return eq_check_device->target.family == EQ_FAMILY_VECTOR && eq_unit_has_gate(&attributes);
 }
 
 // Training forward, backward, and evaluation with the state that training left, twice where moments may be given.
