@@ -1,8 +1,8 @@
 // Convolution for CPUs: explicit vectors over output channels, register tiles. Also computes data gradients, as convolutions of
 // dz with transposed filters (conv2d_filter.cl), one launch per parity class of the output pixel.
 //   x    f32 [n, x_blocks, rows, columns, BI]              read    first element: the pixel under tap (0, 0) of output (0, 0)
-//   w    f32 [oc_blocks, x_blocks, kh, kw, BI, BLOCK]      read
-//   bias f32 [oc_blocks, BLOCK]                            read    only where has_bias
+//   w    f32 [oc_blocks, x_blocks, kh, kw, BI, BLOCK]      read    images may have their own, w_image apart
+//   bias f32 [oc_blocks, BLOCK]                            read    only where has_bias; likewise, bias_image apart
 //   add  f32 as z                                          read    only where has_add; may be z itself
 //   z    f32 [n, oc_blocks, oh, ow, BLOCK]                 write   act(sum + bias + add); pixels z_step, rows z_row apart
 //   moments f32 [n, oc_blocks, parts, 3, BLOCK]            write   with MOMENTS, of the pixels that a work-item stores: their
@@ -63,7 +63,8 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
               __global const float *add_base, const ulong add_at, EQ_BUF(float, z), const int x_row, const int x_plane,
               const int x_blocks, const int kh, const int kw, const int stride_h, const int oc_blocks, const int oh,
               const int ow, const int z_row, const int z_step, const int z_plane, const int a_row, const int a_step,
-              const int a_plane, const int has_bias, const int has_add, const int order, const int tiles_each,
+              const int a_plane, const int has_bias, const int has_add, const int w_image, const int bias_image,
+              const int order, const int tiles_each,
               __global float *moments_base, const ulong moments_at)
 {
     EQ_IN_PTR(float, x);
@@ -75,6 +76,7 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
     const int want_b = (order == ORDER_BLOCKS ? id0 : order == ORDER_IMAGES ? id2 : id1) * OBT;
     const int b0 = min(want_b, oc_blocks - OBT);
     const ulong w_plane = (ulong)x_blocks * (kh * kw * BI * BLOCK);
+    w += (ulong)n * w_image;
     // About a pixel of the first tile: squares of plain z would cancel when the mean is large against the deviation.
     vecf pivot[OBT], sums[OBT], squares[OBT];
     int pixels = 0;
@@ -159,7 +161,7 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
                         const ulong y = y0 + r, px = x0 + t;
                         vecf sum = acc[b][r][t];
                         if (has_bias)
-                            sum += EQ_LOAD(bias_base + bias_at + (b0 + b) * BLOCK);
+                            sum += EQ_LOAD(bias_base + bias_at + (ulong)n * bias_image + (b0 + b) * BLOCK);
                         if (has_add)
                             sum += EQ_LOAD(add_base + add_at + block * a_plane + y * a_row + px * a_step);
                         sum = ACT_APPLY(ACT, sum, vecf);

@@ -221,7 +221,7 @@ static vecf only_channels(vecf v, int c, int channels)
 // all images before it can go on; here no image waits for another, and two launches do. Images come first in the range: what a
 // chunk has learnt stays in the cache while all of them pass.
 // Mesa's llvmpipe ends a work-item's loops after 65535 rounds in all: here about 8000 parts in blocks of 16.
-//   z          f32 blocked                   read    its first pixel is the pivot k
+//   z          f32 blocked                   read    where has_z its first pixel is the pivot k, else that is 0
 //   moments    f32 [n, blocks, parts, 3, BLOCK]  read    of a part's pixels: mean, sum of squares about it, number
 //   gamma, beta, run_mean, run_var  f32 [channels]  read
 //   run_scale  f32 [1]                       read    absent for SE, as gain is; bias2 is SE's alone, x_weight CE's
@@ -243,7 +243,7 @@ void evaluate_values(EQ_IN(float, z), EQ_IN(float, moments), EQ_IN(float, gamma)
                      EQ_IN(float, run_var), EQ_IN(float, w1), EQ_BUF(float, offset), EQ_BUF(float, value),
                      EQ_BUF(float, hidden_sums), EQ_BUF(float, pivot), EQ_BUF(float, scale), EQ_BUF(float, shift), int z_plane,
                      int parts, int pixels, int channels, int stride, int hidden, int hidden_stride, int blocks,
-                     int layer_norm, int has_weight, float eps)
+                     int layer_norm, int has_weight, int has_z, float eps)
 {
     EQ_IN_PTR(float, z);
     EQ_IN_PTR(float, moments);
@@ -267,7 +267,8 @@ void evaluate_values(EQ_IN(float, z), EQ_IN(float, moments), EQ_IN(float, gamma)
     for (int c = first; c < end; c += BLOCK) {
         const bool is_block = c < blocks * BLOCK;
         __global const float *at = moments + ((size_t)n * blocks + c / BLOCK) * parts * 3 * BLOCK;
-        const vecf k = is_block ? only_channels(EQ_LOAD(z + (size_t)(c / BLOCK) * z_plane), c, channels) : (vecf)(0.0f);
+        const vecf k = is_block && has_z ? only_channels(EQ_LOAD(z + (size_t)(c / BLOCK) * z_plane), c, channels)
+                                         : (vecf)(0.0f);
         // Parts have means of their own: sums about the first part's.
         const vecf near = is_block ? EQ_LOAD(at) : (vecf)(0.0f);
         vecf sum = (vecf)(0.0f), square = (vecf)(0.0f);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "graph/graph.h"
+#include "op/conv2d_gated.h"
 
 struct pending {
     struct eq_unit_attributes attributes;
@@ -15,6 +16,7 @@ struct pending {
     const char *label;
     const struct eq_front_node *conv; // not NULL: the convolution that makes Z, not yet a call either
     int conv_inputs[2];               // ir values of its input and filter
+    int gated_parts;                  // > 0: with a gate, both become conv2d_gated
 };
 
 struct fusion {
@@ -93,16 +95,46 @@ static eq_status call_conv(struct fusion *f, const struct pending *unit, int *va
     return EQ_OK;
 }
 
+// Where an evaluating unit needs something prepared: sets that input.
+static eq_status prepare_unit(struct fusion *f, const struct pending *unit, const struct eq_tensor *z,
+                              int inputs[EQ_UNIT_NUM_INPUTS])
+{
+    const struct eq_unit_prepare_attributes attributes = { unit->attributes, *z };
+    int outputs[EQ_MAX_OPERANDS];
+    if (f->ir->training || !eq_unit_prepares(&unit->attributes))
+        return EQ_OK;
+    EQ_TRY(eq_ir_call(f->ir, &eq_op_unit_prepare, &attributes, inputs + EQ_UNIT_GAMMA, EQ_UNIT_PREPARED - EQ_UNIT_GAMMA,
+                      unit->label, outputs));
+    inputs[EQ_UNIT_PREPARED] = outputs[0];
+    return EQ_OK;
+}
+
+// A convolution and the unit with a gate that follows, in one call.
+static eq_status call_gated(struct fusion *f, const struct pending *unit, int *value)
+{
+    const struct eq_tensor *x = &f->ir->values[unit->conv_inputs[0]].tensor, *w = &f->ir->values[unit->conv_inputs[1]].tensor;
+    const struct eq_tensor z = eq_tensor_blocked(x->n, w->n, x->h, x->w, x->block, 0);
+    const struct eq_conv2d_gated_attributes attributes = {
+        .unit = unit->attributes,
+        .conv = *(const struct eq_conv2d_attributes *)unit->conv->attributes,
+        .oc = w->n,
+        .parts = unit->gated_parts,
+    };
+    int inputs[EQ_CONV2D_GATED_NUM_INPUTS], outputs[EQ_MAX_OPERANDS];
+    memcpy(inputs, unit->inputs, sizeof unit->inputs);
+    inputs[EQ_CONV2D_GATED_X] = unit->conv_inputs[0];
+    inputs[EQ_CONV2D_GATED_FILTER] = unit->conv_inputs[1];
+    EQ_TRY(prepare_unit(f, unit, &z, inputs));
+    EQ_TRY(eq_ir_call(f->ir, &eq_op_conv2d_gated, &attributes, inputs, EQ_CONV2D_GATED_NUM_INPUTS, unit->conv->label, outputs));
+    *value = outputs[0];
+    return EQ_OK;
+}
+
 static eq_status call_unit(struct fusion *f, const struct pending *unit, int *value)
 {
     int inputs[EQ_UNIT_NUM_INPUTS], outputs[EQ_MAX_OPERANDS];
     memcpy(inputs, unit->inputs, sizeof inputs);
-    if (!f->ir->training && eq_unit_prepares(&unit->attributes)) {
-        const struct eq_unit_prepare_attributes attributes = { unit->attributes, f->ir->values[inputs[EQ_UNIT_Z]].tensor };
-        EQ_TRY(eq_ir_call(f->ir, &eq_op_unit_prepare, &attributes, inputs + EQ_UNIT_GAMMA, EQ_UNIT_PREPARED - EQ_UNIT_GAMMA,
-                          unit->label, outputs));
-        inputs[EQ_UNIT_PREPARED] = outputs[0];
-    }
+    EQ_TRY(prepare_unit(f, unit, &f->ir->values[inputs[EQ_UNIT_Z]].tensor, inputs));
     EQ_TRY(eq_ir_call(f->ir, &eq_op_unit, &unit->attributes, inputs, EQ_UNIT_NUM_INPUTS, unit->label, outputs));
     *value = outputs[EQ_UNIT_OUT];
     return EQ_OK;
@@ -118,7 +150,9 @@ static eq_status materialise(struct fusion *f, int front, int *value)
     if (f->is_pending[front]) {
         const struct pending *unit = &f->pending[front];
         int made;
-        EQ_TRY(unit->conv ? call_conv(f, unit, &made, NULL) : call_unit(f, unit, &made));
+        EQ_TRY(unit->gated_parts > 0 ? call_gated(f, unit, &made)
+               : unit->conv          ? call_conv(f, unit, &made, NULL)
+                                     : call_unit(f, unit, &made));
         f->ir->lowered[front] = made;
         f->ir->values[made].front = front;
         f->is_pending[front] = false;
@@ -176,7 +210,11 @@ static eq_status join_gate(struct fusion *f, const struct eq_front_node *node)
 {
     const struct eq_unit_attributes *gate = node->attributes;
     struct pending *unit = carry_on(f, node->inputs[EQ_UNIT_Z], node->output);
-    if (unit->conv) {
+    if (unit->conv)
+        unit->gated_parts =
+            eq_conv2d_gated_parts(&f->ir->target, gate, unit->conv->attributes, &f->ir->values[unit->conv_inputs[0]].tensor,
+                                  &f->ir->values[unit->conv_inputs[1]].tensor);
+    if (unit->conv && unit->gated_parts == 0) {
         const struct pending bare = bare_conv(unit->conv, unit->conv_inputs);
         int *const moments = eq_unit_has_gate(gate) ? &unit->inputs[EQ_UNIT_MOMENTS] : NULL;
         EQ_TRY(call_conv(f, &bare, &unit->inputs[EQ_UNIT_Z], moments));
@@ -276,7 +314,8 @@ static eq_status lower_all(struct fusion *f)
 eq_status eq_ir_lower(struct eq_ir *ir)
 {
     size_t num = (size_t)ir->graph->num_values;
-    struct fusion f = { .ir = ir, .pending = eq_calloc(num, sizeof(struct pending)),
+    struct fusion f = { .ir = ir,
+                        .pending = eq_calloc(num, sizeof(struct pending)),
                         .is_pending = eq_calloc(num, sizeof(bool)) };
     eq_status status = f.pending && f.is_pending ? lower_all(&f) : EQ_ERR_HOST_MEMORY;
     free(f.pending);

@@ -22,10 +22,11 @@ struct eq_conv2d_job {
     struct eq_ref moments; // f32 [n, z.blocks, eq_conv2d_vector_parts(), 3, z.block]
     struct eq_ref bias;    // f32 [z.blocks * z.block], or EQ_REF_NONE
     enum eq_activation activation;
-    struct eq_ref filter; // [z.blocks, x.blocks, kh, kw, x.block, z.block], or what eq_conv2d_pack_emit() made of it
-    int groups;           // 0 and 1: one group; several: filter [z.blocks, x.c / groups, kh, kw, z.block]
-    int filters;          // 0 and 1: one; several (GPUs): x, filter and z that often, one after another, without bias or add
-    int kh, kw;           // 0 taps make zeros (plus `add`)
+    struct eq_ref filter;         // [z.blocks, x.blocks, kh, kw, x.block, z.block], or what eq_conv2d_pack_emit() made of it
+    int filter_image, bias_image; // elements from an image's filter and bias to the next one's; 0: all have the same. VECTOR
+    int groups;                   // 0 and 1: one group; several: filter [z.blocks, x.c / groups, kh, kw, z.block]
+    int filters; // 0 and 1: one; several (GPUs): x, filter and z that often, one after another, without bias or add
+    int kh, kw;  // 0 taps make zeros (plus `add`)
     int stride_h, stride_w;
     int first_y, first_x; // input pixel under tap (0, 0) of output (0, 0)
     struct eq_cost cost;
@@ -111,8 +112,8 @@ eq_status eq_conv2d_winograd_filter_emit(struct eq_list *list, enum eq_conv2d_al
                                          const struct eq_conv2d_shape *shape, struct eq_ref w, struct eq_ref scale,
                                          struct eq_ref u);
 // The job with u as its filter.
-eq_status eq_conv2d_winograd_emit(struct eq_list *list, enum eq_conv2d_algorithm algorithm,
-                                  const struct eq_conv2d_shape *shape, const struct eq_conv2d_job *job, struct eq_ref scratch);
+eq_status eq_conv2d_winograd_emit(struct eq_list *list, enum eq_conv2d_algorithm algorithm, const struct eq_conv2d_shape *shape,
+                                  const struct eq_conv2d_job *job, struct eq_ref scratch);
 
 // The gradient of the filter: dw [oc, ic, 3, 3] in its stored form from x and dz. scratch: as many elements as below.
 size_t eq_conv2d_winograd_grad_elems(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,
@@ -162,8 +163,7 @@ eq_status eq_conv2d_algorithm_tunable(const struct eq_target *target, const stru
                                       int kw, int x_block, const struct eq_conv2d_shape *shape, struct eq_tunable *tunable);
 eq_status eq_conv2d_vector_tunable(const struct eq_conv2d_job *job, struct eq_tunable *tunable);
 eq_status eq_conv2d_simt_tunable(const struct eq_target *target, const struct eq_conv2d_job *job, struct eq_tunable *tunable);
-eq_status eq_conv2d_matrix_tunable(const struct eq_target *target, const struct eq_conv2d_job *job,
-                                   struct eq_tunable *tunable);
+eq_status eq_conv2d_matrix_tunable(const struct eq_target *target, const struct eq_conv2d_job *job, struct eq_tunable *tunable);
 eq_status eq_conv2d_job_tunable(const struct eq_target *target, const struct eq_conv2d_job *job,
                                 struct eq_tunable *tunable); // by the target's family
 eq_status eq_conv2d_winograd_tunable(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,

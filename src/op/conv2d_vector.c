@@ -199,6 +199,7 @@ eq_status eq_conv2d_vector_emit(struct eq_list *list, const struct eq_conv2d_job
                                   EQ_I32(x->plane), EQ_I32(x->blocks), EQ_I32(job->kh), EQ_I32(job->kw), EQ_I32(job->stride_h),
                                   EQ_I32(z->blocks), EQ_I32(z->h), EQ_I32(z->w), EQ_I32(z->row), EQ_I32(z->step),
                                   EQ_I32(z->plane), EQ_I32(add->row), EQ_I32(add->step), EQ_I32(add->plane),
-                                  EQ_I32(job->bias.buffer != NULL), EQ_I32(job->has_add), EQ_I32(order), EQ_I32(tiles_each),
+                                  EQ_I32(job->bias.buffer != NULL), EQ_I32(job->has_add), EQ_I32(job->filter_image),
+                                  EQ_I32(job->bias_image), EQ_I32(order), EQ_I32(tiles_each),
                                   EQ_REF(job->moment_tiles > 0 ? job->moments : EQ_REF_NONE)));
 }

@@ -74,7 +74,7 @@ eq_status eq_solve_reweight_grad_emit(struct eq_list *list, const struct eq_solv
 // chunk of channels.
 struct eq_solve_evaluation {
     struct eq_solve_weights weights;                          // read
-    struct eq_ref z, moments, gamma, beta, run_mean, run_var; // read
+    struct eq_ref z, moments, gamma, beta, run_mean, run_var; // read; z may be absent, then the pivot is 0
     struct eq_ref matrix, common;                             // read: CE's map; its shift where the pivot is the running mean
     struct eq_ref offset, value, hidden_sums, active;         // write; offset: CE's
     struct eq_ref pivot, scale, shift;                        // write

@@ -102,7 +102,7 @@ eq_status eq_solve_evaluation_emit(struct eq_list *list, const struct eq_solve_g
                                   EQ_REF(r->hidden_sums), EQ_REF(r->pivot), EQ_REF(r->scale), EQ_REF(r->shift),
                                   EQ_I32(r->z_plane), EQ_I32(r->parts), EQ_I32(s->pixels), EQ_I32(s->channels),
                                   EQ_I32(s->stride), EQ_I32(s->hidden), EQ_I32(s->hidden_stride), EQ_I32(groups->blocks),
-                                  EQ_I32(s->layer_norm), EQ_I32(s->has_weight), EQ_F32(r->eps))));
+                                  EQ_I32(s->layer_norm), EQ_I32(s->has_weight), EQ_I32(r->z.buffer != NULL), EQ_F32(r->eps))));
     return eq_list_kernel(list, &gate,
                           EQ_ARGS(EQ_REF(r->hidden_sums), EQ_REF(r->weights.run_scale), EQ_REF(r->weights.gain),
                                   EQ_REF(r->weights.bias1), EQ_REF(r->weights.w2), EQ_REF(r->weights.bias2),

@@ -135,6 +135,16 @@ static eq_status make_plan(const struct eq_call *call, struct eq_unit_plan *plan
     return EQ_OK;
 }
 
+eq_status eq_unit_check_operands(const char *name, const struct eq_call *call, const struct eq_unit_plan *plan,
+                                 const struct eq_tensor *z)
+{
+    if (has_input(call, EQ_UNIT_RESIDUAL))
+        EQ_TRY(check_like(name, "the residual", &call->input[EQ_UNIT_RESIDUAL], z));
+    for (int i = EQ_UNIT_GAMMA; i < EQ_UNIT_NUM_INPUTS; i++)
+        EQ_TRY(check_operand(call, name, plan, i, i));
+    return EQ_OK;
+}
+
 static eq_status shape(struct eq_call *call)
 {
     const struct eq_tensor *z = &call->input[EQ_UNIT_Z];
@@ -143,10 +153,7 @@ static eq_status shape(struct eq_call *call)
     struct eq_unit_work work;
     EQ_REQUIRE(call->num_inputs >= 1 && call->has[EQ_UNIT_Z], EQ_ERR_ARGUMENT, "unit: the input is missing");
     EQ_TRY(make_plan(call, &plan));
-    if (call->num_inputs > EQ_UNIT_RESIDUAL && call->has[EQ_UNIT_RESIDUAL])
-        EQ_TRY(check_like("unit", "the residual", &call->input[EQ_UNIT_RESIDUAL], z));
-    for (int i = EQ_UNIT_GAMMA; i < EQ_UNIT_NUM_INPUTS; i++)
-        EQ_TRY(check_operand(call, "unit", &plan, i, i));
+    EQ_TRY(eq_unit_check_operands("unit", call, &plan, z));
     const size_t saved_elems = eq_unit_saved_place(&plan, EQ_REF_NONE, &saved),
                  work_elems = eq_unit_work_place(&plan, EQ_REF_NONE, &work);
     call->num_outputs = EQ_UNIT_NUM_OUTPUTS;
@@ -190,10 +197,21 @@ static eq_status apply(struct eq_list *list, const struct eq_unit_plan *plan, co
     return eq_unit_affine_emit(list, plan, &affine);
 }
 
+void eq_unit_place_prepared(const struct eq_unit_plan *plan, struct eq_ref ref, struct eq_unit_saved *saved)
+{
+    const struct eq_unit_plan constant = eq_unit_plan_constant(plan);
+    struct eq_unit_saved prepared;
+    if (!is_prepared(plan))
+        return;
+    eq_unit_saved_place(&constant, ref, &prepared);
+    saved->matrix = prepared.matrix;
+    saved->common = prepared.common;
+}
+
 static eq_status emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out)
 {
     struct eq_unit_plan plan;
-    struct eq_unit_saved saved, prepared;
+    struct eq_unit_saved saved;
     struct eq_unit_work work;
     EQ_TRY(make_plan(call, &plan));
     struct eq_ref refs[EQ_UNIT_NUM_INPUTS];
@@ -206,14 +224,12 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
     eq_unit_work_place(
         &plan, call->training ? out[EQ_UNIT_WORKSPACE] : eq_ref_plus(out[EQ_UNIT_WORKSPACE], (saved_elems + 15) / 16 * 16),
         &work);
-    if (is_prepared(&plan)) {
+    if (is_prepared(&plan) && !plan.has_moments) {
         const struct eq_unit_plan constant = eq_unit_plan_constant(&plan);
-        eq_unit_saved_place(&constant, refs[EQ_UNIT_PREPARED], &prepared);
-        if (!plan.has_moments)
-            return apply(list, &plan, &prepared, z, residual, to);
-        saved.matrix = prepared.matrix;
-        saved.common = prepared.common;
+        eq_unit_saved_place(&constant, refs[EQ_UNIT_PREPARED], &saved);
+        return apply(list, &plan, &saved, z, residual, to);
     }
+    eq_unit_place_prepared(&plan, refs[EQ_UNIT_PREPARED], &saved);
     if (plan.has_moments && !plan.has_given)
         EQ_TRY(eq_unit_moments_emit(list, &plan, z, work.sums, work.tiles));
     EQ_TRY(eq_unit_solve_emit(list, &plan, refs, z, &saved, &work));

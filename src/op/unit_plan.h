@@ -28,6 +28,9 @@ eq_status eq_unit_plan_make(const char *name, const struct eq_unit_attributes *a
 
 // The part of an evaluating unit's plan that unit_prepare runs: from the running statistics alone.
 struct eq_unit_plan eq_unit_plan_constant(const struct eq_unit_plan *plan);
+// Checks the residual against z, and all other inputs but Z and MOMENTS.
+eq_status eq_unit_check_operands(const char *name, const struct eq_call *call, const struct eq_unit_plan *plan,
+                                 const struct eq_tensor *z);
 // Whether the unit itself makes the matrices: in evaluation, where a gate follows them, unit_prepare has.
 bool eq_unit_plan_makes_matrix(const struct eq_unit_plan *plan);
 
@@ -57,6 +60,8 @@ struct eq_unit_grad_work {
 };
 // Fill refs from `base` on, absent ones EQ_REF_NONE; return the elements taken (at least 1).
 size_t eq_unit_saved_place(const struct eq_unit_plan *plan, struct eq_ref base, struct eq_unit_saved *saved);
+// The matrix and its shift from where unit_prepare left them, in evaluation with a matrix and a gate.
+void eq_unit_place_prepared(const struct eq_unit_plan *plan, struct eq_ref ref, struct eq_unit_saved *saved);
 size_t eq_unit_work_place(const struct eq_unit_plan *plan, struct eq_ref base, struct eq_unit_work *work);
 size_t eq_unit_grad_work_place(const struct eq_unit_plan *plan, struct eq_ref base, struct eq_unit_grad_work *work);
 

@@ -76,8 +76,8 @@ static void check_forward(const struct pool_case *c)
                 const int want = reference_index(c, &t, x, p, oy, ox), got = index[at(y, p, oy, ox)];
                 const int where[4] = { p / c->c, p % c->c, oy, ox };
                 eq_check_compare(&places, where, got, want, 0);
-                eq_check_compare(&values, where, (double)value[at(y, p, oy, ox)],
-                                 (double)x[at(&t, p, want / t.w, want % t.w)], 0);
+                eq_check_compare(&values, where, (double)value[at(y, p, oy, ox)], (double)x[at(&t, p, want / t.w, want % t.w)],
+                                 0);
             }
     eq_check_compared(&places, "place of the maximum");
     eq_check_compared(&values, "maximum");

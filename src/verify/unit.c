@@ -1,16 +1,10 @@
 // The unit and its gradient against its definition in double, with central differences as gradients. Files of the reference
 // implementation are compared in tests/op/unit.c.
-#include <math.h>
 #include <stdlib.h>
 
 #include "verify/unit_run.h"
 
 enum { MAX_VALUES = 512 };
-
-static const char *const names[EQ_UNIT_NUM_INPUTS] = {
-    "z",     "residual", "gamma",    "beta",    "mean", "var", "x_weight", "ce_mean", "ce_wm",
-    "scale", "w1",       "ln_gamma", "ln_beta", "w2",   "fc1", "fc1_bias", "fc2",     "fc2_bias",
-};
 
 // clang-format off
 static const struct unit_case cases[] = {
@@ -55,31 +49,6 @@ static const struct unit_case cases[] = {
 };
 // clang-format on
 
-static float *random_values(const char *purpose, size_t num, float mean, float spread)
-{
-    float *values = eq_check_malloc(num, sizeof *values);
-    for (size_t i = 0; i < num; i++)
-        values[i] = mean + spread * (float)eq_random_normal(eq_random_key(3, 0, 0, purpose), i);
-    return values;
-}
-
-static float *input_values(const struct unit_reference *reference, int input, size_t num, float offset)
-{
-    const float fan = 1.0f / sqrtf((float)reference->c), hidden_fan = 1.0f / sqrtf((float)(reference->attributes.hidden + 1));
-    switch (input) {
-    case EQ_UNIT_Z: return random_values("z", num, offset, 1);
-    case EQ_UNIT_GAMMA:
-    case EQ_UNIT_LN_GAMMA: return random_values(names[input], num, 1, 0.3f);
-    case EQ_UNIT_VAR: return random_values(names[input], num, 2, 0.1f);
-    case EQ_UNIT_SCALE: return random_values(names[input], num, 1.5f, 0);
-    case EQ_UNIT_W1:
-    case EQ_UNIT_FC1: return random_values(names[input], num, 0, 2 * fan);
-    case EQ_UNIT_W2:
-    case EQ_UNIT_FC2: return random_values(names[input], num, 0, 2 * hidden_fan);
-    default: return random_values(names[input], num, 0.1f, 0.5f);
-    }
-}
-
 // What a case should give, made once for all families and blocks.
 struct expected {
     double *out, *out_eval, *dres;                   // [n, c, h, w]
@@ -93,14 +62,14 @@ static struct unit_run make_run(const struct unit_case *c)
     struct unit_run r = { .c = *c };
     const struct unit_reference reference = unit_reference_of(c, true);
     const size_t num = unit_reference_elems(&reference, EQ_UNIT_Z);
-    r.dout = random_values("dout", num, 0, 1);
+    r.dout = unit_random("dout", num, 0, 1);
     if (c->add)
-        r.dres_add = random_values("add", num, 0, 1);
+        r.dres_add = unit_random("add", num, 0, 1);
     for (int i = 0; i < EQ_UNIT_NUM_INPUTS; i++)
         if (unit_reference_elems(&reference, i))
-            r.input[i] = input_values(&reference, i, unit_reference_elems(&reference, i), c->offset);
+            r.input[i] = unit_input_values(&reference, i, unit_reference_elems(&reference, i), c->offset);
     if (c->residual)
-        r.input[EQ_UNIT_RESIDUAL] = random_values("residual", num, 0, 1);
+        r.input[EQ_UNIT_RESIDUAL] = unit_random("residual", num, 0, 1);
     return r;
 }
 
@@ -159,9 +128,10 @@ static void check_expected(const struct unit_run *r, const struct expected *e)
         for (size_t k = 0; k < e->num[i]; k++)
             values[k] = got[k * e->step[i]];
         if (e->num[i])
-            unit_compare("gradient of ", names[i], values, e->gradient[i], e->num[i], 1e-5, 2e-3);
+            unit_compare("gradient of ", unit_input_names[i], values, e->gradient[i], e->num[i], 1e-5, 2e-3);
         if (e->after[i])
-            unit_compare("state ", names[i], r->after[i], e->after[i], unit_reference_elems(&reference, i), 1e-5, 1e-6);
+            unit_compare("state ", unit_input_names[i], r->after[i], e->after[i], unit_reference_elems(&reference, i), 1e-5,
+                         1e-6);
     }
 }
 

@@ -96,6 +96,38 @@ struct unit_reference unit_reference_of(const struct unit_case *c, bool training
     };
 }
 
+// ---- values of inputs
+
+const char *const unit_input_names[EQ_UNIT_NUM_INPUTS] = {
+    "z",     "residual", "gamma",    "beta",    "mean", "var", "x_weight", "ce_mean", "ce_wm",
+    "scale", "w1",       "ln_gamma", "ln_beta", "w2",   "fc1", "fc1_bias", "fc2",     "fc2_bias",
+};
+
+float *unit_random(const char *purpose, size_t num, float mean, float spread)
+{
+    float *values = eq_check_malloc(num, sizeof *values);
+    for (size_t i = 0; i < num; i++)
+        values[i] = mean + spread * (float)eq_random_normal(eq_random_key(3, 0, 0, purpose), i);
+    return values;
+}
+
+float *unit_input_values(const struct unit_reference *reference, int input, size_t num, float offset)
+{
+    const float fan = 1.0f / sqrtf((float)reference->c), hidden_fan = 1.0f / sqrtf((float)(reference->attributes.hidden + 1));
+    switch (input) {
+    case EQ_UNIT_Z: return unit_random("z", num, offset, 1);
+    case EQ_UNIT_GAMMA:
+    case EQ_UNIT_LN_GAMMA: return unit_random(unit_input_names[input], num, 1, 0.3f);
+    case EQ_UNIT_VAR: return unit_random(unit_input_names[input], num, 2, 0.1f);
+    case EQ_UNIT_SCALE: return unit_random(unit_input_names[input], num, 1.5f, 0);
+    case EQ_UNIT_W1:
+    case EQ_UNIT_FC1: return unit_random(unit_input_names[input], num, 0, 2 * fan);
+    case EQ_UNIT_W2:
+    case EQ_UNIT_FC2: return unit_random(unit_input_names[input], num, 0, 2 * hidden_fan);
+    default: return unit_random(unit_input_names[input], num, 0.1f, 0.5f);
+    }
+}
+
 // ---- running it: a tape that knows one call
 
 // Values by number, as a graph has them: inputs from 0, outputs from 100, the gradient of the output 200, gradients from 400.

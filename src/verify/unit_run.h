@@ -29,6 +29,12 @@ bool unit_is_state(int input);
 struct unit_reference unit_reference_of(const struct unit_case *c, bool training);
 struct eq_tensor unit_activation_tensor(const struct unit_case *c, int halo);
 
+// By enum eq_unit_input, up to FC2_BIAS.
+extern const char *const unit_input_names[EQ_UNIT_NUM_INPUTS];
+// mean + spread * normal; malloc'ed, as are the values of an input, Z's with the mean `offset`.
+float *unit_random(const char *purpose, size_t num, float mean, float spread);
+float *unit_input_values(const struct unit_reference *reference, int input, size_t num, float offset);
+
 // Training forward, backward, and evaluation with the state that training left; out_given: the same from given moments, where
 // the unit takes some.
 void unit_run_all(struct unit_run *r);

@@ -6,6 +6,7 @@
 
 #include "equil/model.h"
 #include "graph/graph.h"
+#include "op/conv2d_gated.h"
 #include "support.h"
 
 #define CONV(oc, k, s)                                 \
@@ -193,50 +194,58 @@ static void build_folded(struct net *net, int n)
     EQ_TEST_OK(eq_graph_output(g, net->logits, "logits"));
 }
 
-// Whether the only unit of conv, norm and gate is given the moments of its input.
-static bool has_moments(const struct eq_graph *graph, const struct eq_target *target)
+// What a convolution, a norm and a gate become in evaluation.
+enum gate_calls {
+    APART,   // a convolution, folded where it may be, and a unit that passes over its output twice
+    MOMENTS, // a convolution that gives moments, and a unit that passes over its output once
+    GATED,   // conv2d_gated: no such pass
+};
+
+static enum gate_calls gate_calls_of(const struct eq_graph *graph, const struct eq_target *target)
 {
     struct eq_ir *ir;
-    bool has = false;
     EQ_TEST_OK(eq_ir_create(graph, target, &(struct eq_compile_params){ .loss = EQ_NO_VALUE }, &ir));
-    ck_assert_int_eq(count_calls(ir, &eq_op_unit), 1);
+    const int num_gated = count_calls(ir, &eq_op_conv2d_gated), num_units = count_calls(ir, &eq_op_unit);
+    enum gate_calls found = num_gated ? GATED : APART;
+    ck_assert_int_eq(num_gated + num_units, 1);
     for (int i = 0; i < ir->num_calls; i++)
-        if (ir->calls[i].call.op == &eq_op_unit)
-            has = ir->calls[i].call.has[EQ_UNIT_MOMENTS];
+        if (ir->calls[i].call.op == &eq_op_unit && ir->calls[i].call.has[EQ_UNIT_MOMENTS])
+            found = MOMENTS;
     eq_ir_destroy(&ir);
-    return has;
+    return found;
 }
 
-START_TEST(moments)
+START_TEST(gates)
 {
     static const struct {
-        int image;
+        int image, in, out, kernel;
         enum eq_branch branch;
-        bool has_moments;
+        enum gate_calls calls;
     } cases[] = {
-        { 56, EQ_BRANCH_BOTH, true },
-        { 56, EQ_BRANCH_REWEIGHT, true },
-        { 56, EQ_BRANCH_DECORRELATE, false }, // has no gate
-        { 6, EQ_BRANCH_BOTH, false },         // tiles of so few pixels are no parts
+        { 56, 64, 256, 1, EQ_BRANCH_BOTH, GATED },        { 56, 64, 256, 1, EQ_BRANCH_REWEIGHT, GATED },
+        { 56, 64, 256, 1, EQ_BRANCH_DECORRELATE, APART }, // has no gate
+        { 14, 256, 1024, 1, EQ_BRANCH_BOTH, MOMENTS },    // products of so many channels cost more than a pass
+        { 56, 256, 64, 1, EQ_BRANCH_REWEIGHT, MOMENTS },  { 56, 16, 64, 3, EQ_BRANCH_BOTH, MOMENTS },
+        { 6, 256, 64, 1, EQ_BRANCH_BOTH, APART }, // tiles of so few pixels are no parts
     };
-    struct eq_target target = eq_target_default();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const struct eq_equilibrium_params params = { .branch = cases[i].branch };
+        struct eq_target target = eq_target_default();
         struct eq_graph *g;
         eq_value x, z, out;
+        target.use_winograd = false;
         EQ_TEST_OK(eq_graph_create(&g));
-        EQ_TEST_OK(eq_graph_input(g, "x", 8, 16, cases[i].image, cases[i].image, &x));
-        EQ_TEST_OK(eq_graph_conv2d(g, x, "conv", CONV(64, 1, 1), &z));
+        EQ_TEST_OK(eq_graph_input(g, "x", 8, cases[i].in, cases[i].image, cases[i].image, &x));
+        EQ_TEST_OK(eq_graph_conv2d(g, x, "conv", CONV(cases[i].out, cases[i].kernel, 1), &z));
         EQ_TEST_OK(eq_graph_batch_norm(g, z, "norm", NULL, &out));
         EQ_TEST_OK(eq_graph_channel_equilibrium(g, out, "ce", &params, &out));
         EQ_TEST_OK(eq_graph_output(g, out, "out"));
-        target.family = EQ_FAMILY_VECTOR;
-        ck_assert_int_eq(has_moments(g, &target), cases[i].has_moments);
+        ck_assert_int_eq(gate_calls_of(g, &target), cases[i].calls);
         target.family = EQ_FAMILY_SIMT;
-        ck_assert(!has_moments(g, &target));
+        ck_assert_int_eq(gate_calls_of(g, &target), APART);
         target.family = EQ_FAMILY_VECTOR;
         EQ_TEST_OK(eq_graph_output(g, z, "z")); // somebody else reads it: no convolution of the unit's own
-        ck_assert(!has_moments(g, &target));
+        ck_assert_int_eq(gate_calls_of(g, &target), APART);
         eq_graph_destroy(&g);
     }
 }
@@ -396,8 +405,10 @@ START_TEST(names)
     const struct {
         const char *name;
         eq_value value; // -1: there is none
-    } rows[] = { { "stage.0.conv", conv }, { "stage.0.ce", y - 1 }, { "stage", y - 1 }, { "stage.0", y - 1 }, { "x", -1 },
-                 { "add", -1 },            { "activation", -1 },    { "stage.", -1 },   { "stag", -1 } };
+    } rows[] = {
+        { "stage.0.conv", conv }, { "stage.0.ce", y - 1 }, { "stage", y - 1 }, { "stage.0", y - 1 }, { "x", -1 }, { "add", -1 },
+        { "activation", -1 },     { "stage.", -1 },        { "stag", -1 }
+    };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const eq_status status = eq_graph_find(g, rows[i].name, &found);
         ck_assert_msg(status == (rows[i].value < 0 ? EQ_ERR_NOT_FOUND : EQ_OK), "%s: %s", rows[i].name, eq_last_error());
@@ -473,8 +484,9 @@ START_TEST(refused)
     const struct eq_conv2d_params padded = { .out_channels = 4, .kernel_h = 3, .kernel_w = 3, .pad_h = 0x7fffffff };
     ck_assert_int_eq(eq_graph_conv2d(g, x, "padded", &padded, &y), EQ_ERR_SHAPE);
     ck_assert_int_eq(eq_graph_max_pool(g, x, &(struct eq_pool_params){ .kernel = 2, .pad = 0x7fffffff }, &y), EQ_ERR_ARGUMENT);
-    ck_assert_int_eq(eq_graph_conv2d(g, x, "wide", &(struct eq_conv2d_params){ .out_channels = 4, .kernel_h = 5,
-                                                                               .kernel_w = 5 }, &y), EQ_ERR_SHAPE);
+    ck_assert_int_eq(
+        eq_graph_conv2d(g, x, "wide", &(struct eq_conv2d_params){ .out_channels = 4, .kernel_h = 5, .kernel_w = 5 }, &y),
+        EQ_ERR_SHAPE);
     ck_assert_ptr_nonnull(strstr(eq_last_error(), "4 x 4"));
     // The refused call left nothing behind: its name is free.
     EQ_TEST_OK(eq_graph_conv2d(g, x, "wide", CONV(8, 1, 4), &y));
@@ -494,5 +506,5 @@ START_TEST(refused)
 }
 END_TEST
 
-EQ_TEST_MAIN("graph", { gradients, 2 }, { fusion, 1 }, { moments, 1 }, { folding, 1 }, { prepared, 2 }, { names, 1 },
+EQ_TEST_MAIN("graph", { gradients, 2 }, { fusion, 1 }, { gates, 1 }, { folding, 1 }, { prepared, 2 }, { names, 1 },
              { layers, 4 }, { refused, 1 })

@@ -19,7 +19,8 @@ struct net {
     int n;
 };
 
-// conv, norm, ReLU, max pool; two blocks whose residuals are added at their end; an output in blocks; the classifier.
+// conv, norm, ReLU, max pool; two blocks whose residuals are added at their end; an output in blocks; the classifier. With
+// gates, the first block's is settled before its convolution (conv2d_gated), the second one's after it.
 static void build_net(struct net *net, int n, bool has_gates)
 {
     eq_value a, b;
@@ -35,7 +36,7 @@ static void build_net(struct net *net, int n, bool has_gates)
         EQ_TEST_OK(eq_graph_conv2d(g, a, i ? "b1" : "a1", CONV(CHANNELS, 3), &b));
         EQ_TEST_OK(eq_graph_batch_norm(g, b, i ? "b1_norm" : "a1_norm", NULL, &b));
         EQ_TEST_OK(eq_graph_activation(g, b, EQ_RELU, &b));
-        EQ_TEST_OK(eq_graph_conv2d(g, b, i ? "b2" : "a2", CONV(CHANNELS, 1), &b));
+        EQ_TEST_OK(eq_graph_conv2d(g, b, i ? "b2" : "a2", CONV(CHANNELS, has_gates && i ? 3 : 1), &b));
         EQ_TEST_OK(eq_graph_batch_norm(g, b, i ? "b2_norm" : "a2_norm", NULL, &b));
         if (has_gates && i == 0)
             EQ_TEST_OK(eq_graph_channel_equilibrium(g, b, "ce", &(struct eq_equilibrium_params){ .group = 4 }, &b));
