@@ -22,6 +22,9 @@
 #ifndef SIMT
 #define SIMT 0
 #endif
+#ifndef PLACES
+#define PLACES 1 // 0: evaluation needs no places
+#endif
 #if SIMT
 typedef float value_t;
 typedef int index_t;
@@ -66,7 +69,7 @@ __kernel void pool_max_fwd(EQ_IN(float, x), EQ_BUF(float, y), EQ_BUF(int, index)
         return;
     x += (ulong)plane * x_plane + (SIMT ? first % BLOCK : 0);
     y += ((ulong)plane * rows + oy + halo) * width;
-    index += ((ulong)plane * oh + oy) * ow * BLOCK;
+    index += PLACES ? ((ulong)plane * oh + oy) * ow * BLOCK : 0;
     for (int e = first; e < (SIMT ? first + 1 : width); e += LANES) {
         const int ox = e / BLOCK - halo;
         value_t best = (value_t)(0.0f);
@@ -86,7 +89,8 @@ __kernel void pool_max_fwd(EQ_IN(float, x), EQ_BUF(float, y), EQ_BUF(int, index)
                     for (int j = first_x; j < end_x; j++)
                         TAKE(i, j);
             }
-            INDEX_STORE(place, index + e - halo * BLOCK);
+            if (PLACES)
+                INDEX_STORE(place, index + e - halo * BLOCK);
         }
         VALUE_STORE(best, y + e);
     }

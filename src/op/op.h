@@ -164,7 +164,8 @@ struct eq_tensor eq_conv2d_weight(const struct eq_target *target, const struct e
 // unit: normalisation, CE and its relatives, residual and activation in two passes. See unit.h for operands.
 #include "op/unit.h"
 
-// pool_max: input x; output y, index i32 (blocked as y; flat position y*w + x of the maximum in the plane, first one on ties).
+// pool_max: input x; output y, index i32 (blocked as y; flat position y*w + x of the maximum in the plane, first one on ties; in
+// evaluation 1 element without a meaning).
 struct eq_pool_max_attributes {
     int kh, kw, stride_h, stride_w, pad_h, pad_w; // padding never wins
 };

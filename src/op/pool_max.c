@@ -38,7 +38,7 @@ static eq_status shape(struct eq_call *call)
     EQ_TRY(check("pool_max", call->target, call->attributes, x, &oh, &ow));
     call->num_outputs = 2;
     call->output[Y] = eq_tensor_blocked(x->n, x->c, oh, ow, x->block, 0);
-    call->output[INDEX] = index_tensor(&call->output[Y]);
+    call->output[INDEX] = call->training ? index_tensor(&call->output[Y]) : eq_tensor_vector(1);
     return EQ_OK;
 }
 
@@ -58,18 +58,20 @@ static struct eq_range range_of(const struct eq_target *target, const struct eq_
     return eq_range_3d((const size_t[]){ 1, rows, planes }, (const size_t[]){ 1, rows < 16 ? rows : 16, 1 });
 }
 
-// One comparison a tap; x read, y and index written.
+// One comparison a tap; x read, y and, in training, index written.
 static struct eq_cost cost(const struct eq_call *call)
 {
     const struct eq_pool_max_attributes *a = call->attributes;
     const double outputs = (double)eq_tensor_logical(&call->output[Y]);
-    return (struct eq_cost){ outputs * a->kh * a->kw, 4.0 * ((double)eq_tensor_logical(&call->input[X]) + 2.0 * outputs) };
+    return (struct eq_cost){ outputs * a->kh * a->kw,
+                             4.0 * ((double)eq_tensor_logical(&call->input[X]) + (call->training ? 2.0 : 1.0) * outputs) };
 }
 
 static eq_status emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out)
 {
     const struct eq_planes x = eq_planes(&call->input[X], in[X]), y = eq_planes(&call->output[Y], out[Y]);
-    const struct eq_options options = options_of(call->target, call->attributes);
+    const struct eq_options geometry = options_of(call->target, call->attributes),
+                            options = eq_options_format("%s -DPLACES=%d", geometry.text, call->training);
     const struct eq_launch launch = {
         .source = "pool_max",
         .options = options.text,
