@@ -184,7 +184,7 @@ static struct pending bare_conv(const struct eq_front_node *conv, const int inpu
 static bool can_absorb(const struct fusion *f, int front)
 {
     return f->is_pending[front] && f->ir->graph->values[front].num_readers == 1 &&
-           f->pending[front].attributes.activation == EQ_ACT_NONE;
+           f->pending[front].attributes.activation == EQ_ACT_NONE && !f->pending[front].attributes.pools;
 }
 
 static eq_status open_unit(struct fusion *f, const struct eq_front_node *node)
@@ -256,6 +256,16 @@ static eq_status join_activation(struct fusion *f, const struct eq_front_node *n
     return EQ_OK;
 }
 
+// Whether the unit with a gate that makes the pool's input takes the pool in.
+static bool joins_pool(const struct fusion *f, const struct eq_front_node *node)
+{
+    const struct pending *unit = &f->pending[node->inputs[0]];
+    return node->op == &eq_op_pool_max && !f->ir->training && f->is_pending[node->inputs[0]] &&
+           f->ir->graph->values[node->inputs[0]].num_readers == 1 && !unit->conv && !unit->attributes.pools &&
+           unit->inputs[EQ_UNIT_RESIDUAL] == EQ_NO_VALUE &&
+           eq_unit_can_pool(&f->ir->target, &unit->attributes, node->attributes);
+}
+
 // A filter is stored as its convolution's input and the target want it.
 static eq_status lower_filter(struct eq_ir *ir, int x, int front, int groups)
 {
@@ -269,6 +279,10 @@ static eq_status lower_filter(struct eq_ir *ir, int x, int front, int groups)
 static eq_status lower_op(struct fusion *f, const struct eq_front_node *node)
 {
     int inputs[EQ_MAX_OPERANDS], outputs[EQ_MAX_OPERANDS];
+    if (joins_pool(f, node)) {
+        carry_on(f, node->inputs[0], node->output)->attributes.pools = true;
+        return EQ_OK;
+    }
     for (int i = 0; i < node->num_inputs; i++) {
         if (i == 1 && node->op == &eq_op_conv2d)
             EQ_TRY(lower_filter(f->ir, inputs[0], node->inputs[1], groups_of(node)));

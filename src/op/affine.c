@@ -121,6 +121,35 @@ eq_status eq_unit_affine_emit(struct eq_list *list, const struct eq_unit_plan *p
                                   EQ_I32(plan->groups.group)));
 }
 
+// Rows of the result that a work-item makes: of z it reads one more than twice as many.
+enum { BAND_ROWS = 14 };
+
+eq_status eq_unit_affine_pool_emit(struct eq_list *list, const struct eq_unit_plan *plan, const struct eq_unit_affine *a)
+{
+    const bool cross = a->matrix.buffer;
+    const int outs = outputs(plan, cross), oh = (plan->h + 1) / 2, ow = (plan->w + 1) / 2;
+    const size_t elems = (size_t)plan->images * (size_t)a->out.image;
+    const struct eq_options options =
+        eq_options_format("-DBLOCK=%d -DWIDTH=%d -DOUTS=%d -DACT=%d -DEQ_STREAM=%d", plan->block, plan->w, outs,
+                          (int)plan->activation, eq_streams(&plan->target, a->out.ref, elems));
+    struct eq_cost pass = cost(plan, 1, cross);
+    pass.bytes += 4.0 * plan->images * plan->channels * oh * ow;
+    const struct eq_launch launch = {
+        .source = "affine_pool",
+        .options = options.text,
+        .kernel = "affine_pool",
+        .range = eq_range_3d(
+            (const size_t[]){ (size_t)(plan->blocks / outs), (size_t)((oh + BAND_ROWS - 1) / BAND_ROWS), (size_t)plan->images },
+            (const size_t[]){ 1, 1, 1 }),
+        .cost = pass,
+    };
+    return eq_list_kernel(list, &launch,
+                          EQ_ARGS(EQ_REF(a->z.ref), EQ_REF(a->pivot), EQ_REF(a->scale), EQ_REF(a->shift), EQ_REF(a->matrix),
+                                  EQ_REF(a->out.ref), EQ_UNIT_STRIDES(a->z), EQ_UNIT_STRIDES(a->out), EQ_I32(plan->h),
+                                  EQ_I32(oh), EQ_I32(plan->stride), EQ_I32(a->instance), EQ_I32(plan->blocks),
+                                  EQ_I32(plan->groups.span), EQ_I32(plan->groups.group), EQ_I32(cross)));
+}
+
 eq_status eq_unit_affine_grad_emit(struct eq_list *list, const struct eq_unit_plan *plan, const struct eq_unit_affine_grad *a)
 {
     const bool cross = a->matrix.buffer, residual = a->dres.ref.buffer, add = a->add.ref.buffer;

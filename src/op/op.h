@@ -161,15 +161,15 @@ bool eq_conv2d_reads_stored(const struct eq_target *target, const struct eq_conv
 struct eq_tensor eq_conv2d_weight(const struct eq_target *target, const struct eq_tensor *x, int oc, int kh, int kw,
                                   int groups);
 
-// unit: normalisation, CE and its relatives, residual and activation in two passes. See unit.h for operands.
-#include "op/unit.h"
-
 // pool_max: input x; output y, index i32 (blocked as y; flat position y*w + x of the maximum in the plane, first one on ties; in
 // evaluation 1 element without a meaning).
 struct eq_pool_max_attributes {
     int kh, kw, stride_h, stride_w, pad_h, pad_w; // padding never wins
 };
 extern const struct eq_op eq_op_pool_max;
+// unit: normalisation, CE and its relatives, residual and activation in two passes. See unit.h for operands.
+#include "op/unit.h"
+
 // pool_max_grad: inputs dy, index, add?; output dx. attributes: pool plus x's extents.
 struct eq_pool_max_grad_attributes {
     struct eq_pool_max_attributes pool;

@@ -1,6 +1,7 @@
 // The unit and its gradient as ops: shapes, steps, gradients. The steps are in moments.c, solve_*.c and affine.c.
 #include "op/unit.h"
 
+#include "op/conv2d.h"
 #include "op/unit_plan.h"
 
 static bool is_prepared(const struct eq_unit_plan *plan)
@@ -16,6 +17,13 @@ bool eq_unit_prepares(const struct eq_unit_attributes *a)
 bool eq_unit_has_gate(const struct eq_unit_attributes *a)
 {
     return a->method == EQ_UNIT_CE || a->method == EQ_UNIT_IR || a->method == EQ_UNIT_SE;
+}
+
+bool eq_unit_can_pool(const struct eq_target *target, const struct eq_unit_attributes *unit,
+                      const struct eq_pool_max_attributes *pool)
+{
+    return target->family == EQ_FAMILY_VECTOR && eq_unit_has_gate(unit) && pool->kh == 3 && pool->kw == 3 &&
+           pool->stride_h == 2 && pool->stride_w == 2 && pool->pad_h == 1 && pool->pad_w == 1;
 }
 
 static size_t constant_elems(const struct eq_unit_plan *plan)
@@ -156,8 +164,12 @@ static eq_status shape(struct eq_call *call)
     EQ_TRY(eq_unit_check_operands("unit", call, &plan, z));
     const size_t saved_elems = eq_unit_saved_place(&plan, EQ_REF_NONE, &saved),
                  work_elems = eq_unit_work_place(&plan, EQ_REF_NONE, &work);
+    const struct eq_unit_attributes *a = call->attributes;
+    EQ_REQUIRE(!a->pools || (eq_unit_plan_evaluates_gate(&plan) && !has_input(call, EQ_UNIT_RESIDUAL)), EQ_ERR_UNSUPPORTED,
+               "unit: only evaluation with a gate takes in a pooling, on processors, without a residual");
     call->num_outputs = EQ_UNIT_NUM_OUTPUTS;
-    call->output[EQ_UNIT_OUT] = eq_tensor_blocked(z->n, z->c, z->h, z->w, z->block, 0);
+    call->output[EQ_UNIT_OUT] =
+        eq_tensor_blocked(z->n, z->c, a->pools ? (z->h + 1) / 2 : z->h, a->pools ? (z->w + 1) / 2 : z->w, z->block, 0);
     call->output[EQ_UNIT_SAVED] = eq_tensor_vector(call->training ? elems(saved_elems) : 1);
     const bool only_applies = is_prepared(&plan) && !plan.has_moments;
     const size_t workspace = call->training ? work_elems : only_applies ? 1 : saved_elems + 16 + work_elems;
@@ -170,7 +182,7 @@ static eq_status shape(struct eq_call *call)
 static int in_place(const struct eq_call *call, int output)
 {
     const struct eq_unit_attributes *a = call->attributes;
-    if (output != EQ_UNIT_OUT)
+    if (output != EQ_UNIT_OUT || a->pools)
         return -1;
     if (!call->training && a->method != EQ_UNIT_CE && a->method != EQ_UNIT_BD)
         return EQ_UNIT_Z;
@@ -194,7 +206,7 @@ static eq_status apply(struct eq_list *list, const struct eq_unit_plan *plan, co
         .matrix = saved->matrix,
         .instance = plan->has_gate,
     };
-    return eq_unit_affine_emit(list, plan, &affine);
+    return plan->pools ? eq_unit_affine_pool_emit(list, plan, &affine) : eq_unit_affine_emit(list, plan, &affine);
 }
 
 void eq_unit_place_prepared(const struct eq_unit_plan *plan, struct eq_ref ref, struct eq_unit_saved *saved)
@@ -233,6 +245,8 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
     if (plan.has_moments && !plan.has_given)
         EQ_TRY(eq_unit_moments_emit(list, &plan, z, work.sums, work.tiles));
     EQ_TRY(eq_unit_solve_emit(list, &plan, refs, z, &saved, &work));
+    if (((const struct eq_unit_attributes *)call->attributes)->pools)
+        EQ_TRY(eq_conv2d_border_emit(list, &call->output[EQ_UNIT_OUT], out[EQ_UNIT_OUT]));
     return apply(list, &plan, &saved, z, residual, to);
 }
 

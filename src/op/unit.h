@@ -18,6 +18,8 @@ struct eq_unit_attributes {
     float momentum;      // weight of the new value in running statistics
     float gate_momentum; // in those of CE, BD and IR; 0: the same
     int hidden;          // IR part: c / 4; SE: c / 16
+    bool pools; // evaluation with a gate on processors, without a residual: out is the maximum over windows of 3 x 3 at
+                // stride 2, padded by 1
 };
 
 // Inputs. Absent ones (has[i] false) by method: NONE has only Z and RESIDUAL; BN adds the four BN tensors; and so on.
@@ -61,6 +63,10 @@ bool eq_unit_prepares(const struct eq_unit_attributes *attributes);
 
 // Whether an evaluating unit has a gate, which looks at moments of its input.
 bool eq_unit_has_gate(const struct eq_unit_attributes *attributes);
+
+// Whether such a unit may take in that pooling: see `pools`.
+bool eq_unit_can_pool(const struct eq_target *target, const struct eq_unit_attributes *unit,
+                      const struct eq_pool_max_attributes *pool);
 
 // unit_again: the output of a training unit once more, with the same bits. inputs Z, SAVED, RESIDUAL?; attributes those of the
 // unit. output: as the unit's OUT.

@@ -92,6 +92,7 @@ eq_status eq_unit_plan_make(const char *name, const struct eq_unit_attributes *a
         .method = m,
         .activation = a->activation,
         .training = training,
+        .pools = a->pools,
         .has_norm = m != EQ_UNIT_NONE,
         .has_matrix = m == EQ_UNIT_CE || m == EQ_UNIT_BD,
         .has_gate = eq_unit_has_gate(a),

@@ -14,6 +14,7 @@ struct eq_unit_plan {
     bool has_moments;                    // pass 1 is needed
     bool has_cross;                      // ... and takes cross-products
     bool has_given;                      // ... but its moments are an input
+    bool pools;                          // pass 2 ends with a pooling
     int instance;                        // what the gate looks at: 0 nothing, 1 variances, 2 means
     int images, channels, h, w, pixels, block, blocks, stride;
     int parts;  // of a plane in the moments
@@ -92,6 +93,7 @@ struct eq_unit_affine {
     bool instance;
 };
 eq_status eq_unit_affine_emit(struct eq_list *list, const struct eq_unit_plan *plan, const struct eq_unit_affine *a);
+eq_status eq_unit_affine_pool_emit(struct eq_list *list, const struct eq_unit_plan *plan, const struct eq_unit_affine *a);
 struct eq_unit_affine_grad {
     struct eq_unit_view z, dout, out, add, dz, dres;
     struct eq_ref pivot, scale, slope, shift, matrix, slopes;

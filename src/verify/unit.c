@@ -1,5 +1,6 @@
 // The unit and its gradient against its definition in double, with central differences as gradients. Files of the reference
 // implementation are compared in tests/op/unit.c.
+#include <math.h>
 #include <stdlib.h>
 
 #include "verify/unit_run.h"
@@ -33,6 +34,8 @@ static const struct unit_case cases[] = {
       .group = 40, .iterations = 3, .hidden = 20 },
     { .name = "ce g32 one image", .n = 1, .c = 32, .h = 7, .w = 6, .method = EQ_UNIT_CE, .group = 32, .iterations = 3,
       .hidden = 33 },
+    { .name = "ce g64 relu", .n = 2, .c = 64, .h = 5, .w = 6, .method = EQ_UNIT_CE, .activation = EQ_ACT_RELU, .group = 64,
+      .iterations = 2, .hidden = 16 },
     { .name = "ce g68", .n = 3, .c = 68, .h = 5, .w = 6, .method = EQ_UNIT_CE, .activation = EQ_ACT_RELU, .group = 68,
       .iterations = 2, .hidden = 17 },
     { .name = "bd relu", .n = 2, .c = 24, .h = 4, .w = 4, .method = EQ_UNIT_BD, .activation = EQ_ACT_RELU,
@@ -111,6 +114,21 @@ static void expect(const struct unit_run *r, struct expected *e)
     free(dout);
 }
 
+// The largest of each window of 3 x 3 at stride 2, padded by 1, of planes [h, w].
+static double *pooled(const double *from, int planes, int h, int w)
+{
+    const int oh = (h + 1) / 2, ow = (w + 1) / 2;
+    double *to = eq_check_malloc((size_t)planes * (size_t)oh * (size_t)ow, sizeof *to);
+    for (int i = 0; i < planes * oh * ow; i++) {
+        const int plane = i / (oh * ow), y = i / ow % oh * 2, x = i % ow * 2;
+        to[i] = -INFINITY;
+        for (int v = y > 0 ? y - 1 : 0; v <= y + 1 && v < h; v++)
+            for (int u = x > 0 ? x - 1 : 0; u <= x + 1 && u < w; u++)
+                to[i] = fmax(to[i], from[(plane * h + v) * w + u]);
+    }
+    return to;
+}
+
 // Tolerance of gradients 1e-5, as of files, and 2e-8 an element where they should be zero: a sum that cancels leaves rounding.
 static void check_expected(const struct unit_run *r, const struct expected *e)
 {
@@ -120,6 +138,12 @@ static void check_expected(const struct unit_run *r, const struct expected *e)
     unit_compare("evaluation", "", r->out_eval, e->out_eval, num, 1e-5, 1e-6);
     if (r->out_given)
         unit_compare("evaluation", " with given moments", r->out_given, e->out_eval, num, 1e-5, 1e-6);
+    if (r->out_pooled) {
+        double *want = pooled(e->out_eval, r->c.n * r->c.c, r->c.h, r->c.w);
+        unit_compare("evaluation", " with a pooling", r->out_pooled, want,
+                     (size_t)(r->c.n * r->c.c) * (size_t)((r->c.h + 1) / 2) * (size_t)((r->c.w + 1) / 2), 1e-5, 1e-6);
+        free(want);
+    }
     if (r->c.residual)
         unit_compare("gradient of ", "residual", r->dres, e->dres, num, 1e-5, 1e-6);
     for (int i = 0; i < EQ_UNIT_NUM_INPUTS; i++) {

@@ -67,6 +67,7 @@ void unit_run_free(struct unit_run *r)
     free(r->out);
     free(r->out_eval);
     free(r->out_given);
+    free(r->out_pooled);
     free(r->dz);
     free(r->dres);
 }
@@ -341,16 +342,17 @@ static bool takes_moments(const struct unit_run *r)
     return eq_check_device->target.family == EQ_FAMILY_VECTOR && eq_unit_has_gate(&attributes);
 }
 
-// Training forward, backward, and evaluation with the state that training left, twice where moments may be given.
+// Training forward, backward, and evaluation with the state that training left: as it is, from given moments, with a pooling.
 void unit_run_all(struct unit_run *r)
 {
-    const struct eq_unit_attributes attributes = unit_attributes_of(&r->c);
+    struct eq_unit_attributes attributes = unit_attributes_of(&r->c);
     struct value in[EQ_UNIT_NUM_INPUTS] = { 0 }, out[EQ_UNIT_NUM_OUTPUTS] = { 0 };
     struct eq_ref refs[EQ_UNIT_NUM_INPUTS], out_refs[EQ_UNIT_NUM_OUTPUTS];
     struct eq_call call = make_call(r, &attributes, true, in);
-    float **const results[] = { &r->out, &r->out_eval, &r->out_given };
-    for (int pass = 0; pass < (takes_moments(r) ? 3 : 2); pass++) {
+    float **const results[] = { &r->out, &r->out_eval, &r->out_given, &r->out_pooled };
+    for (int pass = 0; pass < (!takes_moments(r) ? 2 : r->c.residual ? 3 : 4); pass++) {
         call.training = pass == 0;
+        attributes.pools = pass == 3;
         if (pass == 1)
             run_prepare(r, &call, in);
         if (pass == 2)

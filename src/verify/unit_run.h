@@ -21,7 +21,7 @@ struct unit_case {
 struct unit_run {
     struct unit_case c;
     float *input[EQ_UNIT_NUM_INPUTS], *dout, *dres_add;
-    float *out, *out_eval, *out_given, *dz, *dres, *grad[EQ_UNIT_NUM_INPUTS], *after[EQ_UNIT_NUM_INPUTS];
+    float *out, *out_eval, *out_given, *out_pooled, *dz, *dres, *grad[EQ_UNIT_NUM_INPUTS], *after[EQ_UNIT_NUM_INPUTS];
 };
 
 struct eq_unit_attributes unit_attributes_of(const struct unit_case *c);
@@ -36,7 +36,7 @@ float *unit_random(const char *purpose, size_t num, float mean, float spread);
 float *unit_input_values(const struct unit_reference *reference, int input, size_t num, float offset);
 
 // Training forward, backward, and evaluation with the state that training left; out_given: the same from given moments, where
-// the unit takes some.
+// the unit takes some; out_pooled: with the pooling that follows, where it takes that in.
 void unit_run_all(struct unit_run *r);
 void unit_run_free(struct unit_run *r);
 

@@ -251,6 +251,53 @@ START_TEST(gates)
 }
 END_TEST
 
+// A pooling joins the unit before it where that has a gate and is evaluated on a processor, and nobody else reads it.
+START_TEST(pools)
+{
+    static const struct {
+        enum eq_branch branch;
+        struct eq_pool_params pool;
+        enum eq_family family;
+        bool is_read, has_residual, joins;
+    } cases[] = {
+        { EQ_BRANCH_BOTH, { .kernel = 3, .stride = 2, .pad = 1 }, EQ_FAMILY_VECTOR, false, false, true },
+        { EQ_BRANCH_REWEIGHT, { .kernel = 3, .stride = 2, .pad = 1 }, EQ_FAMILY_VECTOR, false, false, true },
+        { EQ_BRANCH_DECORRELATE, { .kernel = 3, .stride = 2, .pad = 1 }, EQ_FAMILY_VECTOR, false, false, false },
+        { EQ_BRANCH_BOTH, { .kernel = 2, .stride = 2 }, EQ_FAMILY_VECTOR, false, false, false },
+        { EQ_BRANCH_BOTH, { .kernel = 3, .stride = 2, .pad = 1 }, EQ_FAMILY_SIMT, false, false, false },
+        { EQ_BRANCH_BOTH, { .kernel = 3, .stride = 2, .pad = 1 }, EQ_FAMILY_VECTOR, true, false, false },
+        { EQ_BRANCH_BOTH, { .kernel = 3, .stride = 2, .pad = 1 }, EQ_FAMILY_VECTOR, false, true, false },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct eq_equilibrium_params params = { .branch = cases[i].branch };
+        struct eq_target target = eq_target_default();
+        struct eq_graph *g;
+        eq_value x, z, out;
+        target.family = cases[i].family;
+        EQ_TEST_OK(eq_graph_create(&g));
+        EQ_TEST_OK(eq_graph_input(g, "x", 2, 16, 9, 8, &x));
+        EQ_TEST_OK(eq_graph_conv2d(g, x, "conv", CONV(16, 3, 1), &z));
+        EQ_TEST_OK(eq_graph_batch_norm(g, z, "norm", NULL, &z));
+        EQ_TEST_OK(eq_graph_channel_equilibrium(g, z, "ce", &params, &z));
+        if (cases[i].has_residual)
+            EQ_TEST_OK(eq_graph_add(g, z, x, &z));
+        EQ_TEST_OK(eq_graph_activation(g, z, EQ_RELU, &z));
+        EQ_TEST_OK(eq_graph_max_pool(g, z, &cases[i].pool, &out));
+        EQ_TEST_OK(eq_graph_output(g, out, "out"));
+        if (cases[i].is_read)
+            EQ_TEST_OK(eq_graph_output(g, z, "z"));
+        for (int training = 0; training < 2; training++) {
+            struct eq_ir *ir;
+            EQ_TEST_OK(
+                eq_ir_create(g, &target, &(struct eq_compile_params){ .training = training == 1, .loss = EQ_NO_VALUE }, &ir));
+            ck_assert_int_eq(count_calls(ir, &eq_op_pool_max), !cases[i].joins || training);
+            eq_ir_destroy(&ir);
+        }
+        eq_graph_destroy(&g);
+    }
+}
+END_TEST
+
 START_TEST(folding)
 {
     struct net net;
@@ -506,5 +553,5 @@ START_TEST(refused)
 }
 END_TEST
 
-EQ_TEST_MAIN("graph", { gradients, 2 }, { fusion, 1 }, { gates, 1 }, { folding, 1 }, { prepared, 2 }, { names, 1 },
-             { layers, 4 }, { refused, 1 })
+EQ_TEST_MAIN("graph", { gradients, 2 }, { fusion, 1 }, { gates, 1 }, { pools, 1 }, { folding, 1 }, { prepared, 2 },
+             { names, 1 }, { layers, 4 }, { refused, 1 })

@@ -137,7 +137,7 @@ START_TEST(lifetimes)
     check_life(item_of(&plan, ir, a1, 0), a1, a2, 3 * plain);
     // A block's output of the same form, but whole, does not take over its memory.
     check_life(item_of(&plan, ir, stem + 1, 0), stem + 1, a2, 3 * framed);
-    check_life(item_of(&plan, ir, stem + 1, 1), stem + 1, stem + 1, 3 * plain); // the pool's places: nobody reads them
+    check_life(item_of(&plan, ir, stem + 1, 1), stem + 1, stem + 1, 4); // the pool's places: evaluation has none
     // Whole: there during the stretches that touch them.
     check_life(item_of(&plan, ir, a2, 0), stem, last, 5 * framed);
     check_life(item_of(&plan, ir, b1, 0), stem, last, 5 * plain);
