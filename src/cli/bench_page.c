@@ -13,6 +13,7 @@ int class_of_kernel(const char *kernel)
         const char *start;
         int class;
     } starts[] = {
+        { "conv2d_gated", CLASS_NORMALISATION },
         { "conv2d", CLASS_CONVOLUTION },
         { "moments", CLASS_NORMALISATION },
         { "affine", CLASS_NORMALISATION },
