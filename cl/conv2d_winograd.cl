@@ -150,6 +150,24 @@ static void transform_sums(const lanes *in, int in_step, lanes *out, int out_ste
 #endif
 }
 
+// u = G w G^T of one input channel, times a factor; its taps and points are that far apart.
+static void filter_tile(__global const float *w, const lanes factor, __global float *u, const ulong point)
+{
+    lanes taps[9], middle[3 * SIDE], points[POINTS];
+    #pragma unroll
+    for (int k = 0; k < 9; k++)
+        taps[k] = factor * LOAD(w + k * (BLOCK * BLOCK));
+    #pragma unroll
+    for (int j = 0; j < 3; j++)
+        transform_filter(taps + j, 3, middle + j, 3);
+    #pragma unroll
+    for (int i = 0; i < SIDE; i++)
+        transform_filter(middle + 3 * i, 1, points + SIDE * i, 1);
+    #pragma unroll
+    for (int k = 0; k < POINTS; k++)
+        STORE(points[k], u + k * point);
+}
+
 // u = G w G^T, times a factor per output channel where there is one. Work-items: (BLOCK input channels x ITEMS, x_blocks,
 // oc_blocks).
 __kernel __attribute__((reqd_work_group_size(FILTER_GROUP, 1, 1)))
@@ -161,21 +179,9 @@ void conv2d_winograd_filter(EQ_IN(float, w), __global const float *scale_base, c
     const int c = (int)get_global_id(0) / ITEMS, ib = (int)get_global_id(1), ob = (int)get_global_id(2);
     const int lane = (int)get_global_id(0) % ITEMS;
     const ulong pair = (ulong)ob * x_blocks + ib, at = c * BLOCK + lane;
-    lanes taps[9], middle[3 * SIDE], points[POINTS];
     const lanes factor = has_scale ? LOAD(scale_base + scale_at + ob * BLOCK + lane) : (lanes)(1.0f);
-    #pragma unroll
-    for (int k = 0; k < 9; k++)
-        taps[k] = factor * LOAD(w + (pair * 9 + k) * (BLOCK * BLOCK) + at);
-    #pragma unroll
-    for (int j = 0; j < 3; j++)
-        transform_filter(taps + j, 3, middle + j, 3);
-    #pragma unroll
-    for (int i = 0; i < SIDE; i++)
-        transform_filter(middle + 3 * i, 1, points + SIDE * i, 1);
-    const ulong point = (ulong)oc_blocks * x_blocks * (BLOCK * BLOCK);
-    #pragma unroll
-    for (int k = 0; k < POINTS; k++)
-        STORE(points[k], u + k * point + pair * (BLOCK * BLOCK) + at);
+    filter_tile(w + pair * 9 * (BLOCK * BLOCK) + at, factor, u + pair * (BLOCK * BLOCK) + at,
+                (ulong)oc_blocks * x_blocks * (BLOCK * BLOCK));
 }
 
 // ---- steps: gradient of the filter dw = G^T ( sum over tiles of (B^T x B) * (A dz A^T) ) G
@@ -377,7 +383,7 @@ void conv2d_winograd_output(EQ_IN(float, m), __global const float *bias_base, co
 // ---- for CPUs
 // The whole convolution.
 //   x        f32 [n, x_blocks, rows, columns, BLOCK]       read     first element: pixel (0, 0)
-//   u        f32 [POINTS, oc_blocks, x_blocks, BLOCK, BLOCK]  read
+//   u        f32 [POINTS, oc_blocks, x_blocks, BLOCK, BLOCK]  read    LATE: w, the stored filter
 //   bias     f32 [oc_blocks, BLOCK]                        read     only where has_bias
 //   add      f32 as z                                      read     only where has_add; may be z itself
 //   scratch  f32 [splits, walkers, scratch_elems]          scratch  see below
@@ -387,7 +393,9 @@ void conv2d_winograd_output(EQ_IN(float, m), __global const float *bias_base, co
 // `chunk` tiles, a multiple of TW; of get_global_size(0) walkers each takes every `walkers`-th chunk, for `split_blocks` blocks
 // of outputs, a multiple of OBT, with its own scratch, which stays in the second-level cache: transformed input [POINTS,
 // x_blocks, chunk, BLOCK], then products [group, chunk, POINTS, BLOCK] for `group` blocks of outputs at a time, OBT <= group <=
-// oc_blocks. The last group is moved back to end with the blocks.
+// oc_blocks. The last group is moved back to end with the blocks. LATE: the filter is transformed where it is used, a block of x
+// and one of outputs at a time, which stay in the first-level cache: into scratch after the products, [POINTS, BLOCK, BLOCK],
+// points a line farther apart, lest all of them meet in one set of the cache. There OBT and group are 1.
 #ifndef TW
 #define TW 7 // tiles in a register tile
 #endif
@@ -396,20 +404,26 @@ void conv2d_winograd_output(EQ_IN(float, m), __global const float *bias_base, co
 #endif
 
 #ifndef AHEAD
-#define AHEAD 0 // rows of BLOCK filters that a register tile fetches ahead, per block of x: a power of two, at most BLOCK
+#define AHEAD 0 // rows of BLOCK filters that a register tile fetches ahead, per block of x: a power of two, at most BLOCK; LATE:
+#endif          // any number, and the rows follow each other
+#ifndef LATE
+#define LATE 0
 #endif
+#define STEP 1
+// check: -DLATE=1 -DAHEAD=4
 
-// Products of TW tiles and OBT blocks at one point. While its filters are in the cache, it fetches AHEAD rows of each block of
-// x of those that come next: `next` is its share's first row.
+// Products of TW tiles and OBT blocks at one point, added to those in m unless is_first. While its filters are in the cache, it
+// fetches AHEAD rows of each block of x of those that come next: `next` is its share's first row.
 static void multiply(__global const float *v, const int v_plane, __global const float *u, const ulong u_block,
-                     const int x_blocks, __global float *m, const ulong m_block, __global const float *next)
+                     const int x_blocks, __global float *m, const ulong m_block, __global const float *next,
+                     const int is_first)
 {
     vecf acc[OBT][TW];
     #pragma unroll
     for (int b = 0; b < OBT; b++)
         #pragma unroll
         for (int t = 0; t < TW; t++)
-            acc[b][t] = (vecf)(0.0f);
+            acc[b][t] = is_first ? (vecf)(0.0f) : EQ_LOAD(m + b * m_block + t * (POINTS * BLOCK));
     for (int ib = 0; ib < x_blocks; ib++, v += v_plane, u += BLOCK * BLOCK) {
         #pragma unroll
         for (int a = 0; a < AHEAD; a++)
@@ -452,8 +466,10 @@ void conv2d_winograd_vector(EQ_IN(float, x), EQ_IN(float, u), __global const flo
     EQ_PTR(float, z);
     const int tiles_h = (oh + TILE - 1) / TILE, tiles_w = (ow + TILE - 1) / TILE, item = (int)get_global_id(0);
     const int v_plane = chunk * BLOCK;
-    const ulong v_point = (ulong)x_blocks * v_plane, u_block = (ulong)x_blocks * (BLOCK * BLOCK), u_point = oc_blocks * u_block;
-    const ulong m_block = (ulong)chunk * (POINTS * BLOCK);
+    const ulong v_point = (ulong)x_blocks * v_plane, m_block = (ulong)chunk * (POINTS * BLOCK);
+#if !LATE
+    const ulong u_block = (ulong)x_blocks * (BLOCK * BLOCK), u_point = oc_blocks * u_block;
+#endif
     const int split = (int)get_global_id(1), from_b = split * split_blocks, end_b = min(from_b + split_blocks, oc_blocks);
     __global float *v = scratch + ((ulong)split * get_global_size(0) + item) * scratch_elems, *m = v + POINTS * v_point;
 
@@ -471,6 +487,20 @@ void conv2d_winograd_vector(EQ_IN(float, x), EQ_IN(float, u), __global const flo
         }
         for (int want_g = from_b; want_g < end_b; want_g += group) {
             const int g = min(want_g, oc_blocks - group), end = min(want_g + group, end_b) - g;
+#if LATE
+            const ulong w_pair = 9 * BLOCK * BLOCK, late_point = (BLOCK + 1) * BLOCK;
+            __global const float *w = u + g * x_blocks * w_pair;
+            __global float *late = m + m_block;
+            for (int ib = 0; ib < x_blocks; ib++, w += w_pair) {
+                const bool has_next = ib + 1 < x_blocks || g + 1 < oc_blocks;
+                for (int c = 0; c < BLOCK; c++)
+                    filter_tile(w + c * BLOCK, (lanes)(1.0f), late + c * BLOCK, late_point);
+                for (int k = 0, row = 0; k < POINTS; k++)
+                    for (int t = 0; t < padded; t += TW, row = (row + AHEAD) % (9 * BLOCK))
+                        multiply(v + k * v_point + ib * v_plane + t * BLOCK, v_plane, late + k * late_point, 0, 1,
+                                 m + (t * POINTS + k) * BLOCK, 0, w + (has_next ? w_pair : 0) + row * BLOCK, ib == 0);
+            }
+#else
             for (int k = 0; k < POINTS; k++)
                 for (int want = want_g - g; want < end; want += OBT) {
                     const int b = min(want, end - OBT);
@@ -481,8 +511,9 @@ void conv2d_winograd_vector(EQ_IN(float, x), EQ_IN(float, u), __global const flo
                     for (int t = 0, row = 0; t < padded; t += TW, row = (row + AHEAD) % (OBT * BLOCK))
                         multiply(v + k * v_point + t * BLOCK, v_plane, u + k * u_point + (g + b) * u_block, u_block, x_blocks,
                                  m + b * m_block + (t * POINTS + k) * BLOCK, m_block,
-                                 next + row / BLOCK * u_block + row % BLOCK * BLOCK);
+                                 next + row / BLOCK * u_block + row % BLOCK * BLOCK, 1);
                 }
+#endif
             for (int b = want_g - g; b < end; b++) {
                 const vecf bias = has_bias ? EQ_LOAD(bias_base + bias_at + (g + b) * BLOCK) : (vecf)(0.0f);
                 for (int t = 0; t < count; t++) {

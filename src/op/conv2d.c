@@ -105,8 +105,8 @@ eq_status eq_conv2d_check(const char *name, const struct eq_target *target, cons
     EQ_TRY(check_filter(name, target, a->groups > 1 ? a->groups : 1, x, w));
     EQ_REQUIRE(a->algorithm <= EQ_CONV2D_DIRECT || eq_conv2d_winograd_fits(target, a, w->h, w->w, w->block_in),
                EQ_ERR_UNSUPPORTED,
-               "%s: Winograd's algorithm takes 3 x 3 filters at stride 1 of one group and blocked images in fp32, not %d x %d "
-               "at %d x %d, %d groups, in %s",
+               "%s: Winograd's algorithm takes 3 x 3 filters at stride 1 of one group and blocked images in fp32, with late "
+               "transforms on processors, not %d x %d at %d x %d, %d groups, in %s",
                name, w->h, w->w, a->stride_h, a->stride_w, a->groups > 1 ? a->groups : 1, eq_precision_name(target->precision));
     const int64_t height = (int64_t)x->h + 2 * (int64_t)a->pad_h, width = (int64_t)x->w + 2 * (int64_t)a->pad_w;
     EQ_REQUIRE(w->h <= height && w->w <= width, EQ_ERR_SHAPE, "%s: the filter is %d x %d, the padded image only %lld x %lld",
@@ -249,8 +249,11 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
     const struct eq_conv2d_shape s = shape_of(call);
     if (job.moment_tiles > 0)
         job.moments = out[2];
-    if (algorithm != EQ_CONV2D_DIRECT)
+    const size_t transformed = algorithm == EQ_CONV2D_DIRECT ? 0 : eq_conv2d_winograd_filter_elems(call->target, algorithm, &s);
+    if (transformed > 0) {
         EQ_TRY(eq_conv2d_winograd_filter_emit(list, algorithm, &s, in[1], EQ_REF_NONE, out[1]));
+        job.filter = out[1];
+    }
     if (packed_elems(call) > 0) {
         EQ_TRY(eq_conv2d_pack_emit(list, call->input[1].n, eq_conv2d_num_k(&call->input[1]), in[1], EQ_REF_NONE, out[1],
                                    s.is_prepared));
@@ -259,9 +262,7 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
     EQ_TRY(eq_conv2d_border_emit(list, &call->output[0], out[0]));
     if (algorithm == EQ_CONV2D_DIRECT)
         return eq_conv2d_job_emit(list, &job);
-    job.filter = out[1];
-    return eq_conv2d_winograd_emit(list, algorithm, &s, &job,
-                                   eq_ref_plus(out[1], eq_conv2d_winograd_filter_elems(call->target, algorithm, &s)));
+    return eq_conv2d_winograd_emit(list, algorithm, &s, &job, eq_ref_plus(out[1], transformed));
 }
 
 static eq_status tunables(const struct eq_call *call, struct eq_tunable *tunables, int max, int *num)

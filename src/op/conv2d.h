@@ -102,7 +102,7 @@ bool eq_conv2d_winograd_fits(const struct eq_target *target, const struct eq_con
 // of the input.
 enum eq_conv2d_algorithm eq_conv2d_choose(const struct eq_target *target, const struct eq_conv2d_attributes *attributes, int kh,
                                           int kw, int x_block, const struct eq_conv2d_shape *shape);
-// Elements of the transformed filter and of the scratch memory.
+// Elements of the transformed filter, 0 where the algorithm reads the stored one, and of the scratch memory.
 size_t eq_conv2d_winograd_filter_elems(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,
                                        const struct eq_conv2d_shape *shape);
 size_t eq_conv2d_winograd_scratch_elems(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,

@@ -85,6 +85,8 @@ static eq_status shape(struct eq_call *call)
     const struct eq_tensor *dz = &call->input[DZ], *w = &call->input[W], *add = &call->input[ADD], x = input_shape(call);
     int oh, ow;
     EQ_TRY(eq_conv2d_check("conv2d_data_grad", call->target, &a->conv, &x, w, &oh, &ow));
+    EQ_REQUIRE(a->conv.algorithm != EQ_CONV2D_WINOGRAD_4_LATE, EQ_ERR_UNSUPPORTED, "conv2d_data_grad: has no algorithm %d",
+               (int)a->conv.algorithm);
     EQ_REQUIRE(dz->form == EQ_FORM_BLOCKED && dz->block == call->target->block && dz->c == w->n && dz->h == oh && dz->w == ow,
                EQ_ERR_SHAPE, "conv2d_data_grad: the gradient is %d x %d x %d in blocks of %d, not %d x %d x %d in blocks of %d",
                dz->c, dz->h, dz->w, dz->block, w->n, oh, ow, call->target->block);

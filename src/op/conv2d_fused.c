@@ -31,13 +31,21 @@ static enum eq_conv2d_algorithm algorithm_of(const struct eq_target *target, con
     return eq_conv2d_choose(target, &a->conv, a->kh, a->kw, x->form == EQ_FORM_PLAIN ? 1 : x->block, shape);
 }
 
-static size_t filter_elems(const struct eq_target *target, const struct eq_conv2d_fused_attributes *a,
-                           const struct eq_tensor *x, const struct eq_tensor *z)
+// Elements of a filter that Winograd's algorithm wants transformed, else 0.
+static size_t transformed_elems(const struct eq_target *target, const struct eq_conv2d_fused_attributes *a,
+                                const struct eq_tensor *x, const struct eq_tensor *z)
 {
     struct eq_conv2d_shape shape;
     const enum eq_conv2d_algorithm algorithm = algorithm_of(target, a, x, z, &shape);
-    if (algorithm != EQ_CONV2D_DIRECT)
-        return eq_conv2d_winograd_filter_elems(target, algorithm, &shape);
+    return algorithm == EQ_CONV2D_DIRECT ? 0 : eq_conv2d_winograd_filter_elems(target, algorithm, &shape);
+}
+
+static size_t filter_elems(const struct eq_target *target, const struct eq_conv2d_fused_attributes *a,
+                           const struct eq_tensor *x, const struct eq_tensor *z)
+{
+    const size_t transformed = transformed_elems(target, a, x, z);
+    if (transformed > 0)
+        return transformed;
     const struct eq_tensor w = filter_form(target, a, x);
     const size_t packed = eq_conv2d_packed_elems(target, a->conv.groups, w.n, eq_conv2d_num_k(&w));
     return packed > 0 ? packed : eq_tensor_elems(&w);
@@ -50,7 +58,9 @@ static int bias_elems(const struct eq_tensor *z)
 
 bool eq_conv2d_reads_stored(const struct eq_target *target, const struct eq_conv2d_fused_attributes *attributes)
 {
-    return attributes->conv.algorithm == EQ_CONV2D_DIRECT && eq_conv2d_packed_elems(target, attributes->conv.groups, 1, 1) == 0;
+    const enum eq_conv2d_algorithm algorithm = attributes->conv.algorithm;
+    return (algorithm == EQ_CONV2D_DIRECT || algorithm == EQ_CONV2D_WINOGRAD_4_LATE) &&
+           eq_conv2d_packed_elems(target, attributes->conv.groups, 1, 1) == 0;
 }
 
 enum eq_conv2d_algorithm eq_conv2d_fused_algorithm(const struct eq_target *target,
@@ -137,7 +147,7 @@ static eq_status prepare_emit(struct eq_list *list, const struct eq_call *call, 
     const struct eq_ref scale = has_norm(call) ? out[2] : EQ_REF_NONE;
     if (has_norm(call))
         EQ_TRY(emit_coefficients(list, call, in, scale, out[1]));
-    if (algorithm != EQ_CONV2D_DIRECT)
+    if (transformed_elems(call->target, &a->fused, &a->x, &z) > 0)
         EQ_TRY(eq_conv2d_winograd_filter_emit(list, algorithm, &shape, in[W], scale, out[0]));
     else if (eq_conv2d_packed_elems(call->target, a->fused.conv.groups, 1, 1) > 0)
         EQ_TRY(eq_conv2d_pack_emit(list, a->fused.oc, eq_conv2d_num_k(&call->input[W]), in[W], scale, out[0], false));
@@ -151,10 +161,8 @@ static eq_status prepare_emit(struct eq_list *list, const struct eq_call *call, 
 
 static struct eq_cost prepare_cost(const struct eq_call *call)
 {
-    const struct eq_conv2d_prepare_attributes *a = call->attributes;
     const double from = (double)eq_tensor_elems(&call->input[W]), to = (double)eq_tensor_elems(&call->output[0]);
-    const bool is_transformed = eq_conv2d_fused_algorithm(call->target, &a->fused, &a->x) != EQ_CONV2D_DIRECT;
-    return (struct eq_cost){ is_transformed ? 6 * to : from, 4 * (from + to) };
+    return (struct eq_cost){ to > from ? 6 * to : from, 4 * (from + to) }; // Winograd's transform makes more of it
 }
 
 const struct eq_op eq_op_conv2d_prepare = {
@@ -183,9 +191,8 @@ static eq_status fused_shape(struct eq_call *call)
                "conv2d_fused: the prepared filter has %zu elements, not %zu", eq_tensor_elems(&call->input[FILTER]), filter);
     EQ_REQUIRE(eq_tensor_elems(&call->input[BIAS]) == (size_t)bias_elems(&z), EQ_ERR_SHAPE,
                "conv2d_fused: the bias has %zu elements, not %d", eq_tensor_elems(&call->input[BIAS]), bias_elems(&z));
-    EQ_REQUIRE(!has_residual(call) ||
-                   (residual->form == EQ_FORM_BLOCKED && residual->block == z.block && residual->n == z.n &&
-                    residual->c == z.c && residual->h == z.h && residual->w == z.w),
+    EQ_REQUIRE(!has_residual(call) || (residual->form == EQ_FORM_BLOCKED && residual->block == z.block && residual->n == z.n &&
+                                       residual->c == z.c && residual->h == z.h && residual->w == z.w),
                EQ_ERR_SHAPE, "conv2d_fused: the residual is [%d, %d, %d, %d] in blocks of %d, not [%d, %d, %d, %d] of %d",
                residual->n, residual->c, residual->h, residual->w, residual->block, z.n, z.c, z.h, z.w, z.block);
     struct eq_conv2d_shape shape;
@@ -244,8 +251,7 @@ static eq_status fused_emit(struct eq_list *list, const struct eq_call *call, co
     if (job.has_add)
         job.add = eq_conv2d_view(&call->input[RESIDUAL], in[RESIDUAL]);
     struct eq_conv2d_shape shape;
-    const enum eq_conv2d_algorithm algorithm =
-        algorithm_of(call->target, a, &call->input[X], &call->output[0], &shape);
+    const enum eq_conv2d_algorithm algorithm = algorithm_of(call->target, a, &call->input[X], &call->output[0], &shape);
     EQ_TRY(eq_conv2d_border_emit(list, &call->output[0], out[0]));
     if (algorithm == EQ_CONV2D_DIRECT)
         return eq_conv2d_job_emit(list, &job);

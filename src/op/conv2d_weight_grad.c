@@ -177,6 +177,8 @@ static eq_status shape(struct eq_call *call)
     const struct eq_tensor w = eq_conv2d_weight(call->target, x, dz->c, a->kh, a->kw, a->conv.groups);
     int oh, ow;
     EQ_TRY(eq_conv2d_check("conv2d_weight_grad", call->target, &a->conv, x, &w, &oh, &ow));
+    EQ_REQUIRE(a->conv.algorithm != EQ_CONV2D_WINOGRAD_4_LATE, EQ_ERR_UNSUPPORTED, "conv2d_weight_grad: has no algorithm %d",
+               (int)a->conv.algorithm);
     EQ_REQUIRE(dz->form == EQ_FORM_BLOCKED && dz->block == call->target->block && dz->n == x->n && dz->h == oh && dz->w == ow,
                EQ_ERR_SHAPE,
                "conv2d_weight_grad: the gradient is %d images of %d x %d in blocks of %d, not %d of %d x %d in blocks of %d",

@@ -9,8 +9,11 @@
 // transformed filter that comes from farther away is used that often. Measured from 14 to 128 tiles: 28 to 32 is best from 64
 // to 512 channels. Products of about GROUP_BYTES at a time.
 enum { MAX_CHUNK = 32, GROUP_BYTES = 300 << 10, MAX_COLUMNS = 14, MAX_BLOCKS = 4 };
+// With the filter transformed late: one block of outputs at a time, for all tiles where that goes.
+enum { MAX_LATE_COLUMNS = 16, MAX_LATE_BLOCKS = 1 };
 
 struct plan {
+    bool is_late;
     int tile, points, x_blocks, oc_blocks, num_tiles;
     int columns, blocks;      // register tile: tiles x blocks of outputs
     int chunk, group;         // tiles; blocks of outputs
@@ -43,14 +46,16 @@ static void split_blocks(struct plan *plan, int units)
     plan->splits = 1;
 }
 
-// Cycles of a core for all products, a vector of a transformed filter costing FILTER_CYCLES a chunk.
+// Cycles of a core for all products, a vector of a transformed filter costing filter_cycles a chunk: more where it is made
+// then, and there the few sums of one point need not wait for each other, as the next point's are independent (a fit to 4 and
+// 16 tiles of 256 and 512 channels on a Xeon).
 static double products_cycles(const struct plan *plan, int block, int units)
 {
-    const double filter_cycles = 1.5, vectors = (double)plan->points * plan->x_blocks * block;
+    const double filter_cycles = plan->is_late ? 3.2 : 1.5, vectors = (double)plan->points * plan->x_blocks * block;
+    const double sums = plan->is_late ? 0.575 * plan->columns + 0.8 : eq_conv2d_sums_cycles(plan->columns, plan->blocks);
     const int chunks = ceil_div(plan->num_tiles, plan->chunk), rounds = ceil_div(chunks * plan->splits, units);
-    const double chunk = eq_conv2d_sums_cycles(plan->columns, plan->blocks) * (plan->chunk / plan->columns) *
-                             ceil_div(plan->split_blocks, plan->blocks) +
-                         filter_cycles * plan->split_blocks;
+    const double chunk =
+        sums * (plan->chunk / plan->columns) * ceil_div(plan->split_blocks, plan->blocks) + filter_cycles * plan->split_blocks;
     return rounds * vectors * chunk;
 }
 
@@ -58,11 +63,22 @@ static double products_cycles(const struct plan *plan, int block, int units)
 enum { COLUMNS, BLOCKS, CHUNK, NUM_VALUES };
 enum { NUM_TILES = 8, MAX_TUNED_CHUNK = 4 * MAX_CHUNK };
 
+static int max_columns(const struct plan *plan)
+{
+    return plan->is_late ? MAX_LATE_COLUMNS : MAX_COLUMNS;
+}
+
+static int max_blocks(const struct plan *plan)
+{
+    const int most = plan->is_late ? MAX_LATE_BLOCKS : MAX_BLOCKS;
+    return plan->oc_blocks < most ? plan->oc_blocks : most;
+}
+
 static void rank_tiles(struct plan *plan, int block, int units, struct eq_rank *rank)
 {
-    const int max_sums = EQ_CONV2D_MAX_SUMS(block);
-    for (plan->blocks = 1; plan->blocks <= plan->oc_blocks && plan->blocks <= MAX_BLOCKS; plan->blocks++)
-        for (plan->columns = 1; plan->columns <= MAX_COLUMNS && plan->columns * plan->blocks <= max_sums; plan->columns++)
+    const int max_sums = EQ_CONV2D_MAX_SUMS(block), most = max_blocks(plan), columns = max_columns(plan);
+    for (plan->blocks = 1; plan->blocks <= most; plan->blocks++)
+        for (plan->columns = 1; plan->columns <= columns && plan->columns * plan->blocks <= max_sums; plan->columns++)
             for (plan->chunk = plan->columns; plan->chunk <= MAX_CHUNK; plan->chunk += plan->columns) {
                 split_blocks(plan, units);
                 eq_rank_add(rank, products_cycles(plan, block, units),
@@ -73,15 +89,16 @@ static void rank_tiles(struct plan *plan, int block, int units, struct eq_rank *
 static bool is_choice(const int *values, const void *user)
 {
     const struct plan *plan = user;
-    return values[BLOCKS] >= 1 && values[BLOCKS] <= MAX_BLOCKS && values[BLOCKS] <= plan->oc_blocks && values[COLUMNS] >= 1 &&
-           values[COLUMNS] <= MAX_COLUMNS && values[COLUMNS] * values[BLOCKS] <= 32 && values[CHUNK] >= values[COLUMNS] &&
+    return values[BLOCKS] >= 1 && values[BLOCKS] <= max_blocks(plan) && values[COLUMNS] >= 1 &&
+           values[COLUMNS] <= max_columns(plan) && values[COLUMNS] * values[BLOCKS] <= 32 && values[CHUNK] >= values[COLUMNS] &&
            values[CHUNK] <= MAX_TUNED_CHUNK && values[CHUNK] % values[COLUMNS] == 0;
 }
 
-static void make_key(const struct eq_target *target, int tile, const struct eq_conv2d_shape *shape, char key[EQ_TUNE_MAX_KEY])
+static void make_key(const struct eq_target *target, const struct plan *plan, const struct eq_conv2d_shape *shape,
+                     char key[EQ_TUNE_MAX_KEY])
 {
-    snprintf(key, EQ_TUNE_MAX_KEY, "conv2d_winograd tile=%d block=%d ic=%d oc=%d h=%d w=%d", tile, target->block, shape->ic,
-             shape->oc, shape->oh, shape->ow);
+    snprintf(key, EQ_TUNE_MAX_KEY, "conv2d_winograd%s tile=%d block=%d ic=%d oc=%d h=%d w=%d", plan->is_late ? "_late" : "",
+             plan->tile, target->block, shape->ic, shape->oc, shape->oh, shape->ow);
 }
 
 static void choose_tiles(struct plan *plan, const struct eq_target *target, const struct eq_conv2d_shape *shape, int units)
@@ -89,7 +106,7 @@ static void choose_tiles(struct plan *plan, const struct eq_target *target, cons
     struct eq_rank rank = { .max = 1 };
     char key[EQ_TUNE_MAX_KEY];
     int values[NUM_VALUES];
-    make_key(target, plan->tile, shape, key);
+    make_key(target, plan, shape, key);
     if (!eq_tuning_choose(target->tuning, key, values, NUM_VALUES, is_choice, plan)) {
         rank_tiles(plan, target->block, units, &rank);
         memcpy(values, rank.values[0], sizeof values);
@@ -104,7 +121,7 @@ static struct plan make_plan(const struct eq_target *target, enum eq_conv2d_algo
 {
     const int block = target->block, tile = eq_conv2d_winograd_tile(algorithm);
     const int units = target->compute_units > 0 ? target->compute_units : 1;
-    struct plan plan = { .tile = tile, .points = (tile + 2) * (tile + 2) };
+    struct plan plan = { .is_late = algorithm == EQ_CONV2D_WINOGRAD_4_LATE, .tile = tile, .points = (tile + 2) * (tile + 2) };
     plan.x_blocks = ceil_div(shape->ic, block);
     plan.oc_blocks = ceil_div(shape->oc, block);
     plan.num_tiles = shape->n * ceil_div(shape->oh, tile) * ceil_div(shape->ow, tile);
@@ -112,10 +129,12 @@ static struct plan make_plan(const struct eq_target *target, enum eq_conv2d_algo
     split_blocks(&plan, units);
     const int chunks = ceil_div(plan.num_tiles, plan.chunk), most = GROUP_BYTES / (4 * plan.points * block * plan.chunk);
     plan.items = chunks < 2 * units ? chunks : 2 * units;
-    plan.group = most / plan.blocks * plan.blocks;
+    plan.group = plan.is_late ? 1 : most / plan.blocks * plan.blocks;
     plan.group = plan.group < plan.blocks ? plan.blocks : plan.group > plan.split_blocks ? plan.split_blocks : plan.group;
     plan.group = plan.group < plan.oc_blocks ? plan.group : plan.oc_blocks;
     plan.scratch_elems = (size_t)plan.points * (size_t)plan.chunk * (size_t)block * (size_t)(plan.x_blocks + plan.group);
+    if (plan.is_late)
+        plan.scratch_elems += (size_t)plan.points * ((size_t)block + 1) * (size_t)block;
     return plan;
 }
 
@@ -131,7 +150,7 @@ static double winograd_cycles(const struct eq_target *target, enum eq_conv2d_alg
     const struct plan plan = make_plan(target, algorithm, shape);
     const int units = target->compute_units > 0 ? target->compute_units : 1;
     const double tiles = (double)ceil_div(ceil_div(plan.num_tiles, plan.chunk) * plan.splits, units) * plan.chunk;
-    const double filters = (double)plan.points * plan.x_blocks * plan.oc_blocks * target->block;
+    const double filters = (plan.is_late ? 9.0 : plan.points) * plan.x_blocks * plan.oc_blocks * target->block;
     const double reads = shape->is_prepared ? 1 : 3; // made: the lines are read, written, and read again
     return products_cycles(&plan, target->block, units) + tiles * transform * (plan.x_blocks + plan.split_blocks) +
            reads * filters * memory_cycles;
@@ -148,7 +167,8 @@ bool eq_conv2d_winograd_fits(const struct eq_target *target, const struct eq_con
                              int x_block)
 {
     return attributes->groups <= 1 && kh == 3 && kw == 3 && attributes->stride_h == 1 && attributes->stride_w == 1 &&
-           attributes->pad_h <= 2 && attributes->pad_w <= 2 && x_block == target->block && target->precision == EQ_FP32;
+           attributes->pad_h <= 2 && attributes->pad_w <= 2 && x_block == target->block && target->precision == EQ_FP32 &&
+           (attributes->algorithm != EQ_CONV2D_WINOGRAD_4_LATE || target->family == EQ_FAMILY_VECTOR);
 }
 
 // On GPUs, in the time of a floating point operation: transforms go through memory, which an H100 has a byte of in the time of
@@ -168,15 +188,27 @@ static double simt_cost(const struct eq_target *target, enum eq_conv2d_algorithm
     return 2.0 * points * tiles * ic * oc + byte * 4 * ((2 * points * tiles + pixels) * (ic + oc) + filters) + 3 * launch;
 }
 
+// The last algorithm that may be taken.
+static enum eq_conv2d_algorithm last_algorithm(const struct eq_target *target, const struct eq_conv2d_shape *shape)
+{
+    const bool has_late = target->family == EQ_FAMILY_VECTOR && shape->is_prepared && !shape->is_weight_grad;
+    return has_late ? EQ_CONV2D_WINOGRAD_4_LATE : EQ_CONV2D_WINOGRAD_4;
+}
+
+static double cost_of(const struct eq_target *target, enum eq_conv2d_algorithm algorithm, const struct eq_conv2d_shape *shape)
+{
+    if (target->family != EQ_FAMILY_VECTOR)
+        return simt_cost(target, algorithm, shape);
+    return algorithm == EQ_CONV2D_DIRECT ? direct_cycles(target, shape) : winograd_cycles(target, algorithm, shape);
+}
+
 static enum eq_conv2d_algorithm fastest(const struct eq_target *target, const struct eq_conv2d_shape *shape)
 {
-    const bool vector = target->family == EQ_FAMILY_VECTOR;
-    const double direct = vector ? direct_cycles(target, shape) : simt_cost(target, EQ_CONV2D_DIRECT, shape),
-                 two = (vector ? winograd_cycles : simt_cost)(target, EQ_CONV2D_WINOGRAD_2, shape),
-                 four = (vector ? winograd_cycles : simt_cost)(target, EQ_CONV2D_WINOGRAD_4, shape);
-    if (direct <= two && direct <= four)
-        return EQ_CONV2D_DIRECT;
-    return two < four ? EQ_CONV2D_WINOGRAD_2 : EQ_CONV2D_WINOGRAD_4;
+    enum eq_conv2d_algorithm best = EQ_CONV2D_DIRECT;
+    for (enum eq_conv2d_algorithm a = EQ_CONV2D_WINOGRAD_2; a <= last_algorithm(target, shape); a++)
+        if (cost_of(target, a, shape) < cost_of(target, best, shape))
+            best = a;
+    return best;
 }
 
 // With few images a filter's transform weighs more: the batch counts, up to 16 in powers of 2.
@@ -192,8 +224,8 @@ static void algorithm_key(const struct eq_target *target, const struct eq_conv2d
 
 static bool is_algorithm(const int *values, const void *user)
 {
-    (void)user;
-    return *values >= EQ_CONV2D_DIRECT && *values <= EQ_CONV2D_WINOGRAD_4;
+    const enum eq_conv2d_algorithm *last = user;
+    return *values >= EQ_CONV2D_DIRECT && *values <= (int)*last;
 }
 
 static bool is_open(const struct eq_target *target, const struct eq_conv2d_attributes *attributes, int kh, int kw, int x_block)
@@ -209,8 +241,9 @@ enum eq_conv2d_algorithm eq_conv2d_choose(const struct eq_target *target, const 
     int value;
     if (!is_open(target, attributes, kh, kw, x_block))
         return attributes->algorithm == EQ_CONV2D_AUTO ? EQ_CONV2D_DIRECT : attributes->algorithm;
+    const enum eq_conv2d_algorithm last = last_algorithm(target, shape);
     algorithm_key(target, shape, key);
-    if (eq_tuning_choose(target->tuning, key, &value, 1, is_algorithm, NULL))
+    if (eq_tuning_choose(target->tuning, key, &value, 1, is_algorithm, &last))
         return (enum eq_conv2d_algorithm)value;
     return fastest(target, shape);
 }
@@ -223,7 +256,7 @@ eq_status eq_conv2d_algorithm_tunable(const struct eq_target *target, const stru
     if (!is_open(target, attributes, kh, kw, x_block))
         return EQ_OK;
     EQ_TRY(eq_tunable_add(tunable, (const int[]){ (int)fastest(target, shape) }));
-    for (int value = EQ_CONV2D_DIRECT; value <= EQ_CONV2D_WINOGRAD_4; value++)
+    for (int value = EQ_CONV2D_DIRECT; value <= (int)last_algorithm(target, shape); value++)
         EQ_TRY(eq_tunable_add(tunable, &value));
     return EQ_OK;
 }
@@ -237,7 +270,7 @@ eq_status eq_conv2d_winograd_tunable(const struct eq_target *target, enum eq_con
     struct plan plan = make_plan(target, algorithm, shape);
     struct eq_rank rank = { .max = NUM_TILES };
     *tunable = (struct eq_tunable){ .names = { "columns", "blocks", "chunk" }, .num_values = NUM_VALUES };
-    make_key(target, plan.tile, shape, tunable->key);
+    make_key(target, &plan, shape, tunable->key);
     rank_tiles(&plan, target->block, units, &rank);
     for (int i = 0; i < rank.num; i++)
         EQ_TRY(eq_tunable_add(tunable, rank.values[i]));
@@ -248,6 +281,8 @@ size_t eq_conv2d_winograd_filter_elems(const struct eq_target *target, enum eq_c
                                        const struct eq_conv2d_shape *shape)
 {
     const size_t side = (size_t)eq_conv2d_winograd_tile(algorithm) + 2, block = (size_t)target->block;
+    if (algorithm == EQ_CONV2D_WINOGRAD_4_LATE)
+        return 0;
     const int pairs = ceil_div(shape->ic, target->block) * ceil_div(shape->oc, target->block);
     return side * side * (size_t)pairs * block * block;
 }
@@ -307,10 +342,12 @@ eq_status eq_conv2d_winograd_emit(struct eq_list *list, enum eq_conv2d_algorithm
         return eq_conv2d_winograd_simt_emit(list, algorithm, shape, job, scratch);
     const struct plan plan = make_plan(eq_list_target(list), algorithm, shape);
     assert(z->step == z->block && job->stride_h == 1 && job->stride_w == 1);
-    const int ahead = eq_conv2d_ahead(z->block, plan.blocks, plan.chunk / plan.columns);
-    const struct eq_options options =
-        eq_options_format("-DBLOCK=%d -DTILE=%d -DTW=%d -DOBT=%d -DAHEAD=%d -DACT=%d -DEQ_STREAM=%d", z->block, plan.tile,
-                          plan.columns, plan.blocks, ahead, (int)job->activation, eq_conv2d_streams(eq_list_target(list), job));
+    const int tiles = plan.chunk < plan.num_tiles ? plan.chunk : plan.num_tiles, turns = ceil_div(tiles, plan.columns);
+    const int ahead =
+        plan.is_late ? ceil_div(9 * z->block, plan.points * turns) : eq_conv2d_ahead(z->block, plan.blocks, turns);
+    const struct eq_options options = eq_options_format(
+        "-DBLOCK=%d -DTILE=%d -DTW=%d -DOBT=%d -DAHEAD=%d -DLATE=%d -DACT=%d -DEQ_STREAM=%d", z->block, plan.tile, plan.columns,
+        plan.blocks, ahead, plan.is_late, (int)job->activation, eq_conv2d_streams(eq_list_target(list), job));
     const struct eq_launch launch = {
         .source = "conv2d_winograd",
         .options = options.text,

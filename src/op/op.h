@@ -108,7 +108,15 @@ bool eq_refs_are_aligned(const struct eq_ref *refs, int num);
 // How: AUTO takes the fastest that applies by a model of the device; the others are for tests, benchmarks and the tuner.
 // Winograd F(2x2) and F(4x4) need 3 x 3 filters, stride 1, one group, an input in blocks and fp32; elsewhere they are
 // EQ_ERR_UNSUPPORTED. AUTO takes them by a model of the device.
-enum eq_conv2d_algorithm { EQ_CONV2D_AUTO, EQ_CONV2D_DIRECT, EQ_CONV2D_WINOGRAD_2, EQ_CONV2D_WINOGRAD_4 };
+// WINOGRAD_4_LATE is F(4x4) on processors that reads the stored filter and transforms it where it is used: a quarter of what
+// WINOGRAD_4 reads, for few tiles. The gradients do not have it.
+enum eq_conv2d_algorithm {
+    EQ_CONV2D_AUTO,
+    EQ_CONV2D_DIRECT,
+    EQ_CONV2D_WINOGRAD_2,
+    EQ_CONV2D_WINOGRAD_4,
+    EQ_CONV2D_WINOGRAD_4_LATE
+};
 struct eq_conv2d_attributes {
     int stride_h, stride_w, pad_h, pad_w;
     enum eq_conv2d_algorithm algorithm;

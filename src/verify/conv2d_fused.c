@@ -100,7 +100,7 @@ static void check_bias(const struct eq_check_call *call, const struct data *d, c
     free(tolerance);
 }
 
-// The direct algorithm's filter is the stored one, scaled: padding included.
+// The filter of an algorithm that reads it as it is stored, scaled: padding included.
 static void check_filter(const struct eq_check_call *call, const struct data *d, const struct mode *mode)
 {
     const size_t logical = eq_tensor_logical(&d->wt), row = logical / (size_t)d->c.oc;
@@ -154,9 +154,11 @@ static double activate(enum eq_activation activation, double v)
 }
 
 // Tolerances as in conv2d.c: rounding of a sum, more for Winograd's transforms; and that of the filter and the bias.
-static const double tolerance_factor[] = { [EQ_CONV2D_DIRECT] = 10, [EQ_CONV2D_WINOGRAD_2] = 20, [EQ_CONV2D_WINOGRAD_4] = 50 };
+static const double tolerance_factor[] = {
+    [EQ_CONV2D_DIRECT] = 10, [EQ_CONV2D_WINOGRAD_2] = 20, [EQ_CONV2D_WINOGRAD_4] = 50, [EQ_CONV2D_WINOGRAD_4_LATE] = 50
+};
 static const double tolerance_most[] = {
-    [EQ_CONV2D_DIRECT] = 1e-5, [EQ_CONV2D_WINOGRAD_2] = 2e-5, [EQ_CONV2D_WINOGRAD_4] = 5e-5
+    [EQ_CONV2D_DIRECT] = 1e-5, [EQ_CONV2D_WINOGRAD_2] = 2e-5, [EQ_CONV2D_WINOGRAD_4] = 5e-5, [EQ_CONV2D_WINOGRAD_4_LATE] = 5e-5
 };
 
 static void compare(const struct eq_check_call *call, const struct data *d, const struct mode *mode, const double *conv,
@@ -188,7 +190,7 @@ static void check_mode(struct data *d, const struct mode *mode, const double *co
     struct eq_check_call prepare;
     run_prepare(&prepare, &attributes, d, mode);
     check_bias(&prepare, d, mode);
-    if (d->attributes.conv.algorithm == EQ_CONV2D_DIRECT)
+    if (d->attributes.conv.algorithm == EQ_CONV2D_DIRECT || d->attributes.conv.algorithm == EQ_CONV2D_WINOGRAD_4_LATE)
         check_filter(&prepare, d, mode);
     struct eq_check_call call = { .name = d->c.name,
                                   .is_aligned = mode->is_aligned,
@@ -213,7 +215,9 @@ static void check_mode(struct data *d, const struct mode *mode, const double *co
 
 // NULL: the direct kernels, which have a family's name alone.
 static const char *const algorithm_names[] = {
-    [EQ_CONV2D_WINOGRAD_2] = "Winograd F(2x2)", [EQ_CONV2D_WINOGRAD_4] = "Winograd F(4x4)"
+    [EQ_CONV2D_WINOGRAD_2] = "Winograd F(2x2)",
+    [EQ_CONV2D_WINOGRAD_4] = "Winograd F(4x4)",
+    [EQ_CONV2D_WINOGRAD_4_LATE] = "Winograd F(4x4), late",
 };
 
 // Every mode takes kernels of its own, which are slow to compile: each case and variant has two modes, or one, and they take
@@ -245,7 +249,7 @@ static void check_algorithm(const struct conv2d_case *c, enum eq_conv2d_algorith
 static void check_variant(void *user)
 {
     const int index = *(const int *)user;
-    for (enum eq_conv2d_algorithm a = EQ_CONV2D_DIRECT; a <= EQ_CONV2D_WINOGRAD_4; a++)
+    for (enum eq_conv2d_algorithm a = EQ_CONV2D_DIRECT; a <= EQ_CONV2D_WINOGRAD_4_LATE; a++)
         check_algorithm(&conv2d_cases[index], a, index + eq_check_turn() + (int)a);
 }
 

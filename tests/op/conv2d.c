@@ -78,6 +78,40 @@ static void test_refused(int index)
     EQ_CHECK(strstr(eq_last_error(), "9 x 7") && strstr(eq_last_error(), "5 x 4"), "%s", eq_last_error());
 }
 
+// Late transforms are evaluation's, on processors.
+static void test_late_refused(int index)
+{
+    (void)index;
+    struct eq_target target = eq_target_default();
+    const struct eq_conv2d_attributes late = { 1, 1, 1, 1, .algorithm = EQ_CONV2D_WINOGRAD_4_LATE };
+    const struct eq_conv2d_data_grad_attributes data = { late, 9, 7 };
+    const struct eq_conv2d_weight_grad_attributes weight = { late, 3, 3 };
+    const struct eq_tensor x = eq_tensor_blocked(2, 32, 9, 7, target.block, 0),
+                           dz = eq_tensor_blocked(2, 64, 9, 7, target.block, 0), w = eq_conv2d_weight(&target, &x, 64, 3, 3, 1);
+    const struct {
+        const struct eq_op *op;
+        const void *attributes;
+        struct eq_tensor input[2];
+        enum eq_family family;
+        const char *text;
+    } rows[] = {
+        { &eq_op_conv2d, &late, { x, w }, EQ_FAMILY_SIMT, "late transforms on processors" },
+        { &eq_op_conv2d_data_grad, &data, { dz, w }, EQ_FAMILY_VECTOR, "has no algorithm 4" },
+        { &eq_op_conv2d_weight_grad, &weight, { x, dz }, EQ_FAMILY_VECTOR, "has no algorithm 4" },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        target.family = rows[i].family;
+        struct eq_call call = { .op = rows[i].op,
+                                .attributes = rows[i].attributes,
+                                .target = &target,
+                                .num_inputs = 2,
+                                .has = { true, true },
+                                .input = { rows[i].input[0], rows[i].input[1] } };
+        EQ_CHECK_INT(call.op->shape(&call), EQ_ERR_UNSUPPORTED);
+        EQ_CHECK(strstr(eq_last_error(), rows[i].text), "row %zu: %s", i, eq_last_error());
+    }
+}
+
 static void test_cost_and_halo(int index)
 {
     (void)index;
@@ -195,4 +229,5 @@ static void test_gradient(int index)
 }
 
 EQ_CHECK_SUITE(test_suite_conv2d, "conv2d", { "large weight gradient", test_weight_grad_large, 0 },
-               { "refused", test_refused, 0 }, { "cost and halo", test_cost_and_halo, 0 }, { "gradient", test_gradient, 0 })
+               { "refused", test_refused, 0 }, { "late, refused", test_late_refused, 0 },
+               { "cost and halo", test_cost_and_halo, 0 }, { "gradient", test_gradient, 0 })

@@ -8,16 +8,25 @@ static void test_prepares(int index)
     struct eq_target target = eq_target_default();
     const struct eq_tensor x = eq_tensor_blocked(16, 64, 56, 56, target.block, 0),
                            w = eq_conv2d_weight(&target, &x, 64, 3, 3, 1);
-    static const enum eq_conv2d_algorithm algorithms[] = { EQ_CONV2D_DIRECT, EQ_CONV2D_WINOGRAD_2, EQ_CONV2D_WINOGRAD_4 };
-    static const size_t points[] = { 9, 16, 36 };
-    for (int i = 0; i < 3; i++) {
+    static const enum eq_conv2d_algorithm algorithms[] = { EQ_CONV2D_DIRECT, EQ_CONV2D_WINOGRAD_2, EQ_CONV2D_WINOGRAD_4,
+                                                           EQ_CONV2D_WINOGRAD_4_LATE };
+    static const size_t points[] = { 9, 16, 36, 9 };
+    for (int i = 0; i < 4; i++) {
         const struct eq_conv2d_prepare_attributes attributes = { { { 1, 1, 1, 1, .algorithm = algorithms[i] }, 64, 3, 3 }, x };
-        struct eq_call call = { .op = &eq_op_conv2d_prepare, .attributes = &attributes, .target = &target, .num_inputs = 1,
-                                .has = { true }, .input = { w } };
+        struct eq_call call = { .op = &eq_op_conv2d_prepare,
+                                .attributes = &attributes,
+                                .target = &target,
+                                .num_inputs = 1,
+                                .has = { true },
+                                .input = { w } };
         EQ_CHECK_OK(call.op->shape(&call));
         EQ_CHECK_INT(eq_tensor_elems(&call.output[0]), 64 * 64 * points[i]);
         EQ_CHECK_INT(eq_conv2d_fused_algorithm(&target, &attributes.fused, &x) != EQ_CONV2D_DIRECT, i > 0);
     }
+    // One image of few tiles would read more transformed filters than there is to compute.
+    const struct eq_tensor one = eq_tensor_blocked(1, 512, 7, 7, target.block, 0);
+    const struct eq_conv2d_fused_attributes last = { { 1, 1, 1, 1 }, 512, 3, 3 };
+    EQ_CHECK_INT(eq_conv2d_fused_algorithm(&target, &last, &one), EQ_CONV2D_WINOGRAD_4_LATE);
     const struct eq_conv2d_fused_attributes strided = { { 2, 2, 1, 1 }, 64, 3, 3 };
     EQ_CHECK_INT(eq_conv2d_fused_algorithm(&target, &strided, &x), EQ_CONV2D_DIRECT);
     // On GPUs the transforms have to be worth two more launches and a way through memory.
