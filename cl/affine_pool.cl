@@ -1,5 +1,5 @@
-// The affine map of cl/affine.cl, forward, and the maximum pooling that follows it, for evaluation on processors: what is between
-// them does not go through memory. Windows of 3 x 3 at stride 2, padded by 1, where padding never wins and a NaN does.
+// The affine map of cl/affine.cl, forward, and the maximum pooling that follows it, for evaluation on processors: what is
+// between them does not go through memory. Windows of 3 x 3 at stride 2, padded by 1, where padding never wins and a NaN does.
 //   z, out        f32 blocked [n, c, h, w], [n, c, oh, ow]      out's halo is not written
 //   pivot         f32 [c]                                       read    k
 //   scale, shift  f32 [n, stride], or [stride] (`instance` 0)   read    s, c

@@ -393,9 +393,10 @@ void conv2d_winograd_output(EQ_IN(float, m), __global const float *bias_base, co
 // `chunk` tiles, a multiple of TW; of get_global_size(0) walkers each takes every `walkers`-th chunk, for `split_blocks` blocks
 // of outputs, a multiple of OBT, with its own scratch, which stays in the second-level cache: transformed input [POINTS,
 // x_blocks, chunk, BLOCK], then products [group, chunk, POINTS, BLOCK] for `group` blocks of outputs at a time, OBT <= group <=
-// oc_blocks. The last group is moved back to end with the blocks. LATE: the filter is transformed where it is used, a block of x
-// and one of outputs at a time, which stay in the first-level cache: into scratch after the products, [POINTS, BLOCK, BLOCK],
-// points a line farther apart, lest all of them meet in one set of the cache. There OBT and group are 1.
+// oc_blocks. The last group is moved back to end with the blocks.
+// LATE: the filter is transformed where it is used, a block of x and one of outputs at a time, which stay in the first-level
+// cache: into scratch after the products, [POINTS, BLOCK, BLOCK], points a line farther apart, lest all of them meet in one set
+// of the cache. There OBT and group are 1.
 #ifndef TW
 #define TW 7 // tiles in a register tile
 #endif
@@ -404,13 +405,12 @@ void conv2d_winograd_output(EQ_IN(float, m), __global const float *bias_base, co
 #endif
 
 #ifndef AHEAD
-#define AHEAD 0 // rows of BLOCK filters that a register tile fetches ahead, per block of x: a power of two, at most BLOCK; LATE:
-#endif          // any number, and the rows follow each other
+#define AHEAD 0 // rows of BLOCK filters that a register tile fetches ahead, per block of x: at most BLOCK
+#endif
 #ifndef LATE
 #define LATE 0
 #endif
-#define STEP 1
-// check: -DLATE=1 -DAHEAD=4
+// check: -DLATE=1 -DOBT=1 -DAHEAD=4
 
 // Products of TW tiles and OBT blocks at one point, added to those in m unless is_first. While its filters are in the cache, it
 // fetches AHEAD rows of each block of x of those that come next: `next` is its share's first row.

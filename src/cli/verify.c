@@ -193,7 +193,7 @@ static int run_verify(int argc, char **argv)
           .metavar = "NAME",
           .help = "only one of add, accumulate, sgd, softmax_xent, linear, pool_max, pool_avg,\nlayout, image, solve_ce, "
                   "solve_gate, "
-                  "unit, conv2d, conv2d_fused, matrix, network" },
+                  "unit, conv2d, conv2d_fused, conv2d_gated, matrix, network" },
         // A compiler may think for minutes about a kernel, and say nothing.
         { .name = "limit",
           .kind = ARG_INT,

@@ -267,13 +267,10 @@ void eq_exec_flops(const struct eq_exec *exec, double *flops, double *conv_flops
     *flops = *conv_flops = 0;
     for (int c = 0; c < exec->ir->num_calls; c++) {
         const struct eq_call *call = &exec->ir->calls[c].call;
-        double cost = call->op->cost(call).flops;
-        bool is_conv = call->op == &eq_op_conv2d || call->op == &eq_op_conv2d_fused || call->op == &eq_op_conv2d_data_grad ||
-                       call->op == &eq_op_conv2d_weight_grad;
         if (exec->ir->calls[c].is_constant)
             continue;
-        *flops += cost;
-        *conv_flops += is_conv ? cost : 0;
+        *flops += call->op->cost(call).flops;
+        *conv_flops += eq_call_conv_flops(call);
     }
 }
 
@@ -419,8 +416,7 @@ bool eq_exec_has_state(const struct eq_exec *exec, const char *name)
 {
     for (int v = 0; v < exec->ir->num_values; v++) {
         const struct eq_ir_value *value = &exec->ir->values[v];
-        if (value->kind == EQ_VALUE_STATE && value->front >= 0 &&
-            strcmp(exec->ir->graph->values[value->front].name, name) == 0)
+        if (value->kind == EQ_VALUE_STATE && value->front >= 0 && strcmp(exec->ir->graph->values[value->front].name, name) == 0)
             return true;
     }
     return false;

@@ -131,8 +131,7 @@ static void add_layers(const struct eq_ir *ir, bool *counted, struct eq_model_in
         layer->parameters = count_parameters(ir, call, counted);
         info->flops += layer->flops;
         info->parameters += layer->parameters;
-        if (call->call.op == &eq_op_conv2d || call->call.op == &eq_op_conv2d_fused)
-            info->conv_flops += layer->flops;
+        info->conv_flops += eq_call_conv_flops(&call->call);
     }
 }
 

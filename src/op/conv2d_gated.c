@@ -120,12 +120,26 @@ static int in_place(const struct eq_call *call, int output)
     return output == 0 && call->has[EQ_UNIT_RESIDUAL] ? EQ_UNIT_RESIDUAL : -1;
 }
 
+// Products, sums and moments of an image.
+static struct eq_cost moments_cost(const struct plan *plan)
+{
+    const double in = (double)plan->x_blocks * plan->z.block, out = (double)plan->unit.blocks * plan->z.block;
+    const double pairs = plan->has_products ? in * (in + 1) / 2 : 0;
+    return (struct eq_cost){ (plan->unit.pixels + out) * (2 * pairs + 2 * in), 4 * plan->unit.pixels * in };
+}
+
 static struct eq_cost cost(const struct eq_call *call)
 {
-    struct eq_cost cost =
-        eq_conv2d_cost(&call->input[EQ_CONV2D_GATED_X], &call->input[EQ_CONV2D_GATED_FILTER], &call->output[0]);
+    const struct eq_tensor *w = &call->input[EQ_CONV2D_GATED_FILTER], *z = &call->output[0];
+    struct eq_cost cost = eq_conv2d_cost(&call->input[EQ_CONV2D_GATED_X], w, z);
+    struct plan plan;
+    if (make_plan(call, EQ_REF_NONE, &plan) != EQ_OK)
+        return cost;
+    const double elems = (double)eq_tensor_elems(w) * z->n;
+    cost.flops += z->n * moments_cost(&plan).flops + elems * (plan.unit.has_matrix ? 2.0 * plan.unit.groups.group + 1 : 1);
+    cost.bytes += z->n * moments_cost(&plan).bytes + 4.0 * elems;
     if (call->has[EQ_UNIT_RESIDUAL])
-        cost.bytes += 4.0 * (double)eq_tensor_logical(&call->output[0]);
+        cost.bytes += 4.0 * (double)eq_tensor_logical(z);
     return cost;
 }
 
@@ -203,8 +217,9 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
         .kw = 1,
         .stride_h = 1,
         .stride_w = 1,
-        .cost = cost(call),
+        .cost = eq_conv2d_cost(&call->input[EQ_CONV2D_GATED_X], &call->input[EQ_CONV2D_GATED_FILTER], &call->output[0]),
     };
+    job.cost.bytes += job.has_add ? 4.0 * (double)eq_tensor_logical(&call->output[0]) : 0;
     if (job.has_add)
         job.add = eq_conv2d_view(&call->input[EQ_UNIT_RESIDUAL], in[EQ_UNIT_RESIDUAL]);
     eq_unit_place_prepared(&plan.unit, refs[EQ_UNIT_PREPARED], &plan.saved);

@@ -10,8 +10,8 @@
 // workspace.
 enum { EQ_CONV2D_GATED_X = EQ_UNIT_Z, EQ_CONV2D_GATED_FILTER = EQ_UNIT_NUM_INPUTS, EQ_CONV2D_GATED_NUM_INPUTS };
 struct eq_conv2d_gated_attributes {
-    struct eq_unit_attributes unit;
     struct eq_conv2d_attributes conv;
+    struct eq_unit_attributes unit;
     int oc;
     int parts; // pieces of x's planes that are summed apart
 };

@@ -4,6 +4,8 @@
 #include <assert.h>
 #include <limits.h>
 
+#include "op/conv2d.h"
+#include "op/conv2d_gated.h"
 #include "op/flat.h"
 
 enum { FLAT_GROUP = 64 };
@@ -38,6 +40,18 @@ bool eq_refs_are_aligned(const struct eq_ref *refs, int num)
         if (refs[i].buffer && refs[i].at % 4 != 0)
             return false;
     return true;
+}
+
+double eq_call_conv_flops(const struct eq_call *call)
+{
+    static const struct eq_op *const convs[] = { &eq_op_conv2d, &eq_op_conv2d_fused, &eq_op_conv2d_data_grad,
+                                                 &eq_op_conv2d_weight_grad };
+    for (size_t i = 0; i < sizeof convs / sizeof *convs; i++)
+        if (call->op == convs[i])
+            return call->op->cost(call).flops;
+    if (call->op == &eq_op_conv2d_gated)
+        return eq_conv2d_cost(&call->input[EQ_CONV2D_GATED_X], &call->input[EQ_CONV2D_GATED_FILTER], &call->output[0]).flops;
+    return 0;
 }
 
 int eq_flat_chunk(const struct eq_target *target)

@@ -100,6 +100,10 @@ bool eq_streams(const struct eq_target *target, struct eq_ref to, size_t elems);
 // Whether all places are multiples of 4 floats: what EQ_ALIGNED tells a kernel whose rows and planes are. Absent ones are.
 bool eq_refs_are_aligned(const struct eq_ref *refs, int num);
 
+// Arithmetic of the convolution in a call, counted as direct sums: all of it where the op is one or a gradient of one, the
+// convolution's part of conv2d_gated; 0 for others.
+double eq_call_conv_flops(const struct eq_call *call);
+
 // The ops. Attributes and operands of each are documented here; `?` marks an optional input.
 
 // conv2d: inputs x [n,ic,ih,iw] (blocked, or plain NCHW = block 1 for images), w [oc,ic/groups,kh,kw]; output z [n,oc,oh,ow],
@@ -169,8 +173,8 @@ bool eq_conv2d_reads_stored(const struct eq_target *target, const struct eq_conv
 struct eq_tensor eq_conv2d_weight(const struct eq_target *target, const struct eq_tensor *x, int oc, int kh, int kw,
                                   int groups);
 
-// pool_max: input x; output y, index i32 (blocked as y; flat position y*w + x of the maximum in the plane, first one on ties; in
-// evaluation 1 element without a meaning).
+// pool_max: input x; output y, index i32 (blocked as y; flat position y*w + x of the maximum in the plane, first one on ties;
+// in evaluation 1 element without a meaning).
 struct eq_pool_max_attributes {
     int kh, kw, stride_h, stride_w, pad_h, pad_w; // padding never wins
 };

@@ -9,6 +9,7 @@
 
 #include "graph/graph.h"
 #include "model/model.h"
+#include "op/conv2d_gated.h"
 #include "train/bench_op.h"
 #include "train/sample.h"
 
@@ -290,8 +291,7 @@ static void describe_extents(const struct eq_tensor *t, struct eq_str *text)
 // Stride of a convolution in one of its directions; 0 for other ops.
 static int stride_of(const struct eq_call *call)
 {
-    const bool is_fused = call->op == &eq_op_conv2d_fused; // every attribute struct begins with the convolution's own
-    if (is_fused || call->op == &eq_op_conv2d || call->op == &eq_op_conv2d_data_grad || call->op == &eq_op_conv2d_weight_grad)
+    if (eq_call_conv_flops(call) > 0) // every attribute struct begins with the convolution's own
         return ((const struct eq_conv2d_attributes *)call->attributes)->stride_h;
     return 0;
 }
@@ -303,6 +303,8 @@ static int kernel_of(const struct eq_call *call)
         return call->input[1].h;
     if (call->op == &eq_op_conv2d_weight_grad)
         return call->output[0].h;
+    if (call->op == &eq_op_conv2d_gated)
+        return call->input[EQ_CONV2D_GATED_FILTER].h;
     return call->op == &eq_op_conv2d_fused ? ((const struct eq_conv2d_fused_attributes *)call->attributes)->kh : 0;
 }
 
@@ -361,6 +363,7 @@ static bool is_frame(const char *label)
 }
 
 // "all" is what a batch runs: not what is prepared once. "conv2d" is every convolution: in evaluation most are conv2d_fused.
+// But conv2d_gated is more than one.
 static bool is_wanted(const char *op, const struct eq_ir_call *at)
 {
     return strcmp(op, "all") == 0
