@@ -1,6 +1,8 @@
 // A gate that follows a 1 x 1 convolution z = W x, settled before z is there (processors, evaluation): what it looks at, the
 // mean and variance of each of z's channels in an image, follow from x, which has fewer channels:
 //     mean(z) = W mean(x),   sum (z - mean)^2 = diag(W C W^T),   C = sum (x - mean)(x - mean)^T   over the image's pixels.
+// A channel's variance so has roundings of the size of sum |w_i C_ij w_j|: where a filter takes the difference of channels that
+// are nearly the same, and cancels that a thousandfold, it is right to four digits.
 // Then the map of the unit, M + diag(scale) of an image, goes into a filter of its own, and no pass over z is left.
 //   x         f32 [n, XB, rows, columns, BLOCK]              read    its first pixel is what sums are about
 //   w         f32 [oc_blocks, XB, 1, 1, BLOCK ic, BLOCK oc]  read
@@ -12,6 +14,7 @@
 #ifndef PRODUCTS
 #define PRODUCTS 1 // 0: the gate looks at means alone
 #endif
+#define COVS (PRODUCTS ? XB : 1)
 #define PIXELS (XB < 16 ? 256 / XB : 16) // about 16 KiB of them stay in the first-level cache
 #define PAIR (XB > 1 ? 2 : 1)            // a register tile: ROWS channels x PAIR blocks
 #define ROWS (BLOCK < 8 ? BLOCK : 8)
@@ -51,7 +54,7 @@ void conv2d_gated_products(EQ_IN(float, x), EQ_BUF(float, sums), EQ_BUF(float, p
     for (int from = first; from < end; from += PIXELS) {
         const int count = min(end - from, PIXELS);
         for (int b = 0; b < XB; b++) {
-            vecf all = sum[b];
+            vecf all = (vecf)(0.0f);
             for (int p = 0, y = from / row_pixels, px = from % row_pixels; p < count; p++) {
                 const vecf away = EQ_LOAD(x + (ulong)b * x_plane + (ulong)y * x_row + (ulong)px * BLOCK) - pivot[b];
                 near[b][p] = away;
@@ -60,7 +63,7 @@ void conv2d_gated_products(EQ_IN(float, x), EQ_BUF(float, sums), EQ_BUF(float, p
                 y += px == row_pixels;
                 px = px == row_pixels ? 0 : px;
             }
-            sum[b] = all;
+            sum[b] += all;
         }
         for (int tile = 0; tile < (PRODUCTS ? XB * (BLOCK / ROWS) : 0); tile++) {
             const int i = tile / (BLOCK / ROWS), c = tile % (BLOCK / ROWS) * ROWS;
@@ -75,7 +78,7 @@ void conv2d_gated_products(EQ_IN(float, x), EQ_BUF(float, sums), EQ_BUF(float, p
                 for (int b = 0; b < PAIR; b++)
                     #pragma unroll
                     for (int r = 0; r < ROWS; r++)
-                        acc[b][r] = from == first ? (vecf)(0.0f) : EQ_LOAD(to + (b * BLOCK + r) * BLOCK);
+                        acc[b][r] = (vecf)(0.0f);
                 for (int p = 0; p < count; p++) {
                     if (c == 0 && want < i / PAIR * PAIR + PAIR)
                         EQ_PREFETCH(next + p * BLOCK);
@@ -91,11 +94,15 @@ void conv2d_gated_products(EQ_IN(float, x), EQ_BUF(float, sums), EQ_BUF(float, p
                             acc[b][r] = EQ_MAD(other, value[b], acc[b][r]);
                     }
                 }
+                // Sums of sums, whose roundings are fewer; a block that the last pair has for the second time is there already.
                 #pragma unroll
                 for (int b = 0; b < PAIR; b++)
                     #pragma unroll
                     for (int r = 0; r < ROWS; r++)
-                        EQ_STORE(acc[b][r], to + (b * BLOCK + r) * BLOCK);
+                        if (j + b >= want) {
+                            __global float *at = to + (b * BLOCK + r) * BLOCK;
+                            EQ_STORE(from == first ? acc[b][r] : acc[b][r] + EQ_LOAD(at), at);
+                        }
             }
         }
     }
@@ -115,7 +122,7 @@ void conv2d_gated_moments(EQ_IN(float, x), EQ_IN(float, w), EQ_IN(float, sums), 
     EQ_IN_PTR(float, products);
     EQ_PTR(float, moments);
     const int n = (int)get_global_id(0), end = min((int)(get_global_id(1) + 1) * CHUNK, oc_blocks);
-    vecf away[XB], cov[XB][XB][BLOCK]; // means about the pivot; C
+    vecf away[XB], cov[COVS][COVS][BLOCK]; // means about the pivot; C
     x += (ulong)n * XB * x_plane;
     sums += (ulong)n * parts * (XB * BLOCK);
     products += (ulong)n * parts * (XB * XB * BLOCK * BLOCK);

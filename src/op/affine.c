@@ -121,8 +121,9 @@ eq_status eq_unit_affine_emit(struct eq_list *list, const struct eq_unit_plan *p
                                   EQ_I32(plan->groups.group)));
 }
 
-// Rows of the result that a work-item makes: of z it reads one more than twice as many.
-enum { BAND_ROWS = 14 };
+// Rows and columns of the result that a work-item makes: of z it reads one more than twice as many. Mesa's llvmpipe ends a
+// work-item's loops after 65535 rounds, which 12 rows of 56 pixels in groups of 64 channels are.
+enum { BAND_ROWS = 8, STRIP_COLUMNS = 56 };
 
 eq_status eq_unit_affine_pool_emit(struct eq_list *list, const struct eq_unit_plan *plan, const struct eq_unit_affine *a)
 {
@@ -146,8 +147,8 @@ eq_status eq_unit_affine_pool_emit(struct eq_list *list, const struct eq_unit_pl
     return eq_list_kernel(list, &launch,
                           EQ_ARGS(EQ_REF(a->z.ref), EQ_REF(a->pivot), EQ_REF(a->scale), EQ_REF(a->shift), EQ_REF(a->matrix),
                                   EQ_REF(a->out.ref), EQ_UNIT_STRIDES(a->z), EQ_UNIT_STRIDES(a->out), EQ_I32(plan->h),
-                                  EQ_I32(oh), EQ_I32(plan->stride), EQ_I32(a->instance), EQ_I32(plan->blocks),
-                                  EQ_I32(plan->groups.span), EQ_I32(plan->groups.group), EQ_I32(cross)));
+                                  EQ_I32(plan->w), EQ_I32(oh), EQ_I32(ow), EQ_I32(plan->stride), EQ_I32(a->instance),
+                                  EQ_I32(plan->blocks), EQ_I32(plan->groups.span), EQ_I32(plan->groups.group), EQ_I32(cross)));
 }
 
 eq_status eq_unit_affine_grad_emit(struct eq_list *list, const struct eq_unit_plan *plan, const struct eq_unit_affine_grad *a)

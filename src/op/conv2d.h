@@ -111,7 +111,7 @@ size_t eq_conv2d_winograd_scratch_elems(const struct eq_target *target, enum eq_
 eq_status eq_conv2d_winograd_filter_emit(struct eq_list *list, enum eq_conv2d_algorithm algorithm,
                                          const struct eq_conv2d_shape *shape, struct eq_ref w, struct eq_ref scale,
                                          struct eq_ref u);
-// The job with u as its filter.
+// The job with u as its filter, or the stored one where no transform is wanted.
 eq_status eq_conv2d_winograd_emit(struct eq_list *list, enum eq_conv2d_algorithm algorithm, const struct eq_conv2d_shape *shape,
                                   const struct eq_conv2d_job *job, struct eq_ref scratch);
 

@@ -161,8 +161,12 @@ static eq_status prepare_emit(struct eq_list *list, const struct eq_call *call, 
 
 static struct eq_cost prepare_cost(const struct eq_call *call)
 {
+    const struct eq_conv2d_prepare_attributes *a = call->attributes;
     const double from = (double)eq_tensor_elems(&call->input[W]), to = (double)eq_tensor_elems(&call->output[0]);
-    return (struct eq_cost){ to > from ? 6 * to : from, 4 * (from + to) }; // Winograd's transform makes more of it
+    struct eq_tensor z;
+    const bool is_transformed = check("conv2d_prepare", call->target, &a->fused, &a->x, &z) == EQ_OK &&
+                                transformed_elems(call->target, &a->fused, &a->x, &z) > 0;
+    return (struct eq_cost){ is_transformed ? 6 * to : from, 4 * (from + to) };
 }
 
 const struct eq_op eq_op_conv2d_prepare = {

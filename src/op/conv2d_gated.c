@@ -5,7 +5,8 @@
 #include "op/conv2d.h"
 #include "op/unit_plan.h"
 
-enum { MAX_X_BLOCKS = 16, MIN_PART_PIXELS = 256, CHUNK = 8 };
+// Mesa's llvmpipe ends a work-item's loops after 65535 rounds.
+enum { MAX_X_BLOCKS = 16, MIN_PART_PIXELS = 256, MAX_PART_PIXELS = 2048, MAX_PART_ROUNDS = 50000, CHUNK = 8 };
 
 static int ceil_div(int a, int b)
 {
@@ -39,10 +40,14 @@ int eq_conv2d_gated_parts(const struct eq_target *target, const struct eq_unit_a
 {
     if (!fits(target, unit, conv, x, w->h, w->w) || !pays(unit, x, w->n))
         return 0;
-    // More than one, that a few images can be shared by cores evenly.
-    const int units = target->compute_units > 0 ? target->compute_units : 1, wanted = ceil_div(4 * units, x->n),
-              parts = wanted > 2 ? wanted : 2, most = ceil_div(x->h * x->w, MIN_PART_PIXELS);
-    return parts < most ? parts : most;
+    // Two, that a few images can be shared by cores evenly; more, lest a sum or a work-item become too long.
+    const int units = target->compute_units > 0 ? target->compute_units : 1, blocks = eq_tensor_blocks(x);
+    const int pixel_rounds = blocks + (x->block + 7) / 8 * ((blocks + 2) * blocks / 4);
+    const int pixels = x->h * x->w, longest = MAX_PART_ROUNDS / pixel_rounds;
+    const int least = ceil_div(pixels, longest < MAX_PART_PIXELS ? longest : MAX_PART_PIXELS);
+    const int wanted = ceil_div(4 * units, x->n), most = ceil_div(pixels, MIN_PART_PIXELS);
+    const int parts = wanted < 2 ? 2 : wanted < most ? wanted : most;
+    return parts > least ? parts : least;
 }
 
 // What a call works on: places in its workspace, and the unit's plan for the convolution's output z, whose moments are given.

@@ -1,5 +1,6 @@
 // Winograd's convolution: which algorithm, how tiles are cut into chunks, and the launches. See cl/conv2d_winograd.cl.
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
 #include "op/choice.h"
@@ -205,9 +206,12 @@ static double cost_of(const struct eq_target *target, enum eq_conv2d_algorithm a
 static enum eq_conv2d_algorithm fastest(const struct eq_target *target, const struct eq_conv2d_shape *shape)
 {
     enum eq_conv2d_algorithm best = EQ_CONV2D_DIRECT;
-    for (enum eq_conv2d_algorithm a = EQ_CONV2D_WINOGRAD_2; a <= last_algorithm(target, shape); a++)
-        if (cost_of(target, a, shape) < cost_of(target, best, shape))
-            best = a;
+    double least = cost_of(target, best, shape);
+    for (enum eq_conv2d_algorithm a = EQ_CONV2D_WINOGRAD_2; a <= last_algorithm(target, shape); a++) {
+        const double cost = cost_of(target, a, shape);
+        best = cost < least ? a : best;
+        least = fmin(least, cost);
+    }
     return best;
 }
 

@@ -111,9 +111,8 @@ double eq_call_conv_flops(const struct eq_call *call);
 // squares about them, numbers of pixels). No bias: normalisation follows. oh = (ih + 2 pad_h - kh) / stride_h + 1.
 // How: AUTO takes the fastest that applies by a model of the device; the others are for tests, benchmarks and the tuner.
 // Winograd F(2x2) and F(4x4) need 3 x 3 filters, stride 1, one group, an input in blocks and fp32; elsewhere they are
-// EQ_ERR_UNSUPPORTED. AUTO takes them by a model of the device.
-// WINOGRAD_4_LATE is F(4x4) on processors that reads the stored filter and transforms it where it is used: a quarter of what
-// WINOGRAD_4 reads, for few tiles. The gradients do not have it.
+// EQ_ERR_UNSUPPORTED. WINOGRAD_4_LATE, on processors, is F(4x4) that reads the stored filter and transforms it where it is
+// used: a quarter of what WINOGRAD_4 reads, for few tiles. The gradients do not have it, and AUTO takes it in evaluation alone.
 enum eq_conv2d_algorithm {
     EQ_CONV2D_AUTO,
     EQ_CONV2D_DIRECT,

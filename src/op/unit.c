@@ -258,8 +258,9 @@ static struct eq_cost cost(const struct eq_call *call)
     const double values = (double)eq_tensor_logical(&call->input[EQ_UNIT_Z]),
                  matrix = plan.has_matrix ? 2.0 * plan.groups.group : 0.0;
     const double passes = plan.has_moments && !plan.has_given ? 2.0 : 1.0,
-                 tensors = passes + 1.0 + has_input(call, EQ_UNIT_RESIDUAL);
-    return (struct eq_cost){ values * (4.0 * passes + matrix * (plan.has_cross ? 2.0 : 1.0)), 4.0 * values * tensors };
+                 out = (double)eq_tensor_logical(&call->output[EQ_UNIT_OUT]), pool = plan.pools ? 9.0 * out : 0.0;
+    return (struct eq_cost){ values * (4.0 * passes + matrix * (plan.has_cross ? 2.0 : 1.0)) + pool,
+                             4.0 * (values * (passes + has_input(call, EQ_UNIT_RESIDUAL)) + out) };
 }
 
 static eq_status gradient(const struct eq_call *call, struct eq_tape *tape)

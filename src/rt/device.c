@@ -325,7 +325,8 @@ static eq_status make_target(const struct eq_device_info *info, cl_device_id id,
         .has_fma = info->has_fma,
         .can_limit_registers = contains(info->platform, "NVIDIA"),
         .has_real_local = EQ_DEVICE_VALUE(cl_device_local_mem_type, id, CL_DEVICE_LOCAL_MEM_TYPE) == CL_LOCAL,
-        .use_winograd = !winograd || strcmp(winograd, "1") == 0,
+        // Mesa's llvmpipe ends a work-item's loops after 65535 rounds, too few for a processor's Winograd of 512 channels.
+        .use_winograd = winograd ? strcmp(winograd, "1") == 0 : !(is_vector && contains(info->name, "llvmpipe")),
     };
     return EQ_OK;
 }

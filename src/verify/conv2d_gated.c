@@ -27,6 +27,10 @@ static const struct gated_case {
         .residual = true, .group = 16, .iterations = 3, .hidden = 64 }, .ic = 64, .parts = 2, .in_place = true },
     { { .name = "ce 128 channels", .n = 1, .c = 144, .h = 14, .w = 14, .method = EQ_UNIT_CE, .activation = EQ_ACT_RELU,
         .group = 16, .iterations = 3, .hidden = 36 }, .ic = 128, .parts = 1 },
+    { { .name = "ir odd blocks, many pixels", .n = 1, .c = 33, .h = 31, .w = 21, .method = EQ_UNIT_IR,
+        .activation = EQ_ACT_RELU, .hidden = 8, .tiny = true }, .ic = 40, .parts = 1 },
+    { { .name = "ce 48 channels", .n = 1, .c = 32, .h = 40, .w = 40, .method = EQ_UNIT_CE, .group = 16, .iterations = 3,
+        .hidden = 8 }, .ic = 48, .parts = 3 },
     { { .name = "ce big mean", .n = 2, .c = 24, .h = 6, .w = 6, .method = EQ_UNIT_CE, .group = 8, .iterations = 3, .hidden = 6,
         .offset = 300 }, .ic = 24, .parts = 2 },
     { { .name = "ir elu", .n = 3, .c = 17, .h = 4, .w = 3, .method = EQ_UNIT_IR, .activation = EQ_ACT_ELU, .residual = true,
@@ -125,10 +129,9 @@ static void check_variant(void *user)
         .unit = unit_attributes_of(&c->unit), .conv = { 1, 1, 0, 0 }, .oc = c->unit.c, .parts = c->parts
     };
     const struct eq_unit_prepare_attributes constant = { attributes.unit, z };
-    struct eq_check_call prepare = { .name = c->unit.name,
-                                     .op = &eq_op_unit_prepare,
-                                     .attributes = &constant,
-                                     .num_inputs = EQ_UNIT_PREPARED - EQ_UNIT_GAMMA };
+    struct eq_check_call prepare = {
+        .name = c->unit.name, .op = &eq_op_unit_prepare, .attributes = &constant, .num_inputs = EQ_UNIT_PREPARED - EQ_UNIT_GAMMA
+    };
     struct eq_check_call call = { .name = c->unit.name,
                                   .op = &eq_op_conv2d_gated,
                                   .attributes = &attributes,
