@@ -14,7 +14,7 @@
 #endif
 #define CHUNK (OUTS > 1 ? 4 : 8) // pixels whose sums are in registers
 #ifndef STRIP
-#define STRIP 56 // pixels of a row of out
+#define STRIP 56 // columns of out
 #endif
 
 // check: -DOUTS=4

@@ -131,17 +131,20 @@ eq_status eq_unit_affine_pool_emit(struct eq_list *list, const struct eq_unit_pl
     const int outs = outputs(plan, cross), oh = (plan->h + 1) / 2, ow = (plan->w + 1) / 2;
     const size_t elems = (size_t)plan->images * (size_t)a->out.image;
     const struct eq_options options =
-        eq_options_format("-DBLOCK=%d -DWIDTH=%d -DOUTS=%d -DACT=%d -DEQ_STREAM=%d", plan->block, plan->w, outs,
+        eq_options_format("-DBLOCK=%d -DSTRIP=%d -DOUTS=%d -DACT=%d -DEQ_STREAM=%d", plan->block, STRIP_COLUMNS, outs,
                           (int)plan->activation, eq_streams(&plan->target, a->out.ref, elems));
+    const int bands = (oh + BAND_ROWS - 1) / BAND_ROWS, strips = (ow + STRIP_COLUMNS - 1) / STRIP_COLUMNS;
+    const double pooled = (double)plan->images * plan->channels * oh * ow;
     struct eq_cost pass = cost(plan, 1, cross);
-    pass.bytes += 4.0 * plan->images * plan->channels * oh * ow;
+    pass.flops += 9 * pooled;
+    pass.bytes += 4 * pooled;
     const struct eq_launch launch = {
         .source = "affine_pool",
         .options = options.text,
         .kernel = "affine_pool",
-        .range = eq_range_3d(
-            (const size_t[]){ (size_t)(plan->blocks / outs), (size_t)((oh + BAND_ROWS - 1) / BAND_ROWS), (size_t)plan->images },
-            (const size_t[]){ 1, 1, 1 }),
+        .range =
+            eq_range_3d((const size_t[]){ (size_t)(plan->blocks / outs), (size_t)bands * (size_t)strips, (size_t)plan->images },
+                        (const size_t[]){ 1, 1, 1 }),
         .cost = pass,
     };
     return eq_list_kernel(list, &launch,

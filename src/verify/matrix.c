@@ -23,8 +23,8 @@ static const struct {
 } roundings[] = {
     { EQ_FP32, 1.2345678f, 1.2345678f },
     { EQ_TF32, 1 + 0x1p-10f, 1 + 0x1p-10f },
-    { EQ_TF32, 1 + 0x1p-11f, 1 },            // tie, to even
-    { EQ_TF32, 1 + 0x3p-11f, 1 + 0x2p-10f }, // tie, to even
+    { EQ_TF32, 1 + 0x1p-11f, 1 },                    // tie, to even
+    { EQ_TF32, 1 + 0x3p-11f, 1 + 0x2p-10f },         // tie, to even
     { EQ_TF32, 1 + 0x1p-11f + 0x1p-23f, 1 + 0x1p-10f },
     { EQ_TF32, -2 + 0x1p-23f, -2 },
     { EQ_TF32, FLT_MAX, INFINITY },
@@ -33,8 +33,8 @@ static const struct {
     { EQ_FP16, 2051, 2052 },
     { EQ_FP16, 65519, 65504 },
     { EQ_FP16, -65520, -INFINITY },
-    { EQ_FP16, 0x1p-14f - 0x1p-25f, 0x1p-14f }, // tie at the smallest normal value
-    { EQ_FP16, 0x3p-25f, 0x1p-23f },            // tie of multiples of 2^-24
+    { EQ_FP16, 0x1p-14f - 0x1p-25f, 0x1p-14f },      // tie at the smallest normal value
+    { EQ_FP16, 0x3p-25f, 0x1p-23f },                 // tie of multiples of 2^-24
     { EQ_FP16, 0x1p-25f, 0 },
     { EQ_FP16, -0x1.8p-25f, -0x1p-24f },
     { EQ_BF16, 1 + 0x1p-8f, 1 },
@@ -311,9 +311,9 @@ static void test_conv(int index)
 static const struct split {
     int ic, oc, units, way[6];
 } splits[] = {
-    { 32, 72, 1, { 2, 4, 1, 4, 2, 16 } },  { 32, 64, 1, { 4, 2, 1, 2, 2, 16 } }, { 32, 72, 22, { 2, 2, 2, 2, 2, 32 } },
+    { 32, 72, 1, { 2, 4, 1, 4, 2, 16 } }, { 32, 64, 1, { 4, 2, 1, 2, 2, 16 } },  { 32, 72, 22, { 2, 2, 2, 2, 2, 32 } },
     { 64, 64, 23, { 1, 2, 4, 2, 2, 32 } }, { 32, 32, 3, { 8, 1, 1, 1, 2, 16 } }, { 32, 32, 4, { 2, 1, 4, 2, 2, 32 } },
-    { 32, 16, 3, { 8, 1, 1, 1, 1, 16 } },  { 32, 32, 1, { 2, 1, 1, 2, 2, 16 } }, { 32, 16, 1, { 2, 1, 1, 2, 1, 16 } },
+    { 32, 16, 3, { 8, 1, 1, 1, 1, 16 } }, { 32, 32, 1, { 2, 1, 1, 2, 2, 16 } },  { 32, 16, 1, { 2, 1, 1, 2, 1, 16 } },
 };
 enum { NUM_SPLITS = sizeof splits / sizeof *splits };
 
@@ -323,12 +323,8 @@ static void check_way(const struct split *split, const struct conv2d_case *c)
     const struct eq_target *target = &eq_check_device->target;
     const struct eq_conv2d_attributes attributes = { 1, 1, c->ph, c->pw, .algorithm = EQ_CONV2D_DIRECT };
     const struct eq_tensor x = eq_tensor_blocked(c->n, c->ic, c->ih, c->iw, target->block, 0);
-    struct eq_call call = { .op = &eq_op_conv2d,
-                            .attributes = &attributes,
-                            .target = target,
-                            .num_inputs = 2,
-                            .input = { x, eq_conv2d_weight(target, &x, c->oc, c->kh, c->kw, 1) },
-                            .has = { true, true } };
+    struct eq_call call = { .op = &eq_op_conv2d, .attributes = &attributes, .target = target, .num_inputs = 2,
+                            .input = { x, eq_conv2d_weight(target, &x, c->oc, c->kh, c->kw, 1) }, .has = { true, true } };
     struct eq_tunable tunables[2] = { { .num_candidates = 0 } };
     int num = 0;
     EQ_CHECK_TRUE(eq_op_conv2d.shape(&call) == EQ_OK && eq_op_conv2d.tunables(&call, tunables, 2, &num) == EQ_OK && num == 2);
@@ -343,9 +339,8 @@ static void check_split(void *user)
     enum { ALL_WAYS = 48 * 1024 }; // bytes of local memory with which none is ruled out
     const struct setting *setting = user;
     const struct split *split = setting->user;
-    const struct conv2d_case c = {
-        .name = "split", .n = 2, .ic = split->ic, .ih = 17, .iw = 19, .oc = split->oc, .kh = 3, .kw = 3, .ph = 1, .pw = 1
-    };
+    const struct conv2d_case c = { .name = "split", .n = 2, .ic = split->ic, .ih = 17, .iw = 19, .oc = split->oc, .kh = 3,
+                                   .kw = 3, .ph = 1, .pw = 1 };
     set_target(setting);
     struct eq_target *target = &eq_check_device->target;
     target->compute_units = split->units;
@@ -401,12 +396,8 @@ static void check_fused(void *user)
         x[i] = eq_precision_round(precision, x[i]);
     for (size_t i = 0; i < eq_tensor_logical(&wt); i++)
         w[i] = eq_precision_round(precision, w[i] * gamma[i / (IC * 3 * 3)]);
-    const struct eq_call conv = { .op = &eq_op_conv2d,
-                                  .attributes = &attributes.fused.conv,
-                                  .target = target,
-                                  .num_inputs = 2,
-                                  .input = { xt, wt },
-                                  .output = { zt } };
+    const struct eq_call conv = { .op = &eq_op_conv2d, .attributes = &attributes.fused.conv, .target = target, .num_inputs = 2,
+                                  .input = { xt, wt }, .output = { zt } };
     double want[OC * PIXELS], tolerance[OC * PIXELS];
     for (size_t i = 0; i < OC * PIXELS; i++) {
         const int channel = (int)(i / (H * W) % OC);

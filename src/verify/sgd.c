@@ -13,9 +13,12 @@ static const struct {
     float hyper[4]; // rate, momentum, weight decay, halt
     bool is_tiny;
 } cases[] = {
-    { "one", 1, 2, { 0.1f, 0.9f, 1e-4f }, true },        { "odd", 77, 3, { 0.1f, 0.9f, 1e-4f }, true },
-    { "no momentum", 64, 1, { 0.5f, 0, 0.01f }, true },  { "rate 0", 5, 1, { 0, 0.9f, 1e-4f }, true },
-    { "halted", 70, 2, { 0.1f, 0.9f, 1e-4f, 1 }, true }, { "several chunks", 5001, 4, { 0.1f, 0.9f, 5e-4f }, false },
+    { "one", 1, 2, { 0.1f, 0.9f, 1e-4f }, true },
+    { "odd", 77, 3, { 0.1f, 0.9f, 1e-4f }, true },
+    { "no momentum", 64, 1, { 0.5f, 0, 0.01f }, true },
+    { "rate 0", 5, 1, { 0, 0.9f, 1e-4f }, true },
+    { "halted", 70, 2, { 0.1f, 0.9f, 1e-4f, 1 }, true },
+    { "several chunks", 5001, 4, { 0.1f, 0.9f, 5e-4f }, false },
 };
 enum { NUM_CASES = sizeof cases / sizeof *cases };
 enum { GRAD, WEIGHT, VELOCITY, HYPER };
@@ -103,15 +106,11 @@ static const struct eq_op guard = { .name = "sgd_guard", .shape = shape, .emit =
 
 static const struct {
     const char *name;
-    int num, at;                // where the value is, among ones
+    int num, at; // where the value is, among ones
     float value, before, after; // halt
 } guards[] = {
-    { "all good", 5, 0, -3, 0, 0 },
-    { "good, largest", 3, 1, FLT_MAX, 0, 0 },
-    { "NaN first", 64, 0, NAN, 0, 1 },
-    { "infinity last", 33, 32, INFINITY, 0, 1 },
-    { "minus infinity", 1, 0, -INFINITY, 0, 1 },
-    { "sticky", 4, 0, 2, 1, 1 },
+    { "all good", 5, 0, -3, 0, 0 },          { "good, largest", 3, 1, FLT_MAX, 0, 0 }, { "NaN first", 64, 0, NAN, 0, 1 },
+    { "infinity last", 33, 32, INFINITY, 0, 1 }, { "minus infinity", 1, 0, -INFINITY, 0, 1 }, { "sticky", 4, 0, 2, 1, 1 },
     { "again", 4, 2, -NAN, 1, 1 },
 };
 

@@ -36,7 +36,7 @@ static const struct unit_case cases[] = {
       .hidden = 33 },
     { .name = "ce 61 rows", .n = 1, .c = 16, .h = 61, .w = 7, .method = EQ_UNIT_CE, .activation = EQ_ACT_RELU, .group = 16,
       .iterations = 3, .hidden = 4 },
-    { .name = "se wider than a strip", .n = 1, .c = 5, .h = 18, .w = 115, .method = EQ_UNIT_SE, .hidden = 3 },
+    { .name = "se wider than two strips", .n = 1, .c = 5, .h = 18, .w = 227, .method = EQ_UNIT_SE, .hidden = 3 },
     { .name = "ce g64 relu", .n = 2, .c = 64, .h = 5, .w = 6, .method = EQ_UNIT_CE, .activation = EQ_ACT_RELU, .group = 64,
       .iterations = 2, .hidden = 16 },
     { .name = "ce g68", .n = 3, .c = 68, .h = 5, .w = 6, .method = EQ_UNIT_CE, .activation = EQ_ACT_RELU, .group = 68,
