@@ -1,8 +1,8 @@
 // A gate that follows a 1 x 1 convolution z = W x, settled before z is there (processors, evaluation): what it looks at, the
 // mean and variance of each of z's channels in an image, follow from x, which has fewer channels:
 //     mean(z) = W mean(x),   sum (z - mean)^2 = diag(W C W^T),   C = sum (x - mean)(x - mean)^T   over the image's pixels.
-// A channel's variance so has roundings of the size of sum |w_i C_ij w_j|: where a filter takes the difference of channels that
-// are nearly the same, and cancels that a thousandfold, it is right to four digits.
+// A channel's variance so has roundings of the size of sum |w_i C_ij w_j|. Where all filters take differences of channels that
+// are nearly the same, the unit's output was off by 1e-6 with a sum 1600 times the variance, and by 3e-5 with 10000 times.
 // Then the map of the unit, M + diag(scale) of an image, goes into a filter of its own, and no pass over z is left.
 //   x         f32 [n, XB, rows, columns, BLOCK]              read    its first pixel is what sums are about
 //   w         f32 [oc_blocks, XB, 1, 1, BLOCK ic, BLOCK oc]  read

@@ -62,13 +62,6 @@ struct plan {
     bool has_products;
 };
 
-static struct eq_ref take(struct eq_ref base, size_t *total, size_t elems)
-{
-    const struct eq_ref ref = eq_ref_plus(base, *total);
-    *total += (elems + 15) / 16 * 16;
-    return ref;
-}
-
 static eq_status make_plan(const struct eq_call *call, struct eq_ref workspace, struct plan *plan)
 {
     const struct eq_conv2d_gated_attributes *a = call->attributes;
@@ -94,14 +87,15 @@ static eq_status make_plan(const struct eq_call *call, struct eq_ref workspace, 
     plan->has_products = plan->unit.gate.layer_norm;
     const size_t images = (size_t)x->n, parts = images * (size_t)a->parts, block = (size_t)x->block,
                  row = (size_t)plan->x_blocks * block;
-    plan->sums = take(workspace, &plan->elems, parts * row);
-    plan->products = take(workspace, &plan->elems, plan->has_products ? parts * row * row : 0);
-    plan->moments = take(workspace, &plan->elems, images * (size_t)plan->unit.blocks * 3 * block);
-    plan->filters = take(workspace, &plan->elems, images * eq_tensor_elems(w));
+    size_t *const elems = &plan->elems;
+    plan->sums = eq_unit_take(workspace, elems, true, parts * row);
+    plan->products = eq_unit_take(workspace, elems, plan->has_products, parts * row * row);
+    plan->moments = eq_unit_take(workspace, elems, true, images * (size_t)plan->unit.blocks * 3 * block);
+    plan->filters = eq_unit_take(workspace, elems, true, images * eq_tensor_elems(w));
     const size_t saved = eq_unit_saved_place(&plan->unit, EQ_REF_NONE, &plan->saved),
                  work = eq_unit_work_place(&plan->unit, EQ_REF_NONE, &plan->work);
-    eq_unit_saved_place(&plan->unit, take(workspace, &plan->elems, saved), &plan->saved);
-    eq_unit_work_place(&plan->unit, take(workspace, &plan->elems, work), &plan->work);
+    eq_unit_saved_place(&plan->unit, eq_unit_take(workspace, elems, true, saved), &plan->saved);
+    eq_unit_work_place(&plan->unit, eq_unit_take(workspace, elems, true, work), &plan->work);
     return eq_tensor_check(&plan->z);
 }
 
@@ -111,9 +105,8 @@ static eq_status shape(struct eq_call *call)
     EQ_TRY(make_plan(call, EQ_REF_NONE, &plan));
     EQ_TRY(eq_unit_check_operands("conv2d_gated", call, &plan.unit, &plan.z));
     EQ_REQUIRE(plan.elems <= INT32_MAX, EQ_ERR_UNSUPPORTED,
-               "conv2d_gated: %d images, %d to %d channels need %zu elements of "
-               "workspace",
-               plan.z.n, call->input[EQ_CONV2D_GATED_X].c, plan.z.c, plan.elems);
+               "conv2d_gated: %d images, %d to %d channels need %zu elements of workspace", plan.z.n,
+               call->input[EQ_CONV2D_GATED_X].c, plan.z.c, plan.elems);
     call->num_outputs = 2;
     call->output[0] = plan.z;
     call->output[1] = eq_tensor_vector((int)plan.elems);
@@ -133,19 +126,32 @@ static struct eq_cost moments_cost(const struct plan *plan)
     return (struct eq_cost){ (plan->unit.pixels + out) * (2 * pairs + 2 * in), 4 * plan->unit.pixels * in };
 }
 
+// The convolution itself, with the residual.
+static struct eq_cost conv_cost(const struct eq_call *call)
+{
+    struct eq_cost cost =
+        eq_conv2d_cost(&call->input[EQ_CONV2D_GATED_X], &call->input[EQ_CONV2D_GATED_FILTER], &call->output[0]);
+    cost.bytes += call->has[EQ_UNIT_RESIDUAL] ? 4.0 * (double)eq_tensor_logical(&call->output[0]) : 0;
+    return cost;
+}
+
 static struct eq_cost cost(const struct eq_call *call)
 {
-    const struct eq_tensor *w = &call->input[EQ_CONV2D_GATED_FILTER], *z = &call->output[0];
-    struct eq_cost cost = eq_conv2d_cost(&call->input[EQ_CONV2D_GATED_X], w, z);
+    struct eq_cost cost = conv_cost(call);
     struct plan plan;
     if (make_plan(call, EQ_REF_NONE, &plan) != EQ_OK)
         return cost;
-    const double elems = (double)eq_tensor_elems(w) * z->n;
-    cost.flops += z->n * moments_cost(&plan).flops + elems * (plan.unit.has_matrix ? 2.0 * plan.unit.groups.group + 1 : 1);
-    cost.bytes += z->n * moments_cost(&plan).bytes + 4.0 * elems;
-    if (call->has[EQ_UNIT_RESIDUAL])
-        cost.bytes += 4.0 * (double)eq_tensor_logical(z);
+    const double images = plan.z.n, elems = images * (double)eq_tensor_elems(&plan.w);
+    cost.flops += images * moments_cost(&plan).flops + elems * (plan.unit.has_matrix ? 2.0 * plan.unit.groups.group + 1 : 1);
+    cost.bytes += images * moments_cost(&plan).bytes + 4.0 * elems;
     return cost;
+}
+
+// The same for all kernels: one program.
+static struct eq_options options_of(const struct plan *plan)
+{
+    return eq_options_format("-DBLOCK=%d -DXB=%d -DPRODUCTS=%d -DOB=%d -DCHUNK=%d", plan->z.block, plan->x_blocks,
+                             plan->has_products, plan->unit.blocks > 1 ? 2 : 1, CHUNK);
 }
 
 static eq_status moments_emit(struct eq_list *list, const struct plan *plan, const struct eq_conv2d_view *x, struct eq_ref w,
@@ -154,9 +160,7 @@ static eq_status moments_emit(struct eq_list *list, const struct plan *plan, con
     const double in = (double)plan->x_blocks * x->block, out = (double)plan->unit.blocks * x->block;
     const double pixels = (double)plan->unit.pixels, images = x->n;
     const double pairs = plan->has_products ? in * (in + 1) / 2 : 0;
-    const struct eq_options options =
-        eq_options_format("-DBLOCK=%d -DXB=%d -DPRODUCTS=%d -DOB=%d -DCHUNK=%d", x->block, plan->x_blocks, plan->has_products,
-                          plan->unit.blocks > 1 ? 2 : 1, CHUNK);
+    const struct eq_options options = options_of(plan);
     const struct eq_launch products = {
         .source = "conv2d_gated",
         .options = options.text,
@@ -185,7 +189,7 @@ static eq_status filters_emit(struct eq_list *list, const struct plan *plan, str
 {
     const struct eq_solve_groups *groups = &plan->unit.groups;
     const double elems = (double)eq_tensor_elems(&plan->w), images = plan->z.n;
-    const struct eq_options options = eq_options_format("-DBLOCK=%d -DXB=%d -DPRODUCTS=0", plan->z.block, plan->x_blocks);
+    const struct eq_options options = options_of(plan);
     const struct eq_launch launch = {
         .source = "conv2d_gated",
         .options = options.text,
@@ -222,9 +226,8 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
         .kw = 1,
         .stride_h = 1,
         .stride_w = 1,
-        .cost = eq_conv2d_cost(&call->input[EQ_CONV2D_GATED_X], &call->input[EQ_CONV2D_GATED_FILTER], &call->output[0]),
+        .cost = conv_cost(call),
     };
-    job.cost.bytes += job.has_add ? 4.0 * (double)eq_tensor_logical(&call->output[0]) : 0;
     if (job.has_add)
         job.add = eq_conv2d_view(&call->input[EQ_UNIT_RESIDUAL], in[EQ_UNIT_RESIDUAL]);
     eq_unit_place_prepared(&plan.unit, refs[EQ_UNIT_PREPARED], &plan.saved);

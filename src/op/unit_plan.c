@@ -166,8 +166,7 @@ bool eq_unit_plan_evaluates_gate(const struct eq_unit_plan *plan)
     return !plan->training && plan->has_gate && plan->target.family == EQ_FAMILY_VECTOR;
 }
 
-// The next `elems` elements, from a multiple of 64 bytes on.
-static struct eq_ref take(struct eq_ref base, size_t *total, bool wanted, size_t elems)
+struct eq_ref eq_unit_take(struct eq_ref base, size_t *total, bool wanted, size_t elems)
 {
     if (!wanted)
         return EQ_REF_NONE;
@@ -186,30 +185,30 @@ size_t eq_unit_saved_place(const struct eq_unit_plan *plan, struct eq_ref base, 
                steps = gate && !evaluates_gate, layer_norm = steps && plan->gate.layer_norm;
     size_t total = 0;
     *saved = (struct eq_unit_saved){
-        .pivot = take(base, &total, norm, channel),
-        .mean = take(base, &total, norm && !evaluates_gate, channel),
-        .inverse = take(base, &total, norm && !evaluates_gate, channel),
-        .a = take(base, &total, norm && !evaluates_gate, channel),
-        .b = take(base, &total, norm && !evaluates_gate, channel),
-        .image_mean = take(base, &total, steps, image),
-        .image_var = take(base, &total, steps, image),
-        .image_value = take(base, &total, gate, image),
-        .value_sum = take(base, &total, steps, channel),
-        .active = take(base, &total, steps, hidden),
-        .hidden_normal = take(base, &total, layer_norm, hidden),
-        .deviation = take(base, &total, layer_norm, (size_t)plan->images),
-        .spread = take(base, &total, steps, 1),
-        .y = take(base, &total, steps, image),
-        .gate = take(base, &total, steps, image),
-        .cov = take(base, &total, cross, matrix),
-        .normal = take(base, &total, cross, matrix),
-        .trace = take(base, &total, cross, (size_t)plan->groups.groups),
-        .powers = take(base, &total, cross, matrix * (size_t)(plan->groups.iterations + 1)),
-        .matrix = take(base, &total, makes_matrix, eq_solve_tile_elems(&plan->groups)),
-        .common = take(base, &total, makes_matrix, channel),
+        .pivot = eq_unit_take(base, &total, norm, channel),
+        .mean = eq_unit_take(base, &total, norm && !evaluates_gate, channel),
+        .inverse = eq_unit_take(base, &total, norm && !evaluates_gate, channel),
+        .a = eq_unit_take(base, &total, norm && !evaluates_gate, channel),
+        .b = eq_unit_take(base, &total, norm && !evaluates_gate, channel),
+        .image_mean = eq_unit_take(base, &total, steps, image),
+        .image_var = eq_unit_take(base, &total, steps, image),
+        .image_value = eq_unit_take(base, &total, gate, image),
+        .value_sum = eq_unit_take(base, &total, steps, channel),
+        .active = eq_unit_take(base, &total, steps, hidden),
+        .hidden_normal = eq_unit_take(base, &total, layer_norm, hidden),
+        .deviation = eq_unit_take(base, &total, layer_norm, (size_t)plan->images),
+        .spread = eq_unit_take(base, &total, steps, 1),
+        .y = eq_unit_take(base, &total, steps, image),
+        .gate = eq_unit_take(base, &total, steps, image),
+        .cov = eq_unit_take(base, &total, cross, matrix),
+        .normal = eq_unit_take(base, &total, cross, matrix),
+        .trace = eq_unit_take(base, &total, cross, (size_t)plan->groups.groups),
+        .powers = eq_unit_take(base, &total, cross, matrix * (size_t)(plan->groups.iterations + 1)),
+        .matrix = eq_unit_take(base, &total, makes_matrix, eq_solve_tile_elems(&plan->groups)),
+        .common = eq_unit_take(base, &total, makes_matrix, channel),
         // BN's map is a and b themselves
-        .scale = take(base, &total, plan->method != EQ_UNIT_BN, gate ? image : channel),
-        .shift = take(base, &total, plan->method != EQ_UNIT_BN, gate ? image : channel),
+        .scale = eq_unit_take(base, &total, plan->method != EQ_UNIT_BN, gate ? image : channel),
+        .shift = eq_unit_take(base, &total, plan->method != EQ_UNIT_BN, gate ? image : channel),
     };
     return total > 0 ? total : 1;
 }
@@ -227,15 +226,15 @@ size_t eq_unit_work_place(const struct eq_unit_plan *plan, struct eq_ref base, s
     const bool evaluates_gate = eq_unit_plan_evaluates_gate(plan);
     size_t total = 0;
     *work = (struct eq_unit_work){
-        .sums = take(base, &total, plan->has_moments && !plan->has_given, sums_elems(plan)),
-        .tiles = take(base, &total, plan->has_cross, tile * (size_t)plan->groups.partials),
-        .sigma = take(base, &total, plan->has_cross, matrix),
-        .scratch = take(base, &total, plan->has_cross, eq_solve_scratch_elems(&plan->groups)),
-        .hidden_sums = take(base, &total, evaluates_gate || (plan->has_gate && plan->target.family == EQ_FAMILY_SIMT),
-                            evaluates_gate ? eq_solve_evaluation_elems(&plan->gate)
-                                           : (size_t)plan->gate.hidden_stride * (size_t)plan->images),
-        .offset = take(base, &total, plan->has_matrix && evaluates_gate, (size_t)plan->stride * (size_t)plan->images),
-        .active = take(base, &total, evaluates_gate, eq_solve_evaluation_elems(&plan->gate)),
+        .sums = eq_unit_take(base, &total, plan->has_moments && !plan->has_given, sums_elems(plan)),
+        .tiles = eq_unit_take(base, &total, plan->has_cross, tile * (size_t)plan->groups.partials),
+        .sigma = eq_unit_take(base, &total, plan->has_cross, matrix),
+        .scratch = eq_unit_take(base, &total, plan->has_cross, eq_solve_scratch_elems(&plan->groups)),
+        .hidden_sums = eq_unit_take(base, &total, evaluates_gate || (plan->has_gate && plan->target.family == EQ_FAMILY_SIMT),
+                                    evaluates_gate ? eq_solve_evaluation_elems(&plan->gate)
+                                                   : (size_t)plan->gate.hidden_stride * (size_t)plan->images),
+        .offset = eq_unit_take(base, &total, plan->has_matrix && evaluates_gate, (size_t)plan->stride * (size_t)plan->images),
+        .active = eq_unit_take(base, &total, evaluates_gate, eq_solve_evaluation_elems(&plan->gate)),
     };
     return total > 0 ? total : 1;
 }
@@ -248,30 +247,30 @@ size_t eq_unit_grad_work_place(const struct eq_unit_plan *plan, struct eq_ref ba
     const bool norm = plan->has_norm, gate = plan->has_gate, cross = plan->has_cross;
     size_t total = 0;
     *work = (struct eq_unit_grad_work){
-        .sums = take(base, &total, norm, sums_elems(plan)),
-        .tiles = take(base, &total, cross, tile * (size_t)plan->groups.partials),
-        .image_sum = take(base, &total, norm, image),
-        .image_product = take(base, &total, norm, image),
-        .sum = take(base, &total, norm, channel),
-        .product = take(base, &total, norm, channel),
-        .cross = take(base, &total, cross, matrix),
-        .dmap = take(base, &total, cross, matrix),
-        .k = take(base, &total, cross, matrix),
-        .scratch = take(base, &total, cross, eq_solve_scratch_elems(&plan->groups)),
-        .matrix = take(base, &total, cross, tile),
-        .slopes = take(base, &total, cross, tile),
-        .matrix_beta = take(base, &total, cross, channel),
-        .matrix_gamma = take(base, &total, cross, channel),
-        .matrix_shift = take(base, &total, cross, channel),
-        .by_weight = take(base, &total, cross, channel),
-        .dpre = take(base, &total, gate, image),
-        .total = take(base, &total, gate, (size_t)plan->images),
-        .dactive = take(base, &total, gate, hidden),
-        .dhidden = take(base, &total, gate, hidden),
-        .dvalue = take(base, &total, gate, image),
-        .scale = take(base, &total, true, map),
-        .slope = take(base, &total, true, map),
-        .shift = take(base, &total, true, map),
+        .sums = eq_unit_take(base, &total, norm, sums_elems(plan)),
+        .tiles = eq_unit_take(base, &total, cross, tile * (size_t)plan->groups.partials),
+        .image_sum = eq_unit_take(base, &total, norm, image),
+        .image_product = eq_unit_take(base, &total, norm, image),
+        .sum = eq_unit_take(base, &total, norm, channel),
+        .product = eq_unit_take(base, &total, norm, channel),
+        .cross = eq_unit_take(base, &total, cross, matrix),
+        .dmap = eq_unit_take(base, &total, cross, matrix),
+        .k = eq_unit_take(base, &total, cross, matrix),
+        .scratch = eq_unit_take(base, &total, cross, eq_solve_scratch_elems(&plan->groups)),
+        .matrix = eq_unit_take(base, &total, cross, tile),
+        .slopes = eq_unit_take(base, &total, cross, tile),
+        .matrix_beta = eq_unit_take(base, &total, cross, channel),
+        .matrix_gamma = eq_unit_take(base, &total, cross, channel),
+        .matrix_shift = eq_unit_take(base, &total, cross, channel),
+        .by_weight = eq_unit_take(base, &total, cross, channel),
+        .dpre = eq_unit_take(base, &total, gate, image),
+        .total = eq_unit_take(base, &total, gate, (size_t)plan->images),
+        .dactive = eq_unit_take(base, &total, gate, hidden),
+        .dhidden = eq_unit_take(base, &total, gate, hidden),
+        .dvalue = eq_unit_take(base, &total, gate, image),
+        .scale = eq_unit_take(base, &total, true, map),
+        .slope = eq_unit_take(base, &total, true, map),
+        .shift = eq_unit_take(base, &total, true, map),
     };
     return total > 0 ? total : 1;
 }

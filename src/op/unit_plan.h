@@ -59,6 +59,8 @@ struct eq_unit_grad_work {
     struct eq_ref dpre, total, dactive, dhidden, dvalue;
     struct eq_ref scale, slope, shift;
 };
+// The next `elems` elements from base + *total on, a multiple of 64 bytes; EQ_REF_NONE, and none taken, unless `wanted`.
+struct eq_ref eq_unit_take(struct eq_ref base, size_t *total, bool wanted, size_t elems);
 // Fill refs from `base` on, absent ones EQ_REF_NONE; return the elements taken (at least 1).
 size_t eq_unit_saved_place(const struct eq_unit_plan *plan, struct eq_ref base, struct eq_unit_saved *saved);
 // The matrix and its shift from where unit_prepare left them, in evaluation with a matrix and a gate.

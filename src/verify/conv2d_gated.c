@@ -11,6 +11,7 @@ static const struct gated_case {
     struct unit_case unit; // c: output channels
     int ic, parts;
     bool in_place;
+    float apart; // > 0: channels in pairs that differ so little, and filters that take their difference
 } cases[] = {
     { { .name = "ce", .n = 2, .c = 32, .h = 4, .w = 3, .method = EQ_UNIT_CE, .group = 16, .iterations = 3, .hidden = 8,
         .tiny = true }, .ic = 16, .parts = 1 },
@@ -33,6 +34,8 @@ static const struct gated_case {
         .hidden = 8 }, .ic = 48, .parts = 3 },
     { { .name = "ce big mean", .n = 2, .c = 24, .h = 6, .w = 6, .method = EQ_UNIT_CE, .group = 8, .iterations = 3, .hidden = 6,
         .offset = 300 }, .ic = 24, .parts = 2 },
+    { { .name = "ce differences", .n = 1, .c = 32, .h = 28, .w = 28, .method = EQ_UNIT_CE, .group = 16, .iterations = 3,
+        .hidden = 8 }, .ic = 32, .parts = 2, .apart = 0.05f },
     { { .name = "ir elu", .n = 3, .c = 17, .h = 4, .w = 3, .method = EQ_UNIT_IR, .activation = EQ_ACT_ELU, .residual = true,
         .hidden = 4, .halo = 1, .tiny = true }, .ic = 9, .parts = 1 },
     { { .name = "se relu", .n = 3, .c = 40, .h = 3, .w = 3, .method = EQ_UNIT_SE, .activation = EQ_ACT_RELU, .residual = true,
@@ -62,18 +65,19 @@ static double *convolve(const struct data *d)
     return z;
 }
 
-// Running means near the output's, as a trained network's are.
-static float *near_means(const struct unit_case *u, const double *z)
+// Running statistics near the output's, as a trained network's are: means, and variances where there are any.
+static void near_statistics(const struct unit_case *u, const double *z, float *means, float *vars)
 {
     const size_t pixels = (size_t)u->h * (size_t)u->w, oc = (size_t)u->c;
-    float *means = unit_random("means", oc, 0, 0.5f);
     for (size_t o = 0; o < oc; o++) {
-        double sum = 0;
+        double mean = 0, var = 0;
         for (size_t p = 0; p < pixels; p++)
-            sum += z[o * pixels + p];
-        means[o] += (float)(sum / (double)pixels);
+            mean += z[o * pixels + p] / (double)pixels;
+        for (size_t p = 0; p < pixels; p++)
+            var += (z[o * pixels + p] - mean) * (z[o * pixels + p] - mean) / (double)pixels;
+        means[o] = (float)(mean + (double)(means[o] - 0.1f) * sqrt(var));
+        vars[o] *= var > 0 ? (float)var / 2 : 1;
     }
-    return means;
 }
 
 static void make_data(const struct gated_case *c, struct data *d)
@@ -83,11 +87,17 @@ static void make_data(const struct gated_case *c, struct data *d)
     *d = (struct data){ .c = c };
     d->x = unit_random("x", (size_t)(c->unit.n * c->ic) * pixels, c->unit.offset, 1);
     d->filter = unit_random("filter", (size_t)(c->unit.c * c->ic), 0, 1.4f / sqrtf((float)c->ic));
+    for (size_t i = 1; i < (size_t)c->ic && c->apart > 0; i += 2) {
+        for (size_t p = 0; p < pixels; p++) // of one image
+            d->x[i * pixels + p] = d->x[(i - 1) * pixels + p] + c->apart * d->x[i * pixels + p];
+        for (size_t o = 0; o < (size_t)c->unit.c; o++)
+            d->filter[o * (size_t)c->ic + i] = -d->filter[o * (size_t)c->ic + i - 1];
+    }
     reference.input[EQ_UNIT_Z] = convolve(d);
     for (int i = EQ_UNIT_GAMMA; i < EQ_UNIT_NUM_INPUTS; i++)
         if (unit_reference_elems(&reference, i))
-            d->input[i] = i == EQ_UNIT_MEAN ? near_means(&c->unit, reference.input[EQ_UNIT_Z])
-                                            : unit_input_values(&reference, i, unit_reference_elems(&reference, i), 0);
+            d->input[i] = unit_input_values(&reference, i, unit_reference_elems(&reference, i), 0);
+    near_statistics(&c->unit, reference.input[EQ_UNIT_Z], d->input[EQ_UNIT_MEAN], d->input[EQ_UNIT_VAR]);
     if (c->unit.residual)
         d->input[EQ_UNIT_RESIDUAL] = unit_random("residual", out, 0, 1);
     for (int i = EQ_UNIT_RESIDUAL; i < EQ_UNIT_NUM_INPUTS; i++)
