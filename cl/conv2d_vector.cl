@@ -7,9 +7,10 @@
 //   z    f32 [n, oc_blocks, oh, ow, BLOCK]                 write   act(sum + bias + add); pixels z_step, rows z_row apart
 //   moments f32 [n, oc_blocks, parts, 3, BLOCK]            write   with MOMENTS, of the pixels that a work-item stores: their
 //                                                                  mean, sum of squares about it and number
-// A tile is TH x TW pixels of OBT blocks. A work-item makes tiles_each of them, one after the other: starting one takes some
-// hundred cycles. The last tile of a row, column or of the blocks is moved back so that it ends at the border: its first part
-// is computed twice and stored once. Sums run over (block, kh, kw, channel) in that order.
+// A tile is TP pixels of OBT blocks: pixels that follow each other by rows, so that only the last tile of an image, and of the
+// blocks, has to be moved back to end where they do: its first part is computed twice and stored once. A work-item makes
+// tiles_each of them, one after the other: starting one takes some hundred cycles. Sums run over (block, kh, kw, channel) in
+// that order.
 // Every pixel under a tap must be readable: x has a halo of zeros.
 #ifndef BI
 #define BI BLOCK // input channels in a block: BLOCK, or 1 for a plain image
@@ -17,11 +18,8 @@
 #ifndef STRIDE
 #define STRIDE 1 // from an output pixel to the next, in input pixels
 #endif
-#ifndef TH
-#define TH 1 // tile: rows, pixels in a row, blocks; TH * TW * OBT accumulators must fit the registers
-#endif
-#ifndef TW
-#define TW 7
+#ifndef TP
+#define TP 6 // tile: pixels, blocks; TP * OBT accumulators must fit the registers
 #endif
 #ifndef OBT
 #define OBT 4
@@ -47,15 +45,27 @@
 #define ORDER_IMAGES 1 // all tiles of all images, then the next blocks: filters
 #define ORDER_BLOCKS 2 // all blocks of a tile, then the next tile: its pixels, while all filters stay
 
-// The pixels of x under one row of taps of a tile, of a block.
-static void fetch_tile(__global const float *at, int row, int kw)
+// Where a tile's pixels lie in a plane, from the one at (x, y) on; returns the pixel behind them.
+static int2 locate(long at[TP], int2 pixel, int ow, int row, int step)
 {
     #pragma unroll
-    for (int r = 0; r < TH; r++)
-        #pragma unroll
-        for (int t = 0; t < TW * STRIDE; t++)
-            if (t % STRIDE < kw)
-                EQ_PREFETCH_NEAR(at + r * row + t * BI);
+    for (int t = 0; t < TP; t++) {
+        at[t] = (long)pixel.y * row + pixel.x * step;
+        const bool is_last = pixel.x + 1 == ow;
+        pixel = (int2)(is_last ? 0 : pixel.x + 1, pixel.y + is_last);
+    }
+    return pixel;
+}
+
+// The pixels of x under one row of taps of a tile, of a block.
+static void fetch_tile(__global const float *xb, const long at[TP], int kw)
+{
+    #pragma unroll
+    for (int s = 0; s < STRIDE; s++)
+        if (s < kw)
+            #pragma unroll
+            for (int t = 0; t < TP; t++)
+                EQ_PREFETCH_NEAR(xb + at[t] + s * BI);
 }
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void
@@ -71,34 +81,38 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
     EQ_IN_PTR(float, w);
     EQ_PTR(float, z);
     const int id0 = (int)get_global_id(0), id1 = (int)get_global_id(1), id2 = (int)get_global_id(2);
-    const int tiles_w = (ow + TW - 1) / TW, tiles = tiles_w * ((oh + TH - 1) / TH), n = order == ORDER_IMAGES ? id1 : id2;
+    const int num_pixels = oh * ow, tiles = (num_pixels + TP - 1) / TP, n = order == ORDER_IMAGES ? id1 : id2;
     const int first_tile = (order == ORDER_BLOCKS ? id1 : id0) * tiles_each;
     const int want_b = (order == ORDER_BLOCKS ? id0 : order == ORDER_IMAGES ? id2 : id1) * OBT;
     const int b0 = min(want_b, oc_blocks - OBT);
     const ulong w_plane = (ulong)x_blocks * (kh * kw * BI * BLOCK);
     w += (ulong)n * w_image;
-    // About a pixel of the first tile: squares of plain z would cancel when the mean is large against the deviation.
-    vecf pivot[OBT], sums[OBT], squares[OBT];
+    // Until the end moments are a pivot, a pixel of the first tile, and sums and squares about it: squares of plain z would cancel
+    // when the mean is large against the deviation. They wait in memory, where they do not take registers from the sums.
+    const int first_b = want_b - b0, parts = (tiles + tiles_each - 1) / tiles_each;
+    __global float *moments = moments_base + moments_at;
+    moments += (((ulong)n * oc_blocks + b0) * parts + first_tile / tiles_each) * (3 * BLOCK);
+    const ulong moments_block = (ulong)parts * 3 * BLOCK;
     int pixels = 0;
-    #pragma unroll
-    for (int b = 0; b < OBT; b++)
-        pivot[b] = sums[b] = squares[b] = (vecf)(0.0f);
 
+    long at[TP], at1[TP]; // this tile's pixels, and the next one's
+    const int first_p = min(first_tile * TP, num_pixels - TP);
+    int2 pixel = (int2)(first_p % ow, first_p / ow), pixel1 = locate(at, pixel, ow, stride_h * x_row, STRIDE * BI);
     for (int tile = first_tile; tile < min(first_tile + tiles_each, tiles); tile++) {
-        const int want_y = tile / tiles_w * TH, want_x = tile % tiles_w * TW;
-        const int y0 = min(want_y, oh - TH), x0 = min(want_x, ow - TW);
-        vecf acc[OBT][TH][TW];
+        const int want_p = tile * TP, p0 = min(want_p, num_pixels - TP), p1 = min(want_p + TP, num_pixels - TP);
+        if (p1 < want_p + TP)
+            pixel1 = (int2)(p1 % ow, p1 / ow);
+        const int2 pixel2 = locate(at1, pixel1, ow, stride_h * x_row, STRIDE * BI);
+        vecf acc[OBT][TP];
         #pragma unroll
         for (int b = 0; b < OBT; b++)
             #pragma unroll
-            for (int r = 0; r < TH; r++)
-                #pragma unroll
-                for (int t = 0; t < TW; t++)
-                    acc[b][r][t] = (vecf)(0.0f);
+            for (int t = 0; t < TP; t++)
+                acc[b][t] = (vecf)(0.0f);
 
-        __global const float *xb = x + (ulong)n * x_blocks * x_plane + (ulong)y0 * stride_h * x_row + (ulong)x0 * (STRIDE * BI);
+        __global const float *xb = x + (ulong)n * x_blocks * x_plane;
         __global const float *wt = w + (ulong)b0 * w_plane;
-        // While these filters are in the cache, each tile fetches its share of those that come next.
+        // While these filters are in the cache, each tile fetches its share of those that come next; where none do, its own.
         const int row = (tile + (order == ORDER_IMAGES ? n * tiles : 0)) * AHEAD, next_b = b0 + OBT + row / BI;
         const bool has_next = AHEAD > 0 && row < BI * OBT && next_b < oc_blocks;
         __global const float *next = has_next ? w + (ulong)next_b * w_plane + row % BI * BLOCK : wt;
@@ -106,25 +120,21 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
         // read them, they are near. One row of taps is soon done with a block: it fetches several ahead, in the next tile, too.
         const bool is_far = order != ORDER_BLOCKS || b0 == 0, has_tile = tile + 1 < min(first_tile + tiles_each, tiles);
         const int ahead_x = min(kh == 1 ? AHEAD_X : 1, x_blocks);
-        const int y1 = min((tile + 1) / tiles_w * TH, oh - TH), x1 = min((tile + 1) % tiles_w * TW, ow - TW);
-        __global const float *xb1 = xb + (ptrdiff_t)(y1 - y0) * stride_h * x_row + (ptrdiff_t)(x1 - x0) * (STRIDE * BI);
         for (int ib = 0; ib < x_blocks; ib++, xb += x_plane) {
             for (int i = 0; i < kh; i++) {
                 const int beyond = ib + ahead_x - x_blocks, row = i * x_row;
                 if (BI > 1 && is_far && beyond < 0)
-                    fetch_tile(xb + (ptrdiff_t)ahead_x * x_plane + row, stride_h * x_row, kw);
+                    fetch_tile(xb + (ptrdiff_t)ahead_x * x_plane + row, at, kw);
                 else if (BI > 1 && is_far && has_tile)
-                    fetch_tile(xb1 + (ptrdiff_t)beyond * x_plane + row, stride_h * x_row, kw);
+                    fetch_tile(xb + (ptrdiff_t)(beyond - ib) * x_plane + row, at1, kw);
                 if (BI > 1 && is_far && tile == first_tile && ib + 1 < ahead_x) // nobody has fetched these
-                    fetch_tile(xb + x_plane + row, stride_h * x_row, kw);
+                    fetch_tile(xb + x_plane + row, at, kw);
                 for (int j = 0; j < KW; j++, wt += BI * BLOCK) {
                     __global const float *xt = xb + i * x_row + j * BI;
-                    if (has_next) {
-                        #pragma unroll
-                        for (int a = 0; a < AHEAD; a++)
-                            EQ_PREFETCH(next + a * BLOCK);
-                        next += BI * BLOCK;
-                    }
+                    #pragma unroll
+                    for (int a = 0; a < AHEAD; a++)
+                        EQ_PREFETCH(next + a * BLOCK);
+                    next += BI * BLOCK;
                     #pragma unroll
                     for (int c = 0; c < BI; c++) {
                         vecf wv[OBT];
@@ -132,56 +142,78 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
                         for (int b = 0; b < OBT; b++)
                             wv[b] = EQ_LOAD(wt + b * w_plane + c * BLOCK);
                         #pragma unroll
-                        for (int r = 0; r < TH; r++)
+                        for (int t = 0; t < TP; t++) {
+                            const vecf value = (vecf)(xt[at[t] + c]);
                             #pragma unroll
-                            for (int t = 0; t < TW; t++) {
-                                const vecf value = (vecf)(xt[r * stride_h * x_row + t * STRIDE * BI + c]);
-                                #pragma unroll
-                                for (int b = 0; b < OBT; b++)
-                                    acc[b][r][t] = EQ_MAD(value, wv[b], acc[b][r][t]);
-                            }
+                            for (int b = 0; b < OBT; b++)
+                                acc[b][t] = EQ_MAD(value, wv[b], acc[b][t]);
+                        }
                     }
                 }
             }
         }
 
-        pixels += (y0 + TH - want_y) * (x0 + TW - want_x);
-        #pragma unroll
-        for (int b = 0; b < OBT; b++)
-            if (MOMENTS && tile == first_tile)
-                pivot[b] = acc[b][TH - 1][TW - 1];
-        #pragma unroll
-        for (int b = 0; b < OBT; b++)
+        // What a tile that was moved back has in common with the one before is stored already.
+        const int first_t = want_p - p0;
+        pixels += TP - first_t;
+        if (has_bias)
             #pragma unroll
-            for (int r = 0; r < TH; r++)
+            for (int b = 0; b < OBT; b++) {
+                const vecf bias = EQ_LOAD(bias_base + bias_at + (ulong)n * bias_image + (b0 + b) * BLOCK);
                 #pragma unroll
-                for (int t = 0; t < TW; t++)
-                    if (b0 + b >= want_b && y0 + r >= want_y && x0 + t >= want_x) {
-                        const ulong block = (ulong)n * oc_blocks + b0 + b;
-                        const ulong y = y0 + r, px = x0 + t;
-                        vecf sum = acc[b][r][t];
-                        if (has_bias)
-                            sum += EQ_LOAD(bias_base + bias_at + (ulong)n * bias_image + (b0 + b) * BLOCK);
-                        if (has_add)
-                            sum += EQ_LOAD(add_base + add_at + block * a_plane + y * a_row + px * a_step);
-                        sum = ACT_APPLY(ACT, sum, vecf);
-                        if (MOMENTS) {
-                            const vecf away = sum - pivot[b];
-                            sums[b] += away;
-                            squares[b] = EQ_MAD(away, away, squares[b]);
-                        }
-                        EQ_STORE_STREAM(sum, z + block * z_plane + y * z_row + px * z_step);
+                for (int t = 0; t < TP; t++)
+                    acc[b][t] += bias;
+            }
+        const ulong block = (ulong)n * oc_blocks + b0;
+        long to[TP];
+        if (has_add) {
+            locate(to, pixel, ow, a_row, a_step);
+            #pragma unroll
+            for (int b = 0; b < OBT; b++)
+                if (b >= first_b)
+                    #pragma unroll
+                    for (int t = 0; t < TP; t++)
+                        if (t >= first_t)
+                            acc[b][t] += EQ_LOAD(add_base + add_at + (block + b) * a_plane + to[t]);
+        }
+        locate(to, pixel, ow, z_row, z_step);
+        #pragma unroll
+        for (int b = 0; b < OBT; b++)
+            if (b >= first_b) {
+                __global float *own = moments + b * moments_block;
+                vecf pivot = ACT_APPLY(ACT, acc[b][TP - 1], vecf), sums = (vecf)(0.0f), squares = (vecf)(0.0f);
+                if (MOMENTS && tile > first_tile) {
+                    pivot = EQ_LOAD(own);
+                    sums = EQ_LOAD(own + BLOCK);
+                    squares = EQ_LOAD(own + 2 * BLOCK);
+                }
+                #pragma unroll
+                for (int t = 0; t < TP; t++)
+                    if (t >= first_t) {
+                        const vecf sum = ACT_APPLY(ACT, acc[b][t], vecf), away = sum - pivot;
+                        sums += away;
+                        squares = EQ_MAD(away, away, squares);
+                        EQ_STORE_STREAM(sum, z + (block + b) * z_plane + to[t]);
                     }
+                if (MOMENTS) {
+                    EQ_STORE(pivot, own);
+                    EQ_STORE(sums, own + BLOCK);
+                    EQ_STORE(squares, own + 2 * BLOCK);
+                }
+            }
+        pixel = pixel1;
+        pixel1 = pixel2;
+        #pragma unroll
+        for (int t = 0; t < TP; t++)
+            at[t] = at1[t];
     }
-    const int parts = (tiles + tiles_each - 1) / tiles_each;
     #pragma unroll
     for (int b = 0; b < OBT; b++)
-        if (MOMENTS && b0 + b >= want_b) {
-            const ulong at = ((ulong)n * oc_blocks + b0 + b) * parts + first_tile / tiles_each;
-            __global float *to = moments_base + moments_at + at * 3 * BLOCK;
-            const vecf mean = sums[b] / pixels;
-            EQ_STORE(pivot[b] + mean, to);
-            EQ_STORE(squares[b] - sums[b] * mean, to + BLOCK);
-            EQ_STORE((vecf)(pixels), to + 2 * BLOCK);
+        if (MOMENTS && b >= first_b) {
+            __global float *own = moments + b * moments_block;
+            const vecf pivot = EQ_LOAD(own), sums = EQ_LOAD(own + BLOCK), squares = EQ_LOAD(own + 2 * BLOCK), mean = sums / pixels;
+            EQ_STORE(pivot + mean, own);
+            EQ_STORE(squares - sums * mean, own + BLOCK);
+            EQ_STORE((vecf)(pixels), own + 2 * BLOCK);
         }
 }

@@ -37,7 +37,7 @@ struct eq_conv2d_job {
 double eq_conv2d_sums_cycles(int pixels, int blocks);
 // AHEAD of those kernels: the share of `rows` x `blocks` rows of filters that one of `turns` register tiles fetches.
 int eq_conv2d_ahead(int rows, int blocks, int turns);
-#define EQ_CONV2D_MAX_SUMS(block) ((block) == 16 ? 21 : 12)
+#define EQ_CONV2D_MAX_SUMS(block) ((block) == 16 ? 24 : 12)
 // Whether z is stored past the caches: it is not when it holds `add`.
 bool eq_conv2d_streams(const struct eq_target *target, const struct eq_conv2d_job *job);
 eq_status eq_conv2d_vector_emit(struct eq_list *list, const struct eq_conv2d_job *job);

@@ -6,7 +6,7 @@
 #include "op/choice.h"
 #include "op/conv2d.h"
 
-enum { MAX_TILE_ROWS = 4, MAX_TILE_BLOCKS = 8, MAX_TILE_SUMS = 32, MAX_AHEAD_TURNS = 64 };
+enum { MAX_TILE_PIXELS = 16, MAX_TILE_BLOCKS = 8, MAX_TILE_SUMS = 32, MAX_AHEAD_TURNS = 64 };
 enum { MIN_STEPS = 2048, MAX_TILES = 16, MIN_WORK_ITEMS = 64 };
 enum { SMALL_FILTER_BYTES = 512 << 10, LARGE_FILTER_BYTES = 3 << 20 };
 
@@ -14,7 +14,7 @@ enum { SMALL_FILTER_BYTES = 512 << 10, LARGE_FILTER_BYTES = 3 << 20 };
 enum order { ORDER_TILES, ORDER_IMAGES, ORDER_BLOCKS };
 
 struct tile {
-    int rows, columns, blocks;
+    int pixels, blocks;
 };
 
 // What is left open: values of the tuning, in this order.
@@ -22,7 +22,7 @@ struct choice {
     struct tile tile;
     enum order order;
 };
-enum { NUM_VALUES = 4, NUM_TILES = 6 };
+enum { NUM_VALUES = 3, NUM_TILES = 6 };
 
 static int ceil_div(int a, int b)
 {
@@ -38,29 +38,26 @@ double eq_conv2d_sums_cycles(int pixels, int blocks)
 // Cycles of one input channel for what a tile reads of x, which comes from the second-level cache to each group of blocks but
 // the first: two for a line. Measured (Zen 4, 1x1): 4 x 4 is 12 to 14 % faster than 8 x 2, which has as many sums and reads
 // twice as often, for 256 -> 64 and 512 -> 128 channels, and as fast for 64 -> 256.
-static double fetch_cycles(const struct eq_conv2d_job *job, int rows, int columns, int groups)
+static double fetch_cycles(const struct eq_conv2d_job *job, int pixels, int groups)
 {
     if (job->x.block == 1 || job->kh == 0)
         return 0;
-    const double lines = ((rows - 1.0) * job->stride_h + job->kh) * ((columns - 1.0) * job->stride_w + job->kw);
+    const double lines = (double)job->kh * ((pixels - 1.0) * job->stride_w + job->kw);
     return 2 * lines / (job->x.block * job->kh * job->kw) * (groups - 1) / groups;
 }
 
-// The tiles with the least time for all of z. A second row costs more than its share (measured: 1.4 and more), and so do more
-// sums than 16 (Zen 4: 4 to 8 % more than modelled for 5 x 4 and 7 x 3).
+// The tiles with the least time for all of z.
 static void rank_tiles(const struct eq_conv2d_job *job, struct eq_rank *rank)
 {
     const struct eq_conv2d_view *z = &job->z;
-    const int max_sums = EQ_CONV2D_MAX_SUMS(z->block);
+    const int max_sums = EQ_CONV2D_MAX_SUMS(z->block), num_pixels = z->h * z->w;
     for (int blocks = 1; blocks <= z->blocks && blocks <= MAX_TILE_BLOCKS; blocks++)
-        for (int rows = 1; rows <= z->h && rows <= MAX_TILE_ROWS; rows++)
-            for (int columns = 1; columns <= z->w && rows * columns * blocks <= max_sums; columns++) {
-                const int groups = ceil_div(z->blocks, blocks), tiles = groups * ceil_div(z->h, rows) * ceil_div(z->w, columns);
-                const double excess = (rows > 1 ? 1.4 : 1) * (rows * columns * blocks > 16 ? 1.04 : 1);
-                const double sums = eq_conv2d_sums_cycles(rows * columns, blocks) * excess;
-                const double time = (sums + fetch_cycles(job, rows, columns, groups)) * tiles;
-                eq_rank_add(rank, time, (const int[EQ_RANK_VALUES]){ rows, columns, blocks });
-            }
+        for (int pixels = 1; pixels <= num_pixels && pixels <= MAX_TILE_PIXELS && pixels * blocks <= max_sums; pixels++) {
+            const int groups = ceil_div(z->blocks, blocks), tiles = groups * ceil_div(num_pixels, pixels);
+            const double sums = eq_conv2d_sums_cycles(pixels, blocks);
+            const double time = (sums + fetch_cycles(job, pixels, groups)) * tiles;
+            eq_rank_add(rank, time, (const int[EQ_RANK_VALUES]){ pixels, blocks });
+        }
 }
 
 // Small filters stay in the second-level cache while pixels pass once; large ones pass once while all images do; else an image
@@ -84,9 +81,9 @@ static void make_key(const struct eq_conv2d_job *job, char key[EQ_TUNE_MAX_KEY])
 static bool is_choice(const int *values, const void *user)
 {
     const struct eq_conv2d_view *z = &((const struct eq_conv2d_job *)user)->z;
-    return values[0] >= 1 && values[0] <= MAX_TILE_ROWS && values[0] <= z->h && values[1] >= 1 && values[1] <= z->w &&
-           values[2] >= 1 && values[2] <= MAX_TILE_BLOCKS && values[2] <= z->blocks &&
-           (double)values[0] * values[1] * values[2] <= MAX_TILE_SUMS && values[3] >= ORDER_TILES && values[3] <= ORDER_BLOCKS;
+    return values[0] >= 1 && values[0] <= MAX_TILE_PIXELS && values[0] <= z->h * z->w && values[1] >= 1 &&
+           values[1] <= MAX_TILE_BLOCKS && values[1] <= z->blocks && values[0] * values[1] <= MAX_TILE_SUMS &&
+           values[2] >= ORDER_TILES && values[2] <= ORDER_BLOCKS;
 }
 
 static struct choice choose(const struct eq_target *target, const struct eq_conv2d_job *job)
@@ -96,9 +93,9 @@ static struct choice choose(const struct eq_target *target, const struct eq_conv
     int v[NUM_VALUES];
     make_key(job, key);
     if (eq_tuning_choose(target->tuning, key, v, NUM_VALUES, is_choice, job))
-        return (struct choice){ { v[0], v[1], v[2] }, (enum order)v[3] };
+        return (struct choice){ { v[0], v[1] }, (enum order)v[2] };
     rank_tiles(job, &rank);
-    return (struct choice){ { rank.values[0][0], rank.values[0][1], rank.values[0][2] }, choose_order(job) };
+    return (struct choice){ { rank.values[0][0], rank.values[0][1] }, choose_order(job) };
 }
 
 int eq_conv2d_ahead(int rows, int blocks, int turns)
@@ -111,7 +108,7 @@ int eq_conv2d_ahead(int rows, int blocks, int turns)
 
 static size_t count_tiles(const struct eq_conv2d_job *job, struct tile tile)
 {
-    return (size_t)ceil_div(job->z.h, tile.rows) * (size_t)ceil_div(job->z.w, tile.columns);
+    return (size_t)ceil_div(job->z.h * job->z.w, tile.pixels);
 }
 
 // As many as make MIN_STEPS multiply-adds for each sum, while MIN_WORK_ITEMS remain for each core. In CE-ResNet-50 1x1
@@ -146,12 +143,12 @@ eq_status eq_conv2d_vector_tunable(const struct eq_conv2d_job *job, struct eq_tu
 {
     struct eq_rank rank = { .max = NUM_TILES };
     const enum order order = choose_order(job);
-    *tunable = (struct eq_tunable){ .names = { "rows", "columns", "blocks", "order" }, .num_values = NUM_VALUES };
+    *tunable = (struct eq_tunable){ .names = { "pixels", "blocks", "order" }, .num_values = NUM_VALUES };
     make_key(job, tunable->key);
     rank_tiles(job, &rank);
     for (int i = 0; i < rank.num; i++)
         for (int o = 0; o < 3; o++)
-            EQ_TRY(eq_tunable_add(tunable, (const int[NUM_VALUES]){ rank.values[i][0], rank.values[i][1], rank.values[i][2],
+            EQ_TRY(eq_tunable_add(tunable, (const int[NUM_VALUES]){ rank.values[i][0], rank.values[i][1],
                                                                     ((int)order + o) % 3 }));
     return EQ_OK;
 }
@@ -182,8 +179,8 @@ eq_status eq_conv2d_vector_emit(struct eq_list *list, const struct eq_conv2d_job
     const struct eq_options width =
         x->block == 1 ? eq_options_format("%d", job->kw) : eq_options_format("kw"); // plain: unrolled
     const struct eq_options options = eq_options_format(
-        "-DBLOCK=%d -DBI=%d -DSTRIDE=%d -DTH=%d -DTW=%d -DOBT=%d -DKW=%s -DAHEAD=%d -DACT=%d -DMOMENTS=%d -DEQ_STREAM=%d",
-        z->block, x->block, job->stride_w, tile.rows, tile.columns, tile.blocks, width.text, ahead, (int)job->activation,
+        "-DBLOCK=%d -DBI=%d -DSTRIDE=%d -DTP=%d -DOBT=%d -DKW=%s -DAHEAD=%d -DACT=%d -DMOMENTS=%d -DEQ_STREAM=%d",
+        z->block, x->block, job->stride_w, tile.pixels, tile.blocks, width.text, ahead, (int)job->activation,
         job->moment_tiles > 0, eq_conv2d_streams(eq_list_target(list), job));
     const ptrdiff_t first = (ptrdiff_t)job->first_y * x->row + (ptrdiff_t)job->first_x * x->step;
     const struct eq_launch launch = {
