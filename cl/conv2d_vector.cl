@@ -10,7 +10,9 @@
 // A tile is TP pixels of OBT blocks: pixels that follow each other by rows, so that only the last tile of an image, and of the
 // blocks, has to be moved back to end where they do: its first part is computed twice and stored once. A work-item makes
 // tiles_each of them, one after the other: starting one takes some hundred cycles. Sums run over (block, kh, kw, channel) in
-// that order.
+// that order. With PASSES they do so over pass_blocks blocks of x for all of these tiles, then the next ones, and z holds the
+// sums meanwhile: where filters are many for the pixels, they come from memory evenly, while others are worked on. Not where z
+// is add, too.
 // Every pixel under a tap must be readable: x has a halo of zeros.
 #ifndef BI
 #define BI BLOCK // input channels in a block: BLOCK, or 1 for a plain image
@@ -38,6 +40,9 @@
 #endif
 #ifndef MOMENTS
 #define MOMENTS 0 // 1: moments of z are written, too
+#endif
+#ifndef PASSES
+#define PASSES 0 // 1: all tiles of a work-item take pass_blocks blocks of x, then the next; their sums wait in z
 #endif
 
 // Which work-items follow each other, as `order`: what they share is in the cache.
@@ -74,7 +79,7 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
               const int x_blocks, const int kh, const int kw, const int stride_h, const int oc_blocks, const int oh,
               const int ow, const int z_row, const int z_step, const int z_plane, const int a_row, const int a_step,
               const int a_plane, const int has_bias, const int has_add, const int w_image, const int bias_image,
-              const int order, const int tiles_each,
+              const int order, const int tiles_each, const int pass_blocks,
               __global float *moments_base, const ulong moments_at)
 {
     EQ_IN_PTR(float, x);
@@ -95,117 +100,143 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
     const ulong moments_block = (ulong)parts * 3 * BLOCK;
     int pixels = 0;
 
-    long at[TP], at1[TP]; // this tile's pixels, and the next one's
     const int first_p = min(first_tile * TP, num_pixels - TP);
-    int2 pixel = (int2)(first_p % ow, first_p / ow), pixel1 = locate(at, pixel, ow, stride_h * x_row, STRIDE * BI);
-    for (int tile = first_tile; tile < min(first_tile + tiles_each, tiles); tile++) {
-        const int want_p = tile * TP, p0 = min(want_p, num_pixels - TP), p1 = min(want_p + TP, num_pixels - TP);
-        if (p1 < want_p + TP)
-            pixel1 = (int2)(p1 % ow, p1 / ow);
-        const int2 pixel2 = locate(at1, pixel1, ow, stride_h * x_row, STRIDE * BI);
-        vecf acc[OBT][TP];
-        #pragma unroll
-        for (int b = 0; b < OBT; b++)
+    for (int pass = 0; pass < (PASSES ? x_blocks : 1); pass += PASSES ? pass_blocks : 1) {
+        const int end = PASSES ? min(pass + pass_blocks, x_blocks) : x_blocks; // of the blocks of this pass
+        const bool is_last = !PASSES || end == x_blocks;
+        long at[TP], at1[TP]; // this tile's pixels, and the next one's
+        int2 pixel = (int2)(first_p % ow, first_p / ow), pixel1 = locate(at, pixel, ow, stride_h * x_row, STRIDE * BI);
+        for (int tile = first_tile; tile < min(first_tile + tiles_each, tiles); tile++) {
+            const int want_p = tile * TP, p0 = min(want_p, num_pixels - TP), p1 = min(want_p + TP, num_pixels - TP);
+            if (p1 < want_p + TP)
+                pixel1 = (int2)(p1 % ow, p1 / ow);
+            const int2 pixel2 = locate(at1, pixel1, ow, stride_h * x_row, STRIDE * BI);
+            vecf acc[OBT][TP];
             #pragma unroll
-            for (int t = 0; t < TP; t++)
-                acc[b][t] = (vecf)(0.0f);
+            for (int b = 0; b < OBT; b++)
+                #pragma unroll
+                for (int t = 0; t < TP; t++)
+                    acc[b][t] = (vecf)(0.0f);
+            const ulong block = (ulong)n * oc_blocks + b0;
+            long to[TP];
+            if (pass > 0) {
+                locate(to, pixel, ow, z_row, z_step);
+                #pragma unroll
+                for (int b = 0; b < OBT; b++)
+                    if (b >= first_b) // others write the rest
+                        #pragma unroll
+                        for (int t = 0; t < TP; t++)
+                            acc[b][t] = EQ_LOAD(z + (block + b) * z_plane + to[t]);
+            }
 
-        __global const float *xb = x + (ulong)n * x_blocks * x_plane;
-        __global const float *wt = w + (ulong)b0 * w_plane;
-        // While these filters are in the cache, each tile fetches its share of those that come next; where none do, its own.
-        const int row = (tile + (order == ORDER_IMAGES ? n * tiles : 0)) * AHEAD, next_b = b0 + OBT + row / BI;
-        const bool has_next = AHEAD > 0 && row < BI * OBT && next_b < oc_blocks;
-        __global const float *next = has_next ? w + (ulong)next_b * w_plane + row % BI * BLOCK : wt;
-        // Planes of x are too far from each other for a processor to foresee the next one's lines; where the first blocks have
-        // read them, they are near. One row of taps is soon done with a block: it fetches several ahead, in the next tile, too.
-        const bool is_far = order != ORDER_BLOCKS || b0 == 0, has_tile = tile + 1 < min(first_tile + tiles_each, tiles);
-        const int ahead_x = min(kh == 1 ? AHEAD_X : 1, x_blocks);
-        for (int ib = 0; ib < x_blocks; ib++, xb += x_plane) {
-            for (int i = 0; i < kh; i++) {
-                const int beyond = ib + ahead_x - x_blocks, row = i * x_row;
-                if (BI > 1 && is_far && beyond < 0)
-                    fetch_tile(xb + (ptrdiff_t)ahead_x * x_plane + row, at, kw);
-                else if (BI > 1 && is_far && has_tile)
-                    fetch_tile(xb + (ptrdiff_t)(beyond - ib) * x_plane + row, at1, kw);
-                if (BI > 1 && is_far && tile == first_tile && ib + 1 < ahead_x) // nobody has fetched these
-                    fetch_tile(xb + x_plane + row, at, kw);
-                for (int j = 0; j < KW; j++, wt += BI * BLOCK) {
-                    __global const float *xt = xb + i * x_row + j * BI;
-                    #pragma unroll
-                    for (int a = 0; a < AHEAD; a++)
-                        EQ_PREFETCH(next + a * BLOCK);
-                    next += BI * BLOCK;
-                    #pragma unroll
-                    for (int c = 0; c < BI; c++) {
-                        vecf wv[OBT];
+            __global const float *xb = x + ((ulong)n * x_blocks + pass) * x_plane;
+            __global const float *wt = w + (ulong)b0 * w_plane + pass * (kh * kw * BI * BLOCK);
+            // While these filters are in the cache, each tile fetches its share of those that come next; where none do, its own.
+            const int row = (tile + (order == ORDER_IMAGES ? n * tiles : 0)) * AHEAD;
+            const int next_b = (is_last ? b0 + OBT : b0) + row / BI, next_ib = is_last ? 0 : end;
+            const bool has_next = AHEAD > 0 && row < BI * OBT && next_b < oc_blocks;
+            __global const float *next =
+                has_next ? w + (ulong)next_b * w_plane + (next_ib * kh * kw * BI + row % BI) * BLOCK : wt;
+            // Planes of x are too far from each other for a processor to foresee the next one's lines; where the first blocks have
+            // read them, they are near. One row of taps is soon done with a block: it fetches several ahead, in the next tile, too.
+            const bool is_far = order != ORDER_BLOCKS || b0 == 0, has_tile = tile + 1 < min(first_tile + tiles_each, tiles);
+            const int ahead_x = min(kh == 1 ? AHEAD_X : 1, end - pass);
+            for (int ib = pass; ib < end; ib++, xb += x_plane) {
+                for (int i = 0; i < kh; i++) {
+                    const int beyond = ib + ahead_x - end, row = i * x_row;
+                    if (BI > 1 && is_far && beyond < 0)
+                        fetch_tile(xb + (ptrdiff_t)ahead_x * x_plane + row, at, kw);
+                    else if (BI > 1 && is_far && has_tile)
+                        fetch_tile(xb + (ptrdiff_t)(pass + beyond - ib) * x_plane + row, at1, kw);
+                    if (BI > 1 && is_far && tile == first_tile && ib + 1 < pass + ahead_x) // nobody has fetched these
+                        fetch_tile(xb + x_plane + row, at, kw);
+                    for (int j = 0; j < KW; j++, wt += BI * BLOCK) {
+                        __global const float *xt = xb + i * x_row + j * BI;
                         #pragma unroll
-                        for (int b = 0; b < OBT; b++)
-                            wv[b] = EQ_LOAD(wt + b * w_plane + c * BLOCK);
+                        for (int a = 0; a < AHEAD; a++)
+                            EQ_PREFETCH(next + a * BLOCK);
+                        next += BI * BLOCK;
                         #pragma unroll
-                        for (int t = 0; t < TP; t++) {
-                            const vecf value = (vecf)(xt[at[t] + c]);
+                        for (int c = 0; c < BI; c++) {
+                            vecf wv[OBT];
                             #pragma unroll
                             for (int b = 0; b < OBT; b++)
-                                acc[b][t] = EQ_MAD(value, wv[b], acc[b][t]);
+                                wv[b] = EQ_LOAD(wt + b * w_plane + c * BLOCK);
+                            #pragma unroll
+                            for (int t = 0; t < TP; t++) {
+                                const vecf value = (vecf)(xt[at[t] + c]);
+                                #pragma unroll
+                                for (int b = 0; b < OBT; b++)
+                                    acc[b][t] = EQ_MAD(value, wv[b], acc[b][t]);
+                            }
                         }
                     }
                 }
             }
-        }
 
-        // What a tile that was moved back has in common with the one before is stored already.
-        const int first_t = want_p - p0;
-        pixels += TP - first_t;
-        if (has_bias)
-            #pragma unroll
-            for (int b = 0; b < OBT; b++) {
-                const vecf bias = EQ_LOAD(bias_base + bias_at + (ulong)n * bias_image + (b0 + b) * BLOCK);
-                #pragma unroll
-                for (int t = 0; t < TP; t++)
-                    acc[b][t] += bias;
-            }
-        const ulong block = (ulong)n * oc_blocks + b0;
-        long to[TP];
-        if (has_add) {
-            locate(to, pixel, ow, a_row, a_step);
-            #pragma unroll
-            for (int b = 0; b < OBT; b++)
-                if (b >= first_b)
+            // What a tile that was moved back has in common with the one before is stored already.
+            const int first_t = want_p - p0;
+            locate(to, pixel, ow, z_row, z_step);
+            if (is_last) {
+                pixels += TP - first_t;
+                if (has_bias)
                     #pragma unroll
-                    for (int t = 0; t < TP; t++)
-                        if (t >= first_t)
-                            acc[b][t] += EQ_LOAD(add_base + add_at + (block + b) * a_plane + to[t]);
-        }
-        locate(to, pixel, ow, z_row, z_step);
-        #pragma unroll
-        for (int b = 0; b < OBT; b++)
-            if (b >= first_b) {
-                __global float *own = moments + b * moments_block;
-                vecf pivot = ACT_APPLY(ACT, acc[b][TP - 1], vecf), sums = (vecf)(0.0f), squares = (vecf)(0.0f);
-                if (MOMENTS && tile > first_tile) {
-                    pivot = EQ_LOAD(own);
-                    sums = EQ_LOAD(own + BLOCK);
-                    squares = EQ_LOAD(own + 2 * BLOCK);
+                    for (int b = 0; b < OBT; b++) {
+                        const vecf bias = EQ_LOAD(bias_base + bias_at + (ulong)n * bias_image + (b0 + b) * BLOCK);
+                        #pragma unroll
+                        for (int t = 0; t < TP; t++)
+                            acc[b][t] += bias;
+                    }
+                if (has_add) {
+                    long from[TP];
+                    locate(from, pixel, ow, a_row, a_step);
+                    #pragma unroll
+                    for (int b = 0; b < OBT; b++)
+                        if (b >= first_b)
+                            #pragma unroll
+                            for (int t = 0; t < TP; t++)
+                                if (t >= first_t)
+                                    acc[b][t] += EQ_LOAD(add_base + add_at + (block + b) * a_plane + from[t]);
                 }
                 #pragma unroll
-                for (int t = 0; t < TP; t++)
-                    if (t >= first_t) {
-                        const vecf sum = ACT_APPLY(ACT, acc[b][t], vecf), away = sum - pivot;
-                        sums += away;
-                        squares = EQ_MAD(away, away, squares);
-                        EQ_STORE_STREAM(sum, z + (block + b) * z_plane + to[t]);
+                for (int b = 0; b < OBT; b++)
+                    if (b >= first_b) {
+                        __global float *own = moments + b * moments_block;
+                        vecf pivot = ACT_APPLY(ACT, acc[b][TP - 1], vecf), sums = (vecf)(0.0f), squares = (vecf)(0.0f);
+                        if (MOMENTS && tile > first_tile) {
+                            pivot = EQ_LOAD(own);
+                            sums = EQ_LOAD(own + BLOCK);
+                            squares = EQ_LOAD(own + 2 * BLOCK);
+                        }
+                        #pragma unroll
+                        for (int t = 0; t < TP; t++)
+                            if (t >= first_t) {
+                                const vecf sum = ACT_APPLY(ACT, acc[b][t], vecf), away = sum - pivot;
+                                sums += away;
+                                squares = EQ_MAD(away, away, squares);
+                                EQ_STORE_STREAM(sum, z + (block + b) * z_plane + to[t]);
+                            }
+                        if (MOMENTS) {
+                            EQ_STORE(pivot, own);
+                            EQ_STORE(sums, own + BLOCK);
+                            EQ_STORE(squares, own + 2 * BLOCK);
+                        }
                     }
-                if (MOMENTS) {
-                    EQ_STORE(pivot, own);
-                    EQ_STORE(sums, own + BLOCK);
-                    EQ_STORE(squares, own + 2 * BLOCK);
-                }
+            } else {
+                #pragma unroll
+                for (int b = 0; b < OBT; b++)
+                    if (b >= first_b)
+                        #pragma unroll
+                        for (int t = 0; t < TP; t++)
+                            if (t >= first_t)
+                                EQ_STORE(acc[b][t], z + (block + b) * z_plane + to[t]);
             }
-        pixel = pixel1;
-        pixel1 = pixel2;
-        #pragma unroll
-        for (int t = 0; t < TP; t++)
-            at[t] = at1[t];
+            pixel = pixel1;
+            pixel1 = pixel2;
+            #pragma unroll
+            for (int t = 0; t < TP; t++)
+                at[t] = at1[t];
+        }
     }
     #pragma unroll
     for (int b = 0; b < OBT; b++)
