@@ -41,6 +41,9 @@
 #ifndef MOMENTS
 #define MOMENTS 0 // 1: moments of z are written, too
 #endif
+#ifndef IN_ROW
+#define IN_ROW 0 // 1: TP divides ow, and no tile goes over a row's end
+#endif
 #ifndef PASSES
 #define PASSES 0 // 1: all tiles of a work-item take pass_blocks blocks of x, then the next; their sums wait in z
 #endif
@@ -51,13 +54,16 @@
 #define ORDER_BLOCKS 2 // all blocks of a tile, then the next tile: its pixels, while all filters stay
 
 // Where a tile's pixels lie in a plane, from the one at (x, y) on; returns the pixel behind them.
-static int2 locate(long at[TP], int2 pixel, int ow, int row, int step)
+static int2 locate(long at[TP], int2 pixel, int ow, long row, int step)
 {
     #pragma unroll
     for (int t = 0; t < TP; t++) {
-        at[t] = (long)pixel.y * row + pixel.x * step;
-        const bool is_last = pixel.x + 1 == ow;
-        pixel = (int2)(is_last ? 0 : pixel.x + 1, pixel.y + is_last);
+        const int n = IN_ROW ? TP : 1; // pixels until one may be a row's last
+        at[t] = IN_ROW && t > 0 ? at[0] + t * step : pixel.y * row + pixel.x * step;
+        if (t % n == 0) {
+            const bool is_last = pixel.x + n == ow;
+            pixel = (int2)(is_last ? 0 : pixel.x + n, pixel.y + is_last);
+        }
     }
     return pixel;
 }
@@ -92,8 +98,8 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
     const int b0 = min(want_b, oc_blocks - OBT);
     const ulong w_plane = (ulong)x_blocks * (kh * kw * BI * BLOCK);
     w += (ulong)n * w_image;
-    // Until the end moments are a pivot, a pixel of the first tile, and sums and squares about it: squares of plain z would cancel
-    // when the mean is large against the deviation. They wait in memory, where they do not take registers from the sums.
+    // Until the end moments are a pivot, a pixel of the first tile, and sums and squares about it: squares of plain z would
+    // cancel when the mean is large against the deviation. They wait in memory, where they do not take registers from the sums.
     const int first_b = want_b - b0, parts = (tiles + tiles_each - 1) / tiles_each;
     __global float *moments = moments_base + moments_at;
     moments += (((ulong)n * oc_blocks + b0) * parts + first_tile / tiles_each) * (3 * BLOCK);
@@ -101,16 +107,17 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
     int pixels = 0;
 
     const int first_p = min(first_tile * TP, num_pixels - TP);
+    const long x_down = (long)stride_h * x_row;
     for (int pass = 0; pass < (PASSES ? x_blocks : 1); pass += PASSES ? pass_blocks : 1) {
         const int end = PASSES ? min(pass + pass_blocks, x_blocks) : x_blocks; // of the blocks of this pass
         const bool is_last = !PASSES || end == x_blocks;
         long at[TP], at1[TP]; // this tile's pixels, and the next one's
-        int2 pixel = (int2)(first_p % ow, first_p / ow), pixel1 = locate(at, pixel, ow, stride_h * x_row, STRIDE * BI);
+        int2 pixel = (int2)(first_p % ow, first_p / ow), pixel1 = locate(at, pixel, ow, x_down, STRIDE * BI);
         for (int tile = first_tile; tile < min(first_tile + tiles_each, tiles); tile++) {
             const int want_p = tile * TP, p0 = min(want_p, num_pixels - TP), p1 = min(want_p + TP, num_pixels - TP);
             if (p1 < want_p + TP)
                 pixel1 = (int2)(p1 % ow, p1 / ow);
-            const int2 pixel2 = locate(at1, pixel1, ow, stride_h * x_row, STRIDE * BI);
+            const int2 pixel2 = locate(at1, pixel1, ow, x_down, STRIDE * BI);
             vecf acc[OBT][TP];
             #pragma unroll
             for (int b = 0; b < OBT; b++)
@@ -131,14 +138,15 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
 
             __global const float *xb = x + ((ulong)n * x_blocks + pass) * x_plane;
             __global const float *wt = w + (ulong)b0 * w_plane + pass * (kh * kw * BI * BLOCK);
-            // While these filters are in the cache, each tile fetches its share of those that come next; where none do, its own.
+            // While these filters are in the cache, each tile fetches its share of those that come next, or its own if none do.
             const int row = (tile + (order == ORDER_IMAGES ? n * tiles : 0)) * AHEAD;
             const int next_b = (is_last ? b0 + OBT : b0) + row / BI, next_ib = is_last ? 0 : end;
             const bool has_next = AHEAD > 0 && row < BI * OBT && next_b < oc_blocks;
             __global const float *next =
                 has_next ? w + (ulong)next_b * w_plane + (next_ib * kh * kw * BI + row % BI) * BLOCK : wt;
-            // Planes of x are too far from each other for a processor to foresee the next one's lines; where the first blocks have
-            // read them, they are near. One row of taps is soon done with a block: it fetches several ahead, in the next tile, too.
+            // Planes of x are too far from each other for a processor to foresee the next one's lines; where the first blocks
+            // have read them, they are near. One row of taps is soon done with a block: it fetches several ahead, in the next
+            // tile, too.
             const bool is_far = order != ORDER_BLOCKS || b0 == 0, has_tile = tile + 1 < min(first_tile + tiles_each, tiles);
             const int ahead_x = min(kh == 1 ? AHEAD_X : 1, end - pass);
             for (int ib = pass; ib < end; ib++, xb += x_plane) {
@@ -235,15 +243,15 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
             pixel1 = pixel2;
             #pragma unroll
             for (int t = 0; t < TP; t++)
-                at[t] = at1[t];
+                at[t] = IN_ROW ? at1[0] + t * (STRIDE * BI) : at1[t];
         }
     }
     #pragma unroll
     for (int b = 0; b < OBT; b++)
         if (MOMENTS && b >= first_b) {
             __global float *own = moments + b * moments_block;
-            const vecf pivot = EQ_LOAD(own), sums = EQ_LOAD(own + BLOCK), squares = EQ_LOAD(own + 2 * BLOCK), mean = sums / pixels;
-            EQ_STORE(pivot + mean, own);
+            const vecf sums = EQ_LOAD(own + BLOCK), squares = EQ_LOAD(own + 2 * BLOCK), mean = sums / pixels;
+            EQ_STORE(EQ_LOAD(own) + mean, own);
             EQ_STORE(squares - sums * mean, own + BLOCK);
             EQ_STORE((vecf)(pixels), own + 2 * BLOCK);
         }

@@ -41,7 +41,7 @@ struct eq_tune_progress {
     int call, num_calls;          // from 0, of those that have choices
     int candidate, num_candidates;
     bool is_done;                 // what follows is known:
-    char values[112];             // the fastest: "rows 7 columns 1 blocks 4"
+    char values[112];             // the fastest: "pixels 6 blocks 4 order 2"
     bool is_default;              // it is the one that is taken without tuning
     double seconds, default_seconds;
     int num_rejected;             // candidates that failed or computed something else: never taken

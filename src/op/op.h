@@ -51,7 +51,7 @@ struct eq_tape {
 // One choice of a call, for the tuner: candidates that satisfy the constraints, each num_values numbers, the default first.
 struct eq_tunable {
     char key[EQ_TUNE_MAX_KEY];
-    const char *names[EQ_TUNE_MAX_VALUES]; // of the values: "rows", "columns"
+    const char *names[EQ_TUNE_MAX_VALUES]; // of the values: "pixels", "blocks"
     int num_values, num_candidates;
     int (*candidates)[EQ_TUNE_MAX_VALUES]; // malloc'ed: the caller frees
 };

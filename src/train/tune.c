@@ -244,7 +244,9 @@ static eq_status settle_choice(struct tuner *tuner, const struct eq_call *call, 
     EQ_TRY(eq_tuning_set(tuner->seen, choice->key, (const int[]){ 1 }, 1, ""));
     if (tuner->rehearsal)
         return rehearse(tuner, call, choice);
-    if (!tuner->params->again && eq_tuning_entry(tuner->file, choice->key)) {
+    // An entry with another number of values is of a version that chose between other things.
+    const struct eq_tuning_entry *entry = eq_tuning_entry(tuner->file, choice->key);
+    if (!tuner->params->again && entry && entry->num_values == choice->num_values) {
         tuner->summary->num_known++;
         return EQ_OK;
     }

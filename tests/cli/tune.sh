@@ -48,6 +48,14 @@ check "leaves the file" cmp -s "$file" "$folder/before"
 check "another batch" run 0 tune --arch resnet20 --batch 3 --size 8 --op conv2d --out "$file" --json
 check "has the same kernels" stdout_has '"measured": 0'
 
+# A choice of a version that chose between other things has another number of values.
+awk '!done && / = [0-9]+ [0-9]+ [0-9]+/ && /^conv2d_vector / { sub(/ = [0-9]+ [0-9]+ [0-9]+/, " = 1 7 2 0"); done = 1 } 1' \
+    "$file" >"$folder/other"
+check "one choice has four values" [ "$(grep -c ' = 1 7 2 0' "$folder/other")" -eq 1 ]
+check "a choice of another version" run 0 $tune --out "$folder/other" --json
+check "is measured again" stdout_has '"measured": 1'
+check "the others are known" stdout_has "\"known\": $((all - 1))"
+
 # What evaluation looks up, with its filters prepared, is what was tuned.
 check "evaluation's algorithms are among them" grep -q '^conv2d_algorithm .* prepared = ' "$file"
 for algorithm in 1 3; do
