@@ -79,6 +79,81 @@ static void fetch_tile(__global const float *xb, const long at[TP], int kw)
                 EQ_PREFETCH_NEAR(xb + at[t] + s * BI);
 }
 
+static void add_bias(vecf acc[OBT][TP], __global const float *bias)
+{
+    #pragma unroll
+    for (int b = 0; b < OBT; b++)
+        #pragma unroll
+        for (int t = 0; t < TP; t++)
+            acc[b][t] += EQ_LOAD(bias + b * BLOCK);
+}
+
+// From first_b and first_t on: other work-items may write what is before.
+static void add_tile(vecf acc[OBT][TP], __global const float *add, int plane, const long at[TP], int first_b, int first_t)
+{
+    #pragma unroll
+    for (int b = 0; b < OBT; b++)
+        if (b >= first_b)
+            #pragma unroll
+            for (int t = 0; t < TP; t++)
+                if (t >= first_t)
+                    acc[b][t] += EQ_LOAD(add + (long)b * plane + at[t]);
+}
+
+static void keep_sums(vecf acc[OBT][TP], __global float *z, int plane, const long at[TP], int first_b, int first_t)
+{
+    #pragma unroll
+    for (int b = 0; b < OBT; b++)
+        if (b >= first_b)
+            #pragma unroll
+            for (int t = 0; t < TP; t++)
+                if (t >= first_t)
+                    EQ_STORE(acc[b][t], z + (long)b * plane + at[t]);
+}
+
+static void store_tile(vecf acc[OBT][TP], __global float *z, int plane, const long at[TP], int first_b, int first_t,
+                       __global float *moments, ulong moments_block, bool is_first)
+{
+    #pragma unroll
+    for (int b = 0; b < OBT; b++)
+        if (b >= first_b) {
+            __global float *own = moments + b * moments_block;
+            vecf pivot = ACT_APPLY(ACT, acc[b][TP - 1], vecf), sums = (vecf)(0.0f), squares = (vecf)(0.0f);
+            if (MOMENTS && !is_first) {
+                pivot = EQ_LOAD(own);
+                sums = EQ_LOAD(own + BLOCK);
+                squares = EQ_LOAD(own + 2 * BLOCK);
+            }
+            #pragma unroll
+            for (int t = 0; t < TP; t++)
+                if (t >= first_t) {
+                    const vecf sum = ACT_APPLY(ACT, acc[b][t], vecf), away = sum - pivot;
+                    sums += away;
+                    squares = EQ_MAD(away, away, squares);
+                    EQ_STORE_STREAM(sum, z + (long)b * plane + at[t]);
+                }
+            if (MOMENTS) {
+                EQ_STORE(pivot, own);
+                EQ_STORE(sums, own + BLOCK);
+                EQ_STORE(squares, own + 2 * BLOCK);
+            }
+        }
+}
+
+// A pivot, and sums and squares about it, become a mean, squares about that and the number of pixels.
+static void settle_moments(__global float *moments, ulong moments_block, int first_b, int pixels)
+{
+    #pragma unroll
+    for (int b = 0; b < OBT; b++)
+        if (b >= first_b) {
+            __global float *own = moments + b * moments_block;
+            const vecf sums = EQ_LOAD(own + BLOCK), squares = EQ_LOAD(own + 2 * BLOCK), mean = sums / pixels;
+            EQ_STORE(EQ_LOAD(own) + mean, own);
+            EQ_STORE(squares - sums * mean, own + BLOCK);
+            EQ_STORE((vecf)(pixels), own + 2 * BLOCK);
+        }
+}
+
 __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void
 conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base, const ulong bias_at,
               __global const float *add_base, const ulong add_at, EQ_BUF(float, z), const int x_row, const int x_plane,
@@ -128,12 +203,7 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
             long to[TP];
             if (pass > 0) {
                 locate(to, pixel, ow, z_row, z_step);
-                #pragma unroll
-                for (int b = 0; b < OBT; b++)
-                    if (b >= first_b) // others write the rest
-                        #pragma unroll
-                        for (int t = 0; t < TP; t++)
-                            acc[b][t] = EQ_LOAD(z + (block + b) * z_plane + to[t]);
+                add_tile(acc, z + block * z_plane, z_plane, to, first_b, 0);
             }
 
             __global const float *xb = x + ((ulong)n * x_blocks + pass) * x_plane;
@@ -188,56 +258,15 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
             if (is_last) {
                 pixels += TP - first_t;
                 if (has_bias)
-                    #pragma unroll
-                    for (int b = 0; b < OBT; b++) {
-                        const vecf bias = EQ_LOAD(bias_base + bias_at + (ulong)n * bias_image + (b0 + b) * BLOCK);
-                        #pragma unroll
-                        for (int t = 0; t < TP; t++)
-                            acc[b][t] += bias;
-                    }
+                    add_bias(acc, bias_base + bias_at + (ulong)n * bias_image + b0 * BLOCK);
                 if (has_add) {
                     long from[TP];
                     locate(from, pixel, ow, a_row, a_step);
-                    #pragma unroll
-                    for (int b = 0; b < OBT; b++)
-                        if (b >= first_b)
-                            #pragma unroll
-                            for (int t = 0; t < TP; t++)
-                                if (t >= first_t)
-                                    acc[b][t] += EQ_LOAD(add_base + add_at + (block + b) * a_plane + from[t]);
+                    add_tile(acc, add_base + add_at + block * a_plane, a_plane, from, first_b, first_t);
                 }
-                #pragma unroll
-                for (int b = 0; b < OBT; b++)
-                    if (b >= first_b) {
-                        __global float *own = moments + b * moments_block;
-                        vecf pivot = ACT_APPLY(ACT, acc[b][TP - 1], vecf), sums = (vecf)(0.0f), squares = (vecf)(0.0f);
-                        if (MOMENTS && tile > first_tile) {
-                            pivot = EQ_LOAD(own);
-                            sums = EQ_LOAD(own + BLOCK);
-                            squares = EQ_LOAD(own + 2 * BLOCK);
-                        }
-                        #pragma unroll
-                        for (int t = 0; t < TP; t++)
-                            if (t >= first_t) {
-                                const vecf sum = ACT_APPLY(ACT, acc[b][t], vecf), away = sum - pivot;
-                                sums += away;
-                                squares = EQ_MAD(away, away, squares);
-                                EQ_STORE_STREAM(sum, z + (block + b) * z_plane + to[t]);
-                            }
-                        if (MOMENTS) {
-                            EQ_STORE(pivot, own);
-                            EQ_STORE(sums, own + BLOCK);
-                            EQ_STORE(squares, own + 2 * BLOCK);
-                        }
-                    }
+                store_tile(acc, z + block * z_plane, z_plane, to, first_b, first_t, moments, moments_block, tile == first_tile);
             } else {
-                #pragma unroll
-                for (int b = 0; b < OBT; b++)
-                    if (b >= first_b)
-                        #pragma unroll
-                        for (int t = 0; t < TP; t++)
-                            if (t >= first_t)
-                                EQ_STORE(acc[b][t], z + (block + b) * z_plane + to[t]);
+                keep_sums(acc, z + block * z_plane, z_plane, to, first_b, first_t);
             }
             pixel = pixel1;
             pixel1 = pixel2;
@@ -246,13 +275,6 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
                 at[t] = IN_ROW ? at1[0] + t * (STRIDE * BI) : at1[t];
         }
     }
-    #pragma unroll
-    for (int b = 0; b < OBT; b++)
-        if (MOMENTS && b >= first_b) {
-            __global float *own = moments + b * moments_block;
-            const vecf sums = EQ_LOAD(own + BLOCK), squares = EQ_LOAD(own + 2 * BLOCK), mean = sums / pixels;
-            EQ_STORE(EQ_LOAD(own) + mean, own);
-            EQ_STORE(squares - sums * mean, own + BLOCK);
-            EQ_STORE((vecf)(pixels), own + 2 * BLOCK);
-        }
+    if (MOMENTS)
+        settle_moments(moments, moments_block, first_b, pixels);
 }
