@@ -197,7 +197,7 @@ void conv2d_gated_moments(EQ_IN(float, x), EQ_IN(float, w), EQ_IN(float, sums), 
             if (b0 + b >= want) {
                 __global float *to = moments + ((ulong)n * oc_blocks + b0 + b) * (3 * BLOCK);
                 EQ_STORE(mean[b], to);
-                EQ_STORE(fmax(square[b], (vecf)(0.0f)), to + BLOCK);
+                EQ_STORE(EQ_FROM_0(square[b], vecf), to + BLOCK);
                 EQ_STORE((vecf)(pixels), to + 2 * BLOCK);
             }
     }

@@ -168,12 +168,12 @@ void statistics(EQ_IN(float, z), EQ_IN(float, sums), EQ_IN(float, gamma), EQ_IN(
         if (instance) {
             const lanef m = image[0] / pixels;
             LANE_STORE(m, image_mean + n * stride + c);
-            LANE_STORE(fmax(image[1] - image[0] * m, (lanef)(0.0f)) / (lanef)(max(pixels - 1, 1)), image_var + n * stride + c);
+            LANE_STORE(EQ_FROM_0(image[1] - image[0] * m, lanef) / (lanef)(max(pixels - 1, 1)), image_var + n * stride + c);
         }
     }
     slice_sums(total, 2, SLICES, partial);
     const float samples = (float)images * pixels;
-    lanef mu = total[0] / samples, var = fmax(total[1] / samples - mu * mu, (lanef)(0.0f));
+    lanef mu = total[0] / samples, var = EQ_FROM_0(total[1] / samples - mu * mu, lanef);
     if (slice == 0 && training) {
         store_channels(EQ_MAD((lanef)(momentum), mu + k - old_mean, old_mean), run_mean, c, channels);
         store_channels(EQ_MAD((lanef)(momentum), var * (samples / (samples - 1.0f)) - old_var, old_var), run_var, c, channels);

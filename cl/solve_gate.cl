@@ -131,7 +131,7 @@ void reweight(EQ_IN(float, value), EQ_IN(float, value_sum), EQ_IN(float, w1), EQ
         if (layer_norm)
             h[j] = v;
         else
-            out[j] = j < hidden ? fmax(v + bias[j], 0.0f) : 0.0f;
+            out[j] = j < hidden ? EQ_FROM_0(v + bias[j], float) : 0.0f;
     }
     const float mean = sum / hidden;
     float square = 0.0f;
@@ -141,7 +141,7 @@ void reweight(EQ_IN(float, value), EQ_IN(float, value_sum), EQ_IN(float, w1), EQ
     for (int j = 0; j < hidden_stride && layer_norm; j++) {
         const float v = j < hidden ? (h[j] - mean) * inverse : 0.0f;
         h[j] = v;
-        out[j] = j < hidden ? fmax(EQ_MAD(v, gain[j], bias[j]), 0.0f) : 0.0f;
+        out[j] = j < hidden ? EQ_FROM_0(EQ_MAD(v, gain[j], bias[j]), float) : 0.0f;
     }
     if (layer_norm)
         deviation[n] = inverse;
@@ -278,7 +278,7 @@ void evaluate_values(EQ_IN(float, z), EQ_IN(float, moments), EQ_IN(float, gamma)
             square += EQ_MAD(num * away, away, EQ_LOAD(at + BLOCK));
         }
         const vecf mean = only_channels(near + sum / pixels - k, c, channels);
-        const vecf var = fmax(square - sum * sum / pixels, (vecf)(0.0f)) / (vecf)(max(pixels - 1, 1));
+        const vecf var = EQ_FROM_0(square - sum * sum / pixels, vecf) / (vecf)(max(pixels - 1, 1));
         const vecf inverse = 1.0f / sqrt(load_channels(run_var, c, channels) + eps);
         const vecf a = only_channels(load_channels(gamma, c, channels) * inverse, c, channels);
         const vecf away = k - load_channels(run_mean, c, channels), b = EQ_MAD(a, away, load_channels(beta, c, channels));
@@ -322,7 +322,7 @@ static void evaluate_hidden(__global const float *sums, __global const float *ga
         inverse = 1.0f / sqrt(square / hidden + LAYER_NORM_EPS);
     }
     for (int j = 0; j < hidden; j++)
-        active[j] = fmax(EQ_MAD((active[j] - mean) * inverse, layer_norm ? gain[j] : 1.0f, bias[j]), 0.0f);
+        active[j] = EQ_FROM_0(EQ_MAD((active[j] - mean) * inverse, layer_norm ? gain[j] : 1.0f, bias[j]), float);
 }
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1)))

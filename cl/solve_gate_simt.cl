@@ -199,7 +199,7 @@ void reweight_output_simt(EQ_IN(float, sums), EQ_IN(float, gain), EQ_IN(float, b
         float4 h = (float4)(0.0f), v = h;
         if (j < hidden) {
             h = (load_images(sums, units, j) - mean) * inverse;
-            v = fmax(EQ_MAD(h, (float4)(layer_norm ? gain[j] : 1.0f), (float4)(bias1[j])), (float4)(0.0f));
+            v = EQ_FROM_0(EQ_MAD(h, (float4)(layer_norm ? gain[j] : 1.0f), (float4)(bias1[j])), float4);
         }
         barrier(CLK_LOCAL_MEM_FENCE);
         layer[item] = v;

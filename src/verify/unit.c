@@ -232,4 +232,59 @@ static void test_same_bits(int index)
         eq_check_each_variant(false, check_same_bits, &c);
 }
 
-EQ_CHECK_SUITE(eq_suite_unit, "unit", { "cases", test_cases, sizeof cases / sizeof *cases }, { "same bits", test_same_bits, 0 })
+// Images of `elems` values: the first, which had a NaN, has nothing else left after the gate, the second is as it was.
+static void check_spread(const char *what, const float *with, const float *without, size_t elems)
+{
+    for (size_t i = 0; i < elems; i++)
+        EQ_CHECK(isnan(with[i]), "%s: value %zu of the image with a NaN is %g", what, i, (double)with[i]);
+    eq_check_same(what, with + elems, without + elems, elems);
+}
+
+static void check_nan(void *user)
+{
+    const struct unit_case *c = user;
+    eq_check_begin("unit", c->name);
+    struct unit_run r[2] = { make_run(c), make_run(c) };
+    const size_t image = (size_t)c->c * (size_t)c->h * (size_t)c->w;
+    r[1].eval_z = eq_check_malloc(2 * image, sizeof *r[1].eval_z);
+    memcpy(r[1].eval_z, r[1].input[EQ_UNIT_Z], 2 * image * sizeof *r[1].eval_z);
+    r[1].eval_z[3 * c->h * c->w + 7] = NAN;
+    unit_run_all(&r[0]);
+    unit_run_all(&r[1]);
+    eq_check_same("training's output", r[1].out, r[0].out, 2 * image);
+    check_spread("evaluation", r[1].out_eval, r[0].out_eval, image);
+    if (r[0].out_given)
+        check_spread("evaluation with given moments", r[1].out_given, r[0].out_given, image);
+    if (r[0].out_pooled)
+        check_spread("evaluation with a pooling", r[1].out_pooled, r[0].out_pooled,
+                     (size_t)c->c * (size_t)((c->h + 1) / 2) * (size_t)((c->w + 1) / 2));
+    unit_run_free(&r[0]);
+    unit_run_free(&r[1]);
+}
+
+static void test_nan(int index)
+{
+    struct unit_case c = { .name = "ce, a NaN",
+                           .n = 2,
+                           .c = 32,
+                           .h = 5,
+                           .w = 6,
+                           .method = EQ_UNIT_CE,
+                           .activation = EQ_ACT_RELU,
+                           .group = 8,
+                           .iterations = 3,
+                           .hidden = 8 };
+    (void)index;
+    if (eq_check_is_small())
+        return;
+    eq_check_each_variant(false, check_nan, &c);
+    c.name = "ir, a NaN";
+    c.method = EQ_UNIT_IR;
+    eq_check_each_variant(false, check_nan, &c);
+    c.name = "se, a NaN";
+    c.method = EQ_UNIT_SE;
+    eq_check_each_variant(false, check_nan, &c);
+}
+
+EQ_CHECK_SUITE(eq_suite_unit, "unit", { "cases", test_cases, sizeof cases / sizeof *cases }, { "same bits", test_same_bits, 0 },
+               { "a NaN", test_nan, 0 })

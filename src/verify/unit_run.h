@@ -21,6 +21,7 @@ struct unit_case {
 struct unit_run {
     struct unit_case c;
     float *input[EQ_UNIT_NUM_INPUTS], *dout, *dres_add;
+    float *eval_z; // Z of evaluation, where it is another
     float *out, *out_eval, *out_given, *out_pooled, *dz, *dres, *grad[EQ_UNIT_NUM_INPUTS], *after[EQ_UNIT_NUM_INPUTS];
 };
 
