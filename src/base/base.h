@@ -56,7 +56,7 @@ enum eq_option {
     EQ_OPTION_CACHE,     // EQUIL_CACHE       0 switches the cache of compiled kernels off
     EQ_OPTION_CACHE_MIB, // EQUIL_CACHE_MIB   largest sum of the cache's files; default 512
     EQ_OPTION_CONV,      // EQUIL_CONV        vector or simt: the kernel family; default by the device's kind
-    EQ_OPTION_WINOGRAD,  // EQUIL_WINOGRAD    0: no convolution goes through Winograd's transform
+    EQ_OPTION_WINOGRAD,  // EQUIL_WINOGRAD    0: no convolution by Winograd's transform; default 1, on Mesa's llvmpipe 0
     EQ_OPTION_PRECISION, // EQUIL_PRECISION   fp32, tf32, fp16 or bf16: see eq_device_set_precision()
     EQ_OPTION_TUNING,    // EQUIL_TUNING      file of tuned parameters; 0: none, not even the library's; default as
                          //                   eq_device_tuning_file() says

@@ -15,7 +15,7 @@ static const struct {
     [EQ_OPTION_CACHE] = { "EQUIL_CACHE", "0 switches the cache of compiled kernels off" },
     [EQ_OPTION_CACHE_MIB] = { "EQUIL_CACHE_MIB", "MiB of compiled kernels, of which the oldest go (default: 512)" },
     [EQ_OPTION_CONV] = { "EQUIL_CONV", "kernel family: vector or simt (default: vector on CPUs, simt elsewhere)" },
-    [EQ_OPTION_WINOGRAD] = { "EQUIL_WINOGRAD", "0 keeps convolutions from Winograd's transform (default: 1)" },
+    [EQ_OPTION_WINOGRAD] = { "EQUIL_WINOGRAD", "0 keeps convolutions from Winograd's transform (default: 1, on llvmpipe 0)" },
     [EQ_OPTION_PRECISION] = { "EQUIL_PRECISION", "fp32, or tf32, fp16 or bf16 for the inputs of convolutions (default: fp32)" },
     [EQ_OPTION_TUNING] = { "EQUIL_TUNING", "file of tuned parameters, or 0 for none (default: what 'equil tune' wrote)" },
     [EQ_OPTION_THREADS] = { "EQUIL_THREADS", "threads that decode images (default: number of processors)" },

@@ -49,8 +49,7 @@ static float *fetch(const struct value *v, bool is_output)
     eq_tensor_pack(&v->tensor, plain, again);
     for (size_t i = 0; i < elems && is_output; i++)
         EQ_CHECK(host[CANARY_ELEMS + i] == again[i] || (isnan(host[CANARY_ELEMS + i]) && isnan(again[i])),
-                 "stored element %zu is %g: padding and halo must be 0, the rest written",
-                 i, (double)host[CANARY_ELEMS + i]);
+                 "stored element %zu is %g: padding and halo must be 0, the rest written", i, (double)host[CANARY_ELEMS + i]);
     free(host);
     free(again);
     return plain;
@@ -319,7 +318,8 @@ static struct value make_moments(const struct unit_run *r, struct eq_call *call)
     for (int i = 0; i < z->n * blocks * z->block; i++)
         for (int p = 0; p < parts; p++) {
             const int n = i / (blocks * z->block), c = i % (blocks * z->block), num = first[p + 1] - first[p];
-            const float *plane = (r->eval_z ? r->eval_z : r->input[EQ_UNIT_Z]) + ((size_t)n * (size_t)z->c + (size_t)c) * (size_t)pixels;
+            const float *plane =
+                (r->eval_z ? r->eval_z : r->input[EQ_UNIT_Z]) + ((size_t)n * (size_t)z->c + (size_t)c) * (size_t)pixels;
             double sum = 0, square = 0;
             for (int j = first[p]; c < z->c && j < first[p + 1]; j++)
                 sum += plane[j];

@@ -26,6 +26,33 @@ START_TEST(choosing)
 }
 END_TEST
 
+static bool uses_winograd(const char *value)
+{
+    struct eq_device *device;
+    if (value)
+        setenv("EQUIL_WINOGRAD", value, 1);
+    else
+        unsetenv("EQUIL_WINOGRAD");
+    EQ_TEST_OK(eq_device_open(getenv("EQUIL_DEVICE"), &device));
+    const bool uses = device->target.use_winograd;
+    eq_device_destroy(&device);
+    return uses;
+}
+
+// Mesa's llvmpipe ends loops that Winograd's convolution needs, silently: there it is off unless asked for.
+START_TEST(winograd)
+{
+    struct eq_device *device;
+    ck_assert_int_eq(uses_winograd(NULL), !strstr(eq_test_device->name, "llvmpipe"));
+    ck_assert(uses_winograd("1"));
+    ck_assert(!uses_winograd("0"));
+    setenv("EQUIL_WINOGRAD", "2", 1);
+    ck_assert_int_eq(eq_device_open(getenv("EQUIL_DEVICE"), &device), EQ_ERR_ARGUMENT);
+    ck_assert_ptr_nonnull(strstr(eq_last_error(), "EQUIL_WINOGRAD is '2'"));
+    unsetenv("EQUIL_WINOGRAD");
+}
+END_TEST
+
 START_TEST(buffers)
 {
     struct eq_buffer *buffer;
@@ -209,4 +236,5 @@ START_TEST(peaks)
 }
 END_TEST
 
-EQ_TEST_MAIN("rt", { choosing, 1 }, { buffers, 1 }, { lists, 1 }, { products, 1 }, { damaged_cache, 1 }, { peaks, 1 })
+EQ_TEST_MAIN("rt", { choosing, 1 }, { winograd, 1 }, { buffers, 1 }, { lists, 1 }, { products, 1 }, { damaged_cache, 1 },
+             { peaks, 1 })
