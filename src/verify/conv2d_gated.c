@@ -12,6 +12,7 @@ static const struct gated_case {
     int ic, parts;
     bool in_place;
     float apart; // > 0: channels in pairs that differ so little, and filters that take their difference
+    bool has_nan; // in the first image, of which nothing else is left then
 } cases[] = {
     { { .name = "ce", .n = 2, .c = 32, .h = 4, .w = 3, .method = EQ_UNIT_CE, .group = 16, .iterations = 3, .hidden = 8,
         .tiny = true }, .ic = 16, .parts = 1 },
@@ -42,6 +43,8 @@ static const struct gated_case {
         .hidden = 3, .tiny = true }, .ic = 17, .parts = 2, .in_place = true },
     { { .name = "se pixels of one", .n = 4, .c = 24, .h = 1, .w = 1, .method = EQ_UNIT_SE, .hidden = 20 }, .ic = 40,
       .parts = 1 },
+    { { .name = "ce relu, a NaN", .n = 2, .c = 32, .h = 4, .w = 5, .method = EQ_UNIT_CE, .activation = EQ_ACT_RELU,
+        .group = 16, .iterations = 3, .hidden = 8 }, .ic = 16, .parts = 2, .has_nan = true },
 };
 // clang-format on
 
@@ -105,6 +108,8 @@ static void make_data(const struct gated_case *c, struct data *d)
             reference.input[i] = unit_doubled(d->input[i], i == EQ_UNIT_RESIDUAL ? out : unit_reference_elems(&reference, i));
     reference.out = d->want = eq_check_malloc(out, sizeof *d->want);
     unit_reference_forward(&reference);
+    if (c->has_nan)
+        d->x[pixels + 1] = NAN;
     for (int i = 0; i < EQ_UNIT_NUM_INPUTS; i++)
         free(reference.input[i]);
 }
@@ -168,8 +173,12 @@ static void check_variant(void *user)
     }
     eq_check_call_run(&call);
     EQ_CHECK_INT(call.op->in_place(&call.shaped, 0), c->unit.residual ? EQ_UNIT_RESIDUAL : -1);
+    const size_t elems = eq_tensor_logical(&z), lost = c->has_nan ? elems / (size_t)z.n : 0;
+    const float *got = call.output[0];
+    for (size_t i = 0; i < lost; i++)
+        EQ_CHECK(isnan(got[i]), "value %zu of the image with a NaN is %g", i, (double)got[i]);
     // With a mean of 300 deviations, folding the norm into filter and bias leaves 300 times a rounding of the output.
-    unit_compare("output", "", call.output[0], d->want, eq_tensor_logical(&z), c->unit.offset > 0 ? 1e-4 : 1e-5, 1e-6);
+    unit_compare("output", "", got + lost, d->want + lost, elems - lost, c->unit.offset > 0 ? 1e-4 : 1e-5, 1e-6);
     if (has_prepared)
         eq_check_call_free(&prepare);
     eq_check_call_free(&call);
