@@ -65,13 +65,13 @@ struct eq_opencl_view {
 // only convolutions read, rows such as logits; int32 labels), the kernels of the network work on that memory itself; elsewhere
 // one pass converts. Another memory or offset of the same form costs next to nothing and waits for nothing, so it can be done
 // before every run; another form (type, strides, scale or shift) makes a kernel and waits for what is enqueued. Errors:
-// EQ_ERR_NOT_FOUND (the name), EQ_ERR_ARGUMENT (memory of another context, no buffer, too small, with the numbers; a type that
-// is none, an offset within an element; labels that are not int32, or anything else that is; parameters, statistics and their
-// gradients otherwise than f32, dense, without scale and shift; a workspace of another type, or not from a multiple of 256
-// bytes on), EQ_ERR_UNSUPPORTED (strides), EQ_ERR_BUILD and EQ_ERR_DEVICE_MEMORY (of another form). The binding before stays
-// then. After EQ_ERR_DEVICE and EQ_ERR_HOST_MEMORY it may be gone: runs either use what was bound last or are refused
-// (EQ_ERR_ARGUMENT) until binding succeeds. Whether memory that runs write overlaps other bound memory is not looked at: what
-// is in either is undefined then.
+// EQ_ERR_NOT_FOUND (the name), EQ_ERR_ARGUMENT (memory of another context, no buffer, too small, with the numbers; a type or
+// a layout that is none, an offset within an element; labels that are not int32, or anything else that is; parameters,
+// statistics and their gradients otherwise than f32, dense, without scale and shift; a workspace of another type, or not
+// from a multiple of 256 bytes on), EQ_ERR_UNSUPPORTED (strides), EQ_ERR_BUILD and EQ_ERR_DEVICE_MEMORY (of another form).
+// The binding before stays then. After EQ_ERR_DEVICE and EQ_ERR_HOST_MEMORY it may be gone: runs either use what was bound
+// last or are refused (EQ_ERR_ARGUMENT) until binding succeeds. Whether memory that runs write overlaps other bound memory
+// is not looked at: what is in either is undefined then.
 EQ_API eq_status eq_session_bind(struct eq_session *session, const char *name, const struct eq_opencl_view *view);
 
 enum eq_session_part { EQ_SESSION_ALL, EQ_SESSION_FORWARD, EQ_SESSION_BACKWARD };

@@ -51,7 +51,10 @@ static eq_status read_open(FILE *file, const char *path, size_t max_bytes, char 
 
 eq_status eq_file_read(const char *path, size_t max_bytes, char **data, size_t *bytes)
 {
-    FILE *file = fopen(path, "rb");
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); // a pipe would wait for a writer
+    FILE *file = fd >= 0 ? fdopen(fd, "rb") : NULL;
+    if (!file && fd >= 0)
+        close(fd);
     EQ_REQUIRE(file, EQ_ERR_IO, "%s: %s", path, strerror(errno));
     eq_status status = read_open(file, path, max_bytes, data, bytes);
     fclose(file);

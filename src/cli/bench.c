@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #include "bench_table.h"
@@ -282,12 +281,10 @@ static int measure(const struct bench_run *run)
 // A page must not take the place of a measurement: OUT.html is easily forgotten.
 static int check_report(const char *out, char *const *files, int num_files)
 {
-    struct stat page, file;
-    const bool is_there = stat(out, &page) == 0;
     if (num_files < 1)
         return usage_error("bench", "--report OUT.html takes the files to report after it");
-    for (int i = 0; i < num_files && is_there; i++)
-        if (stat(files[i], &file) == 0 && file.st_dev == page.st_dev && file.st_ino == page.st_ino)
+    for (int i = 0; i < num_files; i++)
+        if (is_same_file(out, files[i]))
             return usage_error("bench", "--report would write over %s, a result to report: name the page first", files[i]);
     if (bench_is_result(out))
         return usage_error("bench", "--report would write over %s, a result of equil bench: name the page first", out);

@@ -28,7 +28,7 @@ struct job {
     struct eq_dataset *datasets[16];
     int num_datasets;
     json_t *results; // of --format json
-    size_t num_broken;
+    size_t num_broken, num_unlisted; // unlisted: paths with nothing to read, which no item stands for
 };
 
 // ---- which images
@@ -85,9 +85,11 @@ static bool add_path(struct job *job, const char *path)
 {
     char **paths;
     size_t num;
-    if (eq_image_list(path, &paths, &num) != EQ_OK) {
+    if (eq_image_list(path, &paths, &num) != EQ_OK) { // named, as an image that cannot be read
+        job->num_broken++;
+        job->num_unlisted++;
         fail_with_last_error(NULL);
-        return false;
+        return true;
     }
     bool ok = true;
     for (size_t i = 0; ok && i < num; i++)
@@ -165,8 +167,8 @@ static bool add_json(struct job *job, const struct item *item, const float *prob
     bool ok = top != NULL;
     for (int r = 0; ok && r < job->top; r++) {
         const char *name = eq_classifier_class_name(job->classifier, labels[r]);
-        ok = json_array_append_new(top, json_pack("{s:o, s:i, s:f}", "class", json_text(name), "label", labels[r],
-                                                  "probability", (double)probabilities[labels[r]])) == 0;
+        ok = json_array_append_new(top, json_pack("{s:o, s:i, s:o}", "class", json_text(name), "label", labels[r],
+                                                  "probability", json_number((double)probabilities[labels[r]]))) == 0;
     }
     object = json_pack("{s:o, s:o}", "file", json_text(item->name), "top", top);
     if (true_class(item))
@@ -255,6 +257,8 @@ static int classify(struct eq_device *device, const char *selector, struct eq_cl
     for (int i = 0; i < num_paths; i++)
         if (!(is_dataset(paths[i]) ? add_dataset(job, paths[i]) : add_path(job, paths[i])))
             return EXIT_FAILED;
+    if (job->num_items == 0)
+        return EXIT_FAILED;
     const struct workers_job compiling = { .params = { .model = *eq_classifier_model(job->classifier), .n = params->batch,
                                                        .size = eq_classifier_size(job->classifier) },
                                            .device = selector };
@@ -269,7 +273,7 @@ static int classify(struct eq_device *device, const char *selector, struct eq_cl
         exit_code = json_print(json_pack("{s:s, s:O}", "arch", eq_classifier_arch(job->classifier), "images", job->results));
     }
     if (job->num_broken)
-        message("%zu of %zu images could not be read", job->num_broken, job->num_items);
+        message("%zu of %zu images could not be read", job->num_broken, job->num_items + job->num_unlisted);
     return job->num_broken ? EXIT_FAILED : exit_code;
 }
 

@@ -17,10 +17,11 @@ static void print_progress(void *user, size_t images, size_t num_images)
 static json_t *result_json(const struct eq_classifier *classifier, const struct eq_device *device,
                            const struct eq_evaluation *e)
 {
-    return json_pack("{s:f, s:f, s:f, s:o, s:I, s:I, s:s, s:i, s:o, s:s}", "top1", e->top1, "top5", e->top5, "loss", e->loss,
-                     "images_per_second", e->images_per_second > 0 ? json_real(e->images_per_second) : json_null(), "images",
-                     (json_int_t)e->images, "skipped", (json_int_t)e->skipped, "arch", eq_classifier_arch(classifier),
-                     "classes", eq_classifier_num_classes(classifier), "device", json_text(eq_device_name(device)), "precision",
+    return json_pack("{s:f, s:f, s:o, s:o, s:I, s:I, s:s, s:i, s:o, s:s}", "top1", e->top1, "top5", e->top5, "loss",
+                     json_number(e->loss), "images_per_second",
+                     e->images_per_second > 0 ? json_real(e->images_per_second) : json_null(), "images", (json_int_t)e->images,
+                     "skipped", (json_int_t)e->skipped, "arch", eq_classifier_arch(classifier), "classes",
+                     eq_classifier_num_classes(classifier), "device", json_text(eq_device_name(device)), "precision",
                      eq_device_precision_text(device));
 }
 

@@ -65,6 +65,10 @@ static int grad_network(const struct network_options *options, const char *devic
 {
     struct network_job job;
     float loss = 0;
+    if (is_same_file(output, weights) || is_same_file(output, input)) {
+        message("%s: the result would be written over what is read", output);
+        return EXIT_FAILED;
+    }
     bool ok = network_job_open(options, device, weights, input, true, &job);
     if (ok && eq_network_gradients(job.network, job.n, job.h, job.w, job.images, job.labels, (float)smoothing, &loss,
                                    job.logits) != EQ_OK) {

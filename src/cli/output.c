@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
@@ -76,6 +77,11 @@ json_t *json_text(const char *text)
     return whole;
 }
 
+json_t *json_number(double value)
+{
+    return isfinite(value) ? json_real(value) : json_string(isnan(value) ? "nan" : value > 0 ? "inf" : "-inf");
+}
+
 int json_print(json_t *object)
 {
     return json_write(object, "-");
@@ -107,6 +113,12 @@ int json_write(json_t *object, const char *path)
     }
     free(text);
     return written ? EXIT_SUCCESS : EXIT_FAILED;
+}
+
+bool is_same_file(const char *a, const char *b)
+{
+    struct stat first, second;
+    return stat(a, &first) == 0 && stat(b, &second) == 0 && first.st_dev == second.st_dev && first.st_ino == second.st_ino;
 }
 
 bool can_write(const char *path)

@@ -22,6 +22,8 @@ int usage_error(const char *command, const char *format, ...) OUTPUT_FORMAT(2, 3
 
 // A JSON text of any bytes: those that are not UTF-8 become U+FFFD, one each. NULL on no memory.
 json_t *json_text(const char *text);
+// A JSON number; what is not finite, for which JSON has no words, is a text: "nan", "inf" or "-inf". NULL on no memory.
+json_t *json_number(double value);
 // Prints indented JSON and a newline to stdout and frees it; returns the exit code. object NULL: memory ran out.
 int json_print(json_t *object);
 // The same into a file, as eq_file_write() does; path "-": stdout.
@@ -30,6 +32,9 @@ int json_write(json_t *object, const char *path);
 // Whether a file can be written now, for a start before anything is measured; "-", stdout, can. Leaves nothing behind. False:
 // the message was printed.
 bool can_write(const char *path);
+
+// Whether both are there and one file, by whatever name.
+bool is_same_file(const char *a, const char *b);
 
 // "1.2 MiB" into text[32]; returns text.
 const char *format_bytes(char *text, size_t bytes);

@@ -11,6 +11,10 @@ static int run_network(const struct network_options *options, const char *device
 {
     struct network_job job;
     int exit_code = EXIT_FAILED;
+    if (is_same_file(output, weights) || is_same_file(output, input)) {
+        message("%s: the result would be written over what is read", output);
+        return EXIT_FAILED;
+    }
     if (network_job_open(options, device, weights, input, false, &job)) {
         struct eq_tensor_entry logits = { .name = "logits", .num_dims = 2, .dims = { job.n, options->classes },
                                           .data = job.logits };

@@ -87,6 +87,22 @@ static const char *ending(const char *out)
                                    : "training stopped before there was a checkpoint";
 }
 
+// A finished run, too, comes here when it is resumed: what it wrote may have been taken away since.
+static int print_done(const char *out)
+{
+    static const char *const names[] = { "model.safetensors", "best.safetensors" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[4096];
+        snprintf(path, sizeof path, "%s/%s", out, names[i]);
+        if (access(path, F_OK) != 0) {
+            message("the run is finished, but %s is not there any more", path);
+            return EXIT_FAILED;
+        }
+    }
+    message("done: %s/%s has the last epoch's weights, %s/%s the best", out, names[0], out, names[1]);
+    return EXIT_SUCCESS;
+}
+
 static int train(const char *selector, const char *precision, const struct eq_train_params *params)
 {
     struct eq_device *device = NULL;
@@ -116,8 +132,7 @@ static int train(const char *selector, const char *precision, const struct eq_tr
         } else if (status != EQ_OK) {
             exit_code = fail_with_last_error(status == EQ_ERR_NUMERIC ? ending(params->out) : NULL);
         } else {
-            message("done: %s/model.safetensors has the last epoch's weights, %s/best.safetensors the best", params->out,
-                    params->out);
+            exit_code = print_done(params->out);
         }
     } else {
         exit_code = fail_with_last_error(NULL);

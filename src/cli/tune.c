@@ -78,7 +78,8 @@ static int tune(const char *selector, const char *precision, const struct eq_tun
     rehearsal_end(&tuning->rehearsal);
     int exit_code = EXIT_SUCCESS;
     if (status == EQ_ERR_INTERRUPTED) {
-        message("%s; %d choices are kept in %s, the same command goes on", eq_last_error(), summary.num_measured, summary.path);
+        message("%s; %d choices were measured now, %s has all until here, the same command goes on", eq_last_error(),
+                summary.num_measured, summary.path);
         exit_code = EXIT_STOPPED;
     } else if (status != EQ_OK) {
         exit_code = fail_with_last_error(NULL);

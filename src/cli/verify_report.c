@@ -180,12 +180,6 @@ void verify_print_verdict(const struct verify_report *report)
 
 // ---- JSON
 
-// JSON has no words for what is not finite: those are texts.
-static json_t *number(double value)
-{
-    return isfinite(value) ? json_real(value) : json_string(isnan(value) ? "nan" : value > 0 ? "inf" : "-inf");
-}
-
 static json_t *device_json(const struct verify_device *device)
 {
     const struct eq_bench_identity *id = &device->identity;
@@ -218,8 +212,8 @@ static json_t *row_json(const struct verify_row *row)
     for (int i = 0; i < row->num_blocks; i++)
         json_array_append_new(blocks, json_integer(row->blocks[i]));
     return json_pack("{s:s, s:s, s:o, s:i, s:I, s:o, s:o, s:i}", "op", row->op, "kernels", row->kernels, "blocks", blocks,
-                     "cases", row->num_cases, "values", (json_int_t)row->num_values, "worst_error", number(row->error),
-                     "of_allowed", number(row->ratio), "failures", row->num_failures);
+                     "cases", row->num_cases, "values", (json_int_t)row->num_values, "worst_error", json_number(row->error),
+                     "of_allowed", json_number(row->ratio), "failures", row->num_failures);
 }
 
 static json_t *failure_json(const struct eq_check_event *f)
@@ -229,14 +223,14 @@ static json_t *failure_json(const struct eq_check_event *f)
     if (!object || !*f->what)
         return object;
     json_object_set_new(object, "what", json_string(f->what));
-    json_object_set_new(object, "tolerance", number(f->tolerance));
+    json_object_set_new(object, "tolerance", json_number(f->tolerance));
     if (f->is_bound)
-        json_object_set_new(object, "relative_error", number(f->error));
+        json_object_set_new(object, "relative_error", json_number(f->error));
     if (!f->is_bound || f->has_element) {
         json_object_set_new(object, "index", json_pack("[i, i, i, i]", f->index[0], f->index[1], f->index[2], f->index[3]));
-        json_object_set_new(object, "got", number(f->got));
-        json_object_set_new(object, "want", number(f->want));
-        json_object_set_new(object, "error", number(fabs(f->got - f->want)));
+        json_object_set_new(object, "got", json_number(f->got));
+        json_object_set_new(object, "want", json_number(f->want));
+        json_object_set_new(object, "error", json_number(fabs(f->got - f->want)));
     }
     if (!f->is_bound) {
         json_object_set_new(object, "wrong", json_integer((json_int_t)f->num_wrong));

@@ -235,7 +235,7 @@ static eq_status read_header(struct eq_tensors *file)
 static eq_status open_path(struct eq_tensors *file, const char *path)
 {
     struct stat info;
-    file->fd = open(path, O_RDONLY | O_CLOEXEC);
+    file->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); // a pipe would wait for a writer
     EQ_REQUIRE(file->fd >= 0 && fstat(file->fd, &info) == 0, EQ_ERR_IO, "%s: %s", path, strerror(errno));
     EQ_REQUIRE(S_ISREG(info.st_mode), EQ_ERR_IO, "%s: not a regular file", path);
     file->file_bytes = (uint64_t)info.st_size;

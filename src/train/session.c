@@ -186,6 +186,8 @@ eq_status eq_session_bind(struct eq_session *session, const char *name, const st
     EQ_TRY(eq_exec_find_name(session->exec, name, &place));
     EQ_REQUIRE(view->type >= EQ_OPENCL_F32 && view->type <= EQ_OPENCL_I32, EQ_ERR_ARGUMENT, "'%s': type %d is none", name,
                (int)view->type);
+    EQ_REQUIRE(view->layout == EQ_NCHW || view->layout == EQ_NHWC, EQ_ERR_ARGUMENT, "'%s': layout %d is none", name,
+               (int)view->layout);
     EQ_REQUIRE(!view->memory || (view->type == EQ_OPENCL_I32) == (place.dtype == EQ_I32), EQ_ERR_ARGUMENT,
                "'%s' is %s: the memory says otherwise", name, place.dtype == EQ_I32 ? "int32" : "of floats");
     const size_t elem_bytes = eq_view_bytes(types[view->type]);

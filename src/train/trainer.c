@@ -183,10 +183,54 @@ static eq_status check_empty(const struct eq_trainer *trainer)
     return EQ_OK;
 }
 
+// Whether `path`, which need not be there yet, lies below the folder `root`.
+static bool is_below(const char *path, const char *root)
+{
+    char *at = eq_strdup(path), *real = realpath(path, NULL), *slash;
+    char *real_root = realpath(root, NULL);
+    const bool is_there = real != NULL;
+    while (at && !real && (slash = strrchr(at, '/')) && slash > at) { // the nearest folder that is
+        *slash = '\0';
+        real = realpath(at, NULL);
+    }
+    if (!real)
+        real = realpath(at && *at == '/' ? "/" : ".", NULL);
+    const size_t bytes = real_root ? strlen(real_root) : 0;
+    const bool fits = real && real_root && strncmp(real, real_root, bytes) == 0;
+    const bool below = fits && (real[bytes] == '/' || (!real[bytes] && !is_there));
+    free(at);
+    free(real);
+    free(real_root);
+    return below;
+}
+
+// Results among the folders of the classes would be taken for a class when the data is opened again, as by resume.
+static eq_status check_outside(const struct eq_trainer *trainer, const struct eq_dataset *dataset)
+{
+    char name[4096];
+    const char *class_name = eq_dataset_class_name(dataset, eq_dataset_label(dataset, 0));
+    eq_dataset_item_name(dataset, 0, name, sizeof name);
+    char *slash = strrchr(name, '/');
+    if (!slash)
+        return EQ_OK; // not in folders
+    *slash = '\0';
+    slash = strrchr(name, '/');
+    if (!slash || !class_name || strcmp(slash + 1, class_name) != 0)
+        return EQ_OK;
+    *slash = '\0';
+    EQ_REQUIRE(!is_below(trainer->options.params.out, name), EQ_ERR_ARGUMENT,
+               "%s lies in %s, among the folders of the classes, and would be taken for one: choose another folder; "
+               "nothing was changed",
+               trainer->options.params.out, name);
+    return EQ_OK;
+}
+
 static eq_status check_out(struct eq_trainer *trainer)
 {
     const struct eq_train_params *p = &trainer->options.params;
     if (!p->resume) {
+        EQ_TRY(check_outside(trainer, trainer->train));
+        EQ_TRY(check_outside(trainer, trainer->val));
         EQ_TRY(eq_dir_make(p->out));
         EQ_TRY(lock_out(trainer, p->out));
         EQ_TRY(check_empty(trainer));

@@ -159,6 +159,7 @@ static eq_status open_file(struct tuner *tuner)
     }
     free(path);
     EQ_TRY(status);
+    EQ_TRY(eq_file_check(tuner->summary->path)); // before anything is measured
     EQ_TRY(read_failed(tuner));
     EQ_TRY(eq_tuning_merge(tuner->decisions, tuner->device->tuning));
     return eq_tuning_merge(tuner->decisions, tuner->file);

@@ -65,6 +65,21 @@ START_TEST(json_texts)
 }
 END_TEST
 
+START_TEST(json_numbers)
+{
+    static const struct {
+        double value;
+        const char *text; // NULL: a number
+    } cases[] = { { 0.25, NULL }, { NAN, "nan" }, { INFINITY, "inf" }, { -INFINITY, "-inf" } };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        json_t *json = json_number(cases[i].value);
+        ck_assert_pstr_eq(json_string_value(json), cases[i].text);
+        ck_assert(cases[i].text || json_real_value(json) == cases[i].value);
+        json_decref(json);
+    }
+}
+END_TEST
+
 START_TEST(json_into_a_file)
 {
     char path[] = "/tmp/equil-output-XXXXXX";
@@ -187,6 +202,7 @@ int main(void)
     tcase_add_test(tcase, bytes);
     tcase_add_test(tcase, seconds);
     tcase_add_test(tcase, json_texts);
+    tcase_add_test(tcase, json_numbers);
     tcase_add_test(tcase, json_into_a_file);
     tcase_add_test(tcase, json_that_cannot_be_written);
     tcase_add_test(tcase, places_to_write);

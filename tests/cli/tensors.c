@@ -204,6 +204,15 @@ START_TEST(refused)
     check_refused(&command_run, "weights", "input", (const char *const[]){ "--arch", "resnet19", NULL },
                   "unknown network 'resnet19'");
     check_refused(&command_run, "nothing", "input", NULL, "nothing");
+    const struct command *const writers[] = { &command_run, &command_grad };
+    for (size_t i = 0; i < 2; i++) { // what is read is not written over, by whatever name
+        ck_assert_int_eq(run(writers[i], "weights", "input", "input", NULL), EXIT_FAILED);
+        ck_assert_ptr_nonnull(strstr(text, "would be written over what is read"));
+        ck_assert_int_eq(symlink(in_folder("weights"), in_folder("link")), 0);
+        ck_assert_int_eq(run(writers[i], "weights", "input", "link", NULL), EXIT_FAILED);
+        ck_assert_ptr_nonnull(strstr(text, "would be written over what is read"));
+        unlink(in_folder("link"));
+    }
     check_refused(&command_run, "weights", "weights", NULL, "no tensor called input");
     write_input("onechannel", BATCH, 1, SIZE, 0);
     check_refused(&command_run, "weights", "onechannel", NULL, "input is [2, 1, 12, 12]; it must be [N, 3, H, W]");

@@ -69,6 +69,8 @@ assert [line["epoch"] for line in epochs] == [1, 2, 3] and all(line["step"] == 2
 assert epochs[-1]["loss"] < epochs[0]["loss"] < 3, epochs
 PYTHON
 expect "a folder that holds a run is left alone" 1 stderr "holds a run already" $train --epochs 3 --out "$folder/whole"
+expect "results among the classes are refused" 1 stderr "among the folders of the classes" $train --epochs 3 --out "$folder/data/run"
+check "and their folder is not made" [ ! -e "$folder/data/run" ]
 expect "a second run" 0 stderr "done:" $train --epochs 3 --out "$folder/again"
 same_run "the same seed again" "$folder/again"
 expect "another seed" 0 stderr "done:" $train --epochs 1 --seed 4 --out "$folder/other"
@@ -97,6 +99,9 @@ check "the same library: no warning" sh -c "! grep 'warning:' '$folder/stderr'"
 same_run "Ctrl-C" "$folder/stopped"
 
 edit_metadata "$folder/upgraded/checkpoint.safetensors" 'texts.update({"plan.equil": "0.0.1", "plan.kernels": "0123456789abcdef"})'
+cp -r "$folder/whole" "$folder/gone"
+rm "$folder/gone/best.safetensors"
+expect "a finished run that has lost a result" 1 stderr "gone/best.safetensors is not there any more" $again --out "$folder/gone"
 expect "resumed by another library" 0 stderr "results may differ in their last bits" $again --out "$folder/upgraded"
 check "one warning, with both libraries" sh -c "test \$(grep -c 'warning:' '$folder/stderr') = 1 &&
     grep -E 'is by Equil 0.0.1 .kernels 0123456789abcdef, tuning [0-9a-z]+., and this is Equil [0-9.]+ .kernels [0-9a-f]{16}, tuning [0-9a-z]+.:' '$folder/stderr'"
@@ -243,6 +248,8 @@ import json, sys
 names = [image["file"].rsplit("/", 1)[1] for image in json.load(open(sys.argv[1], encoding="utf-8"))["images"]]
 assert names == ["red.png", "r\N{REPLACEMENT CHARACTER}d.png"], names
 PYTHON
+expect "a file that is not there" 1 stderr "1 of 2 images could not be read" classify --weights "$folder/whole/best.safetensors" --format csv "$folder/nofile.png" "$folder/data/blue/000.png"
+check "and the other one is done" test "$(wc -l <"$folder/stdout")" -eq 4
 expect "a folder without images" 1 stderr "$folder/empty" classify --weights "$folder/whole/best.safetensors" "$folder/empty"
 
 # ---- broken images while training

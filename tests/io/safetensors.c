@@ -2,6 +2,7 @@
 #include <math.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "io/safetensors.h"
 #include "io_test.h"
@@ -113,6 +114,14 @@ START_TEST(hostile_lengths)
     IO_FAILS(eq_tensors_open(io_path("none"), &file), EQ_ERR_IO, "No such file");
     IO_FAILS(eq_tensors_open("/tmp", &file), EQ_ERR_IO, "not a regular file");
     IO_FAILS(eq_tensors_open("/dev/null", &file), EQ_ERR_IO, "not a regular file");
+    char pipe[] = "/tmp/equil-pipe-XXXXXX", *data;
+    size_t bytes;
+    close(mkstemp(pipe));
+    unlink(pipe);
+    ck_assert_int_eq(mkfifo(pipe, 0600), 0); // nobody will ever write to it
+    IO_FAILS(eq_tensors_open(pipe, &file), EQ_ERR_IO, "not a regular file");
+    IO_FAILS(eq_file_read(pipe, 100, &data, &bytes), EQ_ERR_IO, "not a regular file");
+    unlink(pipe);
 }
 END_TEST
 

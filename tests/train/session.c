@@ -255,6 +255,7 @@ START_TEST(test_bind_refused)
         { { .memory = good, .offset_bytes = 2 }, "images", "byte 2", EQ_ERR_ARGUMENT },
         { { .memory = good, .stride = { 3 * PIXELS, PIXELS, SIZE, 2 } }, "images", "memory of 6144", EQ_ERR_ARGUMENT },
         { { .memory = good, .type = EQ_OPENCL_I32 }, "images", "floats", EQ_ERR_ARGUMENT },
+        { { .memory = good, .layout = (enum eq_opencl_layout)5 }, "images", "layout 5 is none", EQ_ERR_ARGUMENT },
         { { .memory = foreign }, "images", "another context", EQ_ERR_ARGUMENT },
         // what would be in it again after 2^64 bytes
         { { .memory = good, .type = EQ_OPENCL_U8, .offset_bytes = SIZE_MAX - 9 }, "images", "memory of 6144", EQ_ERR_ARGUMENT },
