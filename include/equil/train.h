@@ -159,9 +159,11 @@ struct eq_classifier_params {
 };
 struct eq_classifier;
 
-// Reads a network for use. Errors: those of eq_network_create() and eq_weights_load(), EQ_ERR_FORMAT (metadata),
-// EQ_ERR_ARGUMENT (no arch known, another value than the file's, a number outside its range), EQ_ERR_NUMERIC (never trained).
-// The device must outlive it. One thread at a time per device.
+// Reads a network for use: what the file says of it at once, the values of its tensors in a thread until the first run or
+// evaluation, which compiles kernels meanwhile, needs them. Errors: those of eq_network_create() and eq_weights_load(),
+// EQ_ERR_FORMAT (metadata), EQ_ERR_ARGUMENT (no arch known, another value than the file's, a number outside its range); those
+// of the values, and EQ_ERR_NUMERIC (never trained), come from the first run or evaluation, and the next one reads the file
+// again. The device must outlive it. One thread at a time per device.
 EQ_API eq_status eq_classifier_create(struct eq_device *device, const struct eq_classifier_params *params,
                                       struct eq_classifier **classifier);
 EQ_API void eq_classifier_destroy(struct eq_classifier **classifier); // *classifier becomes NULL; NULL is allowed

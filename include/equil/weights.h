@@ -22,10 +22,11 @@ extern "C" {
 
 struct eq_weights;
 
-// Makes the tensors of the graph on the device, for eq_weights_initialise() or eq_weights_load(): filters of convolutions are
-// zeros until then, everything else has the values of eq_weights_initialise() with seed 0. The device must outlive it, the
-// graph need not. One thread at a time per weights and device. Errors: EQ_ERR_DEVICE_MEMORY, EQ_ERR_HOST_MEMORY, EQ_ERR_DEVICE;
-// EQ_ERR_UNSUPPORTED (a layer beyond what kernels can count).
+// Makes the tensors of the graph on the device, for eq_weights_initialise() or eq_weights_load(): weights and biases of
+// convolutions and linear layers are zeros until then, all else has the values that eq_weights_initialise() gives it.
+// Hardly waits for the device: whoever makes sessions next, and loads then, has it work meanwhile. The device must outlive it,
+// the graph need not. One thread at a time per weights and device. Errors: EQ_ERR_DEVICE_MEMORY, EQ_ERR_HOST_MEMORY,
+// EQ_ERR_DEVICE; EQ_ERR_UNSUPPORTED (a layer beyond what kernels can count).
 EQ_API eq_status eq_weights_create(struct eq_device *device, const struct eq_graph *graph, struct eq_weights **weights);
 // After the sessions over it. *weights becomes NULL; NULL is allowed.
 EQ_API void eq_weights_destroy(struct eq_weights **weights);

@@ -160,13 +160,13 @@ struct eq_store_entry {
     size_t at; // elements from the start of the chunk, in weights, gradients and velocities alike
 };
 struct eq_store;
-// Grows whenever values or states may have changed: by eq_store_write(), and by eq_store_touch(), which is called after steps
+// Grows whenever values or states may have changed: by eq_store_write*(), and by eq_store_touch(), which is called after steps
 // that change them were enqueued. What was computed from them is as new as its version.
 uint64_t eq_store_version(const struct eq_store *store);
 void eq_store_touch(struct eq_store *store);
 // Bytes of parameters and of states, as the ir stores them.
 void eq_store_sizes(const struct eq_ir *ir, size_t *parameter_bytes, size_t *state_bytes);
-// Memory for the parameters and states of `ir`, zeroed.
+// Memory for the parameters and states of `ir`, zeroed; does not wait until it is.
 eq_status eq_store_create(struct eq_device *device, const struct eq_ir *ir, struct eq_store **store);
 void eq_store_destroy(struct eq_store **store);
 // Adds gradients and velocities (zeroed); once.
@@ -180,6 +180,10 @@ struct eq_ref eq_store_ref(const struct eq_store *store, const struct eq_store_e
 eq_status eq_store_read(const struct eq_store *store, const struct eq_store_entry *entry, enum eq_store_part part, float *host);
 eq_status eq_store_write(struct eq_store *store, const struct eq_store_entry *entry, enum eq_store_part part,
                          const float *host);
+// The same in two steps, of which packing, into malloc'ed *stored, may be done in any thread.
+eq_status eq_store_pack(const struct eq_store_entry *entry, const float *host, float **stored);
+eq_status eq_store_write_packed(struct eq_store *store, const struct eq_store_entry *entry, enum eq_store_part part,
+                                const float *stored);
 // Appends the SGD update of every parameter; hyper as for eq_sgd_emit(). With `from_sum` the gradient is the accumulated one.
 eq_status eq_store_emit_update(struct eq_store *store, struct eq_list *list, struct eq_ref hyper, bool from_sum);
 // Appends sum = (first ? 0 : sum) + scale * gradient for every parameter; makes the sums on first use.

@@ -76,26 +76,20 @@ static void drop_part(struct eq_store *store, enum eq_store_part part)
         eq_buffer_destroy(&store->parts[part][i]);
 }
 
-// Makes one part of every chunk (states have values only), zeroed; all of it or nothing.
+// Makes one part of every chunk (states have values only), zeroed; all of it or nothing. Does not wait: memory that is touched
+// for the first time may take the system longer than programs take to load.
 static eq_status make_part(struct eq_store *store, enum eq_store_part part)
 {
-    struct eq_list *list;
+    eq_status status = EQ_OK;
     if (store->has_part[part])
         return EQ_OK;
-    EQ_TRY(eq_list_create(store->device, &list));
-    eq_status status = EQ_OK;
     for (int i = 0; i < store->num_chunks && status == EQ_OK; i++) {
         if (part != EQ_STORE_VALUE && store->chunk_is_state[i])
             continue;
         status = eq_buffer_create(store->device, 4 * store->chunk_elems[i], &store->parts[part][i]);
         if (status == EQ_OK)
-            status = eq_list_fill(list, eq_ref_at(store->parts[part][i], 0), 0.0f, store->chunk_elems[i]);
+            status = eq_ref_fill(eq_ref_at(store->parts[part][i], 0), 0.0f, store->chunk_elems[i]);
     }
-    if (status == EQ_OK)
-        status = eq_list_run(list);
-    if (status == EQ_OK)
-        status = eq_device_finish(store->device);
-    eq_list_destroy(&list);
     store->has_part[part] = status == EQ_OK;
     if (status != EQ_OK)
         drop_part(store, part);
@@ -186,15 +180,27 @@ void eq_store_touch(struct eq_store *store)
     store->version++;
 }
 
+eq_status eq_store_pack(const struct eq_store_entry *entry, const float *host, float **stored)
+{
+    *stored = eq_malloc(eq_tensor_elems(&entry->tensor), sizeof **stored);
+    if (!*stored)
+        return EQ_ERR_HOST_MEMORY;
+    eq_tensor_pack(&entry->tensor, host, *stored);
+    return EQ_OK;
+}
+
+eq_status eq_store_write_packed(struct eq_store *store, const struct eq_store_entry *entry, enum eq_store_part part,
+                                const float *stored)
+{
+    eq_store_touch(store);
+    return eq_ref_write(eq_store_ref(store, entry, part), stored, eq_tensor_elems(&entry->tensor), sizeof *stored);
+}
+
 eq_status eq_store_write(struct eq_store *store, const struct eq_store_entry *entry, enum eq_store_part part, const float *host)
 {
-    size_t elems = eq_tensor_elems(&entry->tensor);
-    float *stored = eq_malloc(elems, sizeof *stored);
-    if (!stored)
-        return EQ_ERR_HOST_MEMORY;
-    eq_tensor_pack(&entry->tensor, host, stored);
-    eq_status status = eq_ref_write(eq_store_ref(store, entry, part), stored, elems, sizeof *stored);
-    eq_store_touch(store);
+    float *stored;
+    EQ_TRY(eq_store_pack(entry, host, &stored));
+    const eq_status status = eq_store_write_packed(store, entry, part, stored);
     free(stored);
     return status;
 }

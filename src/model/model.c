@@ -62,6 +62,12 @@ static int linear_fan_in(const struct eq_store *store, const char *bias)
     return weight && weight->rank == 2 ? weight->shape[1] : 0;
 }
 
+bool eq_model_is_drawn(const struct eq_store *store, const struct eq_store_entry *entry)
+{
+    return entry->kind == EQ_VALUE_PARAMETER &&
+           (entry->rank >= 2 || (eq_str_ends(entry->name, ".bias") && linear_fan_in(store, entry->name) > 0));
+}
+
 static void fill_state(const struct eq_store_entry *entry, float *values)
 {
     size_t n = logical(entry);

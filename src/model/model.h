@@ -17,5 +17,7 @@ void eq_model_graph_destroy(struct eq_model_graph *model);
 
 // Initial values of the entry, in the API's order; a pure function of (name, shape, seed). See eq_weights_initialise().
 void eq_model_initial(const struct eq_store *store, const struct eq_store_entry *entry, uint64_t seed, float *values);
+// Whether they are drawn: the weights and biases of convolutions and linear layers. Others do not depend on the seed.
+bool eq_model_is_drawn(const struct eq_store *store, const struct eq_store_entry *entry);
 
 #endif

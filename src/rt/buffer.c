@@ -290,6 +290,8 @@ eq_status eq_ref_fill(struct eq_ref ref, float value, size_t elems)
 {
     struct eq_device *device = ref.buffer->device;
     EQ_TRY(check_span(ref, elems, sizeof value, "fill"));
+    if (!ref.buffer->mem)
+        return EQ_OK;
     EQ_CL(eq_enqueue_fill(device, ref.buffer->mem, value, byte_of(ref, sizeof value), elems * sizeof value), "filling memory");
     return EQ_OK;
 }

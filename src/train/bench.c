@@ -17,13 +17,13 @@ struct session {
     struct eq_compiled *compiled;
     struct eq_list *update; // training: the SGD step
     struct eq_buffer *hyper;
-    struct eq_weights_draw *draw; // until the programs are built
+    struct eq_weights_task *draw; // until the programs are built
     bool training;
 };
 
 static void session_close(struct session *s)
 {
-    eq_weights_draw_cancel(&s->draw);
+    eq_weights_task_cancel(&s->draw);
     eq_list_destroy(&s->update);
     eq_buffer_destroy(&s->hyper);
 }
@@ -63,7 +63,6 @@ static eq_status write_inputs(struct session *s)
 static eq_status session_open(struct session *s, int n, int size)
 {
     EQ_TRY(eq_weights_draw_start(s->network->weights, 0, &s->draw));
-    EQ_TRY(set_scales(s->network));
     if (s->training) {
         const float hyper[4] = { 1e-4f, 0.9f, 1e-4f, 0 };
         EQ_TRY(eq_network_compile_gradients(s->network, n, size, size, 0.1f));
@@ -75,7 +74,8 @@ static eq_status session_open(struct session *s, int n, int size)
         EQ_TRY(eq_network_compile_infer(s->network, n, size, size));
     }
     s->compiled = s->training ? &s->network->gradients : &s->network->infer;
-    EQ_TRY(eq_weights_draw_finish(&s->draw));
+    EQ_TRY(eq_weights_task_finish(&s->draw));
+    EQ_TRY(set_scales(s->network));
     return write_inputs(s);
 }
 

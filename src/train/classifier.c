@@ -13,6 +13,9 @@ struct eq_classifier {
     bool has_names; // those of the file; else class_names are numbers
     int batch;
     struct eq_network *network;
+    char *weights;                // path of the file
+    struct eq_weights_task *task; // reads it, until the first run has compiled; or NULL
+    bool has_weights;
     struct eq_feed *feed; // made by the first eq_classifier_run()
     float *logits;        // [batch, classes]
 };
@@ -93,10 +96,10 @@ static eq_status fill_classifier(struct eq_classifier *classifier, const struct 
     classifier->batch = params->batch ? params->batch : DEFAULT_BATCH;
     EQ_TRY(read_meta(params, classifier));
     EQ_TRY(eq_network_create(classifier->device, &classifier->meta.model, &classifier->network));
-    EQ_TRY(eq_weights_load(classifier->network->weights, params->weights, false, 0));
-    EQ_REQUIRE(eq_weights_check_scales(classifier->network->weights) == EQ_OK, EQ_ERR_NUMERIC, "%s: %s", params->weights,
-               eq_last_error());
-    return EQ_OK;
+    classifier->weights = eq_strdup(params->weights);
+    if (!classifier->weights)
+        return EQ_ERR_HOST_MEMORY;
+    return eq_weights_load_start(classifier->network->weights, classifier->weights, &classifier->task);
 }
 
 eq_status eq_classifier_create(struct eq_device *device, const struct eq_classifier_params *params,
@@ -114,9 +117,11 @@ void eq_classifier_destroy(struct eq_classifier **classifier)
 {
     if (!*classifier)
         return;
+    eq_weights_task_cancel(&(*classifier)->task);
     eq_feed_destroy(&(*classifier)->feed);
     eq_network_destroy(&(*classifier)->network);
     eq_meta_free(&(*classifier)->meta);
+    free((*classifier)->weights);
     free((*classifier)->logits);
     free(*classifier);
     *classifier = NULL;
@@ -147,13 +152,29 @@ const char *eq_classifier_class_name(const struct eq_classifier *classifier, int
     return label >= 0 && label < classifier->meta.model.classes ? classifier->meta.class_names[label] : NULL;
 }
 
+// Compiles, while the file is read, and takes what was read. After a failure the next run reads it once more.
+static eq_status prepare(struct eq_classifier *classifier)
+{
+    struct eq_weights *weights = classifier->network->weights;
+    const int size = classifier->meta.form.size;
+    EQ_TRY(eq_network_compile_infer(classifier->network, classifier->batch, size, size));
+    if (classifier->has_weights)
+        return EQ_OK;
+    if (!classifier->task)
+        EQ_TRY(eq_weights_load_start(weights, classifier->weights, &classifier->task));
+    EQ_TRY(eq_weights_task_finish(&classifier->task));
+    EQ_REQUIRE(eq_weights_check_scales(weights) == EQ_OK, EQ_ERR_NUMERIC, "%s: %s", classifier->weights, eq_last_error());
+    classifier->has_weights = true;
+    return EQ_OK;
+}
+
 // ---- images
 
 static eq_status make_feed(struct eq_classifier *classifier)
 {
-    int size = classifier->meta.form.size, classes = classifier->meta.model.classes;
+    const int classes = classifier->meta.model.classes;
     const struct eq_feed_params params = { .form = classifier->meta.form, .augment = EQ_TRAIN_AUGMENT_NONE };
-    EQ_TRY(eq_network_compile_infer(classifier->network, classifier->batch, size, size));
+    EQ_TRY(prepare(classifier));
     if (!classifier->logits)
         EQ_ALLOC(classifier->logits, (size_t)classifier->batch * (size_t)classes);
     return classifier->feed ? EQ_OK
@@ -222,7 +243,9 @@ eq_status eq_classifier_evaluate(struct eq_classifier *classifier, const char *d
     struct eq_evaluator *evaluator = NULL;
     EQ_TRY(open_data(classifier, data, &dataset));
     struct relay relay = { progress, user, eq_dataset_num_items(dataset) };
-    eq_status status = eq_evaluator_create(classifier->network, dataset, &classifier->meta.form, classifier->batch, &evaluator);
+    eq_status status = prepare(classifier);
+    if (status == EQ_OK)
+        status = eq_evaluator_create(classifier->network, dataset, &classifier->meta.form, classifier->batch, &evaluator);
     if (status == EQ_OK)
         status = eq_evaluator_run(evaluator, relay_progress, &relay, evaluation);
     eq_evaluator_destroy(&evaluator);

@@ -14,18 +14,22 @@ struct eq_weights {
     int64_t batches;    // num_batches_tracked
 };
 
-// eq_weights_initialise() in two parts, for callers that compile in between: programs need no filters. start() writes all but
-// the filters and draws those in a thread; finish() waits, writes them and frees. cancel() waits, writes nothing more and
-// frees; *draw may be NULL.
-struct eq_weights_draw;
-eq_status eq_weights_draw_start(struct eq_weights *weights, uint64_t seed, struct eq_weights_draw **draw);
-eq_status eq_weights_draw_finish(struct eq_weights_draw **draw);
-void eq_weights_draw_cancel(struct eq_weights_draw **draw);
+// eq_weights_initialise() and eq_weights_load() in two parts, for callers that compile in between: programs need no values.
+// start() makes or reads them in a thread, which does nothing to the device; a file's names and shapes are checked before it
+// returns. finish() waits, writes them, frees, and has the errors of the rest. cancel() waits, writes nothing and frees; *task
+// may be NULL.
+struct eq_weights_task;
+eq_status eq_weights_draw_start(struct eq_weights *weights, uint64_t seed, struct eq_weights_task **task);
+eq_status eq_weights_load_start(struct eq_weights *weights, const char *path, struct eq_weights_task **task);
+eq_status eq_weights_task_finish(struct eq_weights_task **task);
+void eq_weights_task_cancel(struct eq_weights_task **task);
 
 // Makes gradients and velocities, once.
 eq_status eq_weights_add_training(struct eq_weights *weights);
 // Writes the values of a tensor, in the plain order.
 eq_status eq_weights_put(struct eq_weights *weights, const struct eq_store_entry *entry, const float *values);
+// Call after a tensor was written otherwise: a running_scale is kept in mind, so that nobody has to read it back.
+void eq_weights_note_scale(struct eq_weights *weights, const struct eq_store_entry *entry, float first);
 // Refuses evaluation with a running_scale that is not above 0. Asks nothing of the device.
 eq_status eq_weights_check_scales(const struct eq_weights *weights);
 // Call after `exec` ran in training: it moved statistics of its graph.

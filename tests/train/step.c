@@ -273,22 +273,22 @@ END_TEST
 START_TEST(test_draw)
 {
     struct eq_network *drawn = NULL;
-    struct eq_weights_draw *draw = NULL;
+    struct eq_weights_task *draw = NULL;
     const struct eq_model_params params = { .arch = "ce-resnet20", .classes = CLASSES };
     EQ_TEST_OK(eq_network_create(eq_test_device, &params, &network));
     EQ_TEST_OK(eq_network_create(eq_test_device, &params, &drawn));
     struct eq_weights *weights = eq_network_weights(drawn);
     EQ_TEST_OK(eq_weights_initialise(eq_network_weights(network), 5));
     EQ_TEST_OK(eq_weights_draw_start(weights, 6, &draw));
-    eq_weights_draw_cancel(&draw);
+    eq_weights_task_cancel(&draw);
     ck_assert_ptr_null(draw);
-    eq_weights_draw_cancel(&draw);
+    eq_weights_task_cancel(&draw);
     float first[3 * 3 * 3 * 16];
     EQ_TEST_OK(eq_weights_read(weights, "conv1.weight", first));
     for (size_t i = 0; i < sizeof first / sizeof *first; i++)
         ck_assert(first[i] == 0);
     EQ_TEST_OK(eq_weights_draw_start(weights, 5, &draw));
-    EQ_TEST_OK(eq_weights_draw_finish(&draw));
+    EQ_TEST_OK(eq_weights_task_finish(&draw));
     ck_assert_ptr_null(draw);
     for (int i = 0; i < eq_weights_num(weights); i++) {
         const struct eq_weights_tensor tensor = eq_weights_at(weights, i);

@@ -456,6 +456,43 @@ START_TEST(test_classifier)
 }
 END_TEST
 
+// What is wrong with names and shapes is said when a classifier is made; what is wrong with values, which a thread reads, when
+// the first images come. Then the file is read again.
+START_TEST(test_classifier_values)
+{
+    const struct eq_model_params model = { .arch = "ce-resnet20", .classes = NUM_CLASSES }, other = { "resnet20", NUM_CLASSES };
+    const struct eq_classifier_params params = { path_of("values.safetensors"), .arch = "ce-resnet20", .size = 16, .batch = 1 };
+    struct eq_network *network;
+    struct eq_classifier *classifier = NULL;
+    struct eq_image image;
+    float probabilities[NUM_CLASSES];
+    make_whole();
+    EQ_TEST_OK(eq_network_create(eq_test_device, &other, &network));
+    EQ_TEST_OK(eq_weights_save(eq_network_weights(network), params.weights, NULL, 0));
+    eq_network_destroy(&network);
+    ck_assert_int_eq(eq_classifier_create(eq_test_device, &params, &classifier), EQ_ERR_NOT_FOUND);
+    ck_assert(!classifier && strstr(eq_last_error(), "is missing"));
+    EQ_TEST_OK(eq_network_create(eq_test_device, &model, &network));
+    EQ_TEST_OK(eq_weights_save(eq_network_weights(network), params.weights, NULL, 0));
+    EQ_TEST_OK(eq_classifier_create(eq_test_device, &params, &classifier));
+    EQ_TEST_OK(eq_image_load(path_of("data/circle/00.png"), &image));
+    for (int turn = 0; turn < 2; turn++) {
+        ck_assert_int_eq(eq_classifier_run(classifier, &image, 1, probabilities), EQ_ERR_NUMERIC);
+        ck_assert(strstr(eq_last_error(), params.weights) && strstr(eq_last_error(), "running_scale is 0"));
+    }
+    EQ_TEST_OK(eq_weights_load(eq_network_weights(network), path_of("whole/model.safetensors"), false, 0));
+    EQ_TEST_OK(eq_weights_save(eq_network_weights(network), params.weights, NULL, 0));
+    EQ_TEST_OK(eq_classifier_run(classifier, &image, 1, probabilities));
+    ck_assert_double_eq_tol((double)probabilities[0] + probabilities[1] + probabilities[2], 1, 1e-6);
+    eq_classifier_destroy(&classifier);
+    EQ_TEST_OK(eq_classifier_create(eq_test_device, &params, &classifier)); // and given up while it is read
+    eq_classifier_destroy(&classifier);
+    ck_assert_ptr_null(classifier);
+    eq_image_free(&image);
+    eq_network_destroy(&network);
+}
+END_TEST
+
 // ---- metadata
 
 static const struct {
@@ -501,4 +538,5 @@ END_TEST
 
 EQ_TEST_MAIN("trainer", { test_stop, sizeof stops / sizeof *stops }, { test_stop_always, 0 }, { test_full_disk, 0 },
              { test_other_device, 0 }, { test_library_is_stored, 0 }, { test_library, sizeof libraries / sizeof *libraries },
-             { test_shipped_tuning, 0 }, { test_classifier, 0 }, { test_meta, sizeof metas / sizeof *metas })
+             { test_shipped_tuning, 0 }, { test_classifier, 0 }, { test_classifier_values, 0 },
+             { test_meta, sizeof metas / sizeof *metas })
