@@ -52,7 +52,8 @@ struct eq_model_info {
     double conv_flops;        // of the convolutions alone, by direct convolution
     size_t weight_bytes;      // parameters and running statistics as stored on the device
     size_t inference_bytes;   // planned peak of inference: weights, activations, input
-    size_t training_bytes;    // planned peak of training: weights, gradients, velocities, activations, input
+    size_t training_bytes;    // planned peak of training: weights, gradients, velocities, activations, input; 0, as all that
+                              // follows: a norm would have one value per channel, which training does not take
     size_t recompute_bytes;   // the same with eq_model_params.recompute; both are filled in for either value of it
     size_t validation_bytes;  // what inference beside training adds to its peak: the input, and activations only where
                               // those of training leave them no room
@@ -64,9 +65,8 @@ struct eq_model_info {
     int num_layers;
 };
 // Plans the network for batches [n, 3, h, w], pixels, on `device`, or, NULL, on a processor with vectors of 16 floats.
-// Thread-safe for NULL. Errors: those of eq_model_build(), EQ_ERR_SHAPE (also what only training does not take: one value per
-// channel), EQ_ERR_UNSUPPORTED (a layer beyond what kernels can count), EQ_ERR_DEVICE_MEMORY (a tensor beyond the device's
-// largest buffer). info is zeroed then.
+// Thread-safe for NULL. Errors: those of eq_model_build(), EQ_ERR_SHAPE, EQ_ERR_UNSUPPORTED (a layer beyond what kernels can
+// count), EQ_ERR_DEVICE_MEMORY (a tensor beyond the device's largest buffer). info is zeroed then.
 EQ_API eq_status eq_model_describe(const struct eq_device *device, const struct eq_model_params *params, int n, int h, int w,
                                    struct eq_model_info *info);
 EQ_API void eq_model_info_free(struct eq_model_info *info); // leaves it zeroed; a zeroed one is allowed

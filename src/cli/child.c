@@ -94,6 +94,7 @@ bool child_ending(int status, char text[160])
 
 static void describe_ending(int status, bool is_late, int seconds, const struct follower *follower, struct child *child)
 {
+    child->is_late = is_late;
     if (is_late)
         snprintf(child->ending, sizeof child->ending, follower->take ? "did nothing for %d s" : "did not end within %d s",
                  seconds);

@@ -9,6 +9,7 @@
 // The end of a process that tried something.
 struct child {
     bool is_done;         // it returned and wrote everything
+    bool is_late;         // it was stopped, as it took too long
     char ending[160];     // otherwise: "was stopped by signal 11 (Segmentation fault)", "did not end within 60 s"
     char last_words[256]; // the last line it, or a driver in it, wrote to stderr; empty
     char *data;           // what it wrote to `fd`, NUL after it; freed with free()

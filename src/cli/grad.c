@@ -60,22 +60,17 @@ static bool write_results(const struct network_job *job, int classes, const floa
     return ok;
 }
 
-static int grad_network(const struct network_options *options, const char *device, const char *weights, const char *input,
-                        const char *output, double smoothing)
+static int grad_network(const struct network_options *options, const struct network_names *names, double smoothing)
 {
     struct network_job job;
     float loss = 0;
-    if (is_same_file(output, weights) || is_same_file(output, input)) {
-        message("%s: the result would be written over what is read", output);
-        return EXIT_FAILED;
-    }
-    bool ok = network_job_open(options, device, weights, input, true, &job);
+    bool ok = network_job_open(options, names, true, &job);
     if (ok && eq_network_gradients(job.network, job.n, job.h, job.w, job.images, job.labels, (float)smoothing, &loss,
                                    job.logits) != EQ_OK) {
         fail_with_last_error(NULL);
         ok = false;
     }
-    ok = ok && write_results(&job, options->classes, &loss, output);
+    ok = ok && write_results(&job, options->classes, &loss, names->output);
     network_job_close(&job);
     return ok ? EXIT_SUCCESS : EXIT_FAILED;
 }
@@ -83,24 +78,24 @@ static int grad_network(const struct network_options *options, const char *devic
 static int run_grad(int argc, char **argv)
 {
     struct network_options network = { .arch = NULL };
-    const char *device, *weights, *input, *output;
+    struct network_names names;
     double smoothing;
     const struct arg_option options[] = {
         NETWORK_OPTION_ARCH(&network),
         NETWORK_OPTION_CLASSES(&network),
         NETWORK_OPTION_SMALL(&network),
         NETWORK_OPTION_ACT(&network),
-        { .name = "weights", .kind = ARG_STRING, .value = &weights, .metavar = "FILE", .is_required = true,
+        { .name = "weights", .kind = ARG_STRING, .value = &names.weights, .metavar = "FILE", .is_required = true,
           .help = "safetensors file with PyTorch's names" },
-        { .name = "input", .kind = ARG_STRING, .value = &input, .metavar = "FILE", .is_required = true,
+        { .name = "input", .kind = ARG_STRING, .value = &names.input, .metavar = "FILE", .is_required = true,
           .help = "safetensors file with input [N, 3, H, W] and labels [N]" },
-        { .name = "output", .kind = ARG_STRING, .value = &output, .metavar = "FILE", .is_required = true,
+        { .name = "output", .kind = ARG_STRING, .value = &names.output, .metavar = "FILE", .is_required = true,
           .help = "safetensors file to write: loss [1], logits [N, K], grad.NAME of every\nparameter, after.NAME of every "
               "running statistic" },
         { .name = "label-smoothing", .kind = ARG_FLOAT, .value = &smoothing, .fallback = "0.1", .min = 0, .max = 0.999,
           .help = "share of the target that goes to the other classes" },
         NETWORK_OPTION_RECOMPUTE(&network),
-        ARG_OPTION_DEVICE(&device),
+        ARG_OPTION_DEVICE(&names.device),
         { 0 },
     };
     const struct arg_spec spec = { .command = "grad", .summary = "One forward and backward pass on tensors, in training mode.",
@@ -108,7 +103,7 @@ static int run_grad(int argc, char **argv)
     struct arg_result args;
     if (args_parse(&spec, argc, argv, &args) != ARGS_RUN)
         return args.exit_code;
-    return grad_network(&network, device, weights, input, output, smoothing);
+    return grad_network(&network, &names, smoothing);
 }
 
 const struct command command_grad = { "grad", "loss and gradients of a network on tensors", run_grad };

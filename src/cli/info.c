@@ -16,14 +16,19 @@ static json_t *info_json(const struct eq_model_params *params, int batch, int si
                                                 "shape", layer->shape[0], layer->shape[1], layer->shape[2], layer->shape[3],
                                                 "parameters", (json_int_t)layer->parameters, "flops", layer->flops));
     }
-    return json_pack("{s:s, s:s, s:o, s:i, s:i, s:i, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:o}", "arch",
-                     params->arch, "precision", precision, "tuning", json_text(tuning), "classes", params->classes, "batch",
-                     batch, "size", size, "parameters", (json_int_t)info->parameters, "tensors", (json_int_t)info->tensors,
-                     "flops", info->flops, "conv_flops", info->conv_flops, "weight_bytes", (json_int_t)info->weight_bytes,
-                     "inference_bytes", (json_int_t)info->inference_bytes, "training_bytes", (json_int_t)info->training_bytes,
-                     "recompute_bytes", (json_int_t)info->recompute_bytes, "training_flops", info->training_flops,
-                     "training_traffic", info->training_traffic, "recompute_flops", info->recompute_flops, "recompute_traffic",
-                     info->recompute_traffic, "layers", layers);
+    json_t *object = json_pack(
+        "{s:s, s:s, s:o, s:i, s:i, s:i, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:o}", "arch", params->arch,
+        "precision", precision, "tuning", json_text(tuning), "classes", params->classes, "batch", batch, "size", size,
+        "parameters", (json_int_t)info->parameters, "tensors", (json_int_t)info->tensors, "flops", info->flops, "conv_flops",
+        info->conv_flops, "weight_bytes", (json_int_t)info->weight_bytes, "inference_bytes", (json_int_t)info->inference_bytes,
+        "training_bytes", (json_int_t)info->training_bytes, "recompute_bytes", (json_int_t)info->recompute_bytes,
+        "training_flops", info->training_flops, "training_traffic", info->training_traffic, "recompute_flops",
+        info->recompute_flops, "recompute_traffic", info->recompute_traffic, "layers", layers);
+    static const char *const of_training[] = { "training_bytes", "recompute_bytes", "training_flops",
+                                               "training_traffic", "recompute_flops", "recompute_traffic" };
+    for (size_t i = 0; info->training_bytes == 0 && i < sizeof of_training / sizeof *of_training; i++)
+        json_object_set_new(object, of_training[i], json_null());
+    return object;
 }
 
 static void print_info(const struct eq_model_params *params, int batch, int size, const char *precision, const char *tuning,
@@ -45,6 +50,10 @@ static void print_info(const struct eq_model_params *params, int batch, int size
            info->flops * 1e-9 / batch, info->conv_flops * 1e-9 / batch);
     printf("memory, inference   %s planned, %s of it weights\n", format_bytes(text[0], info->inference_bytes),
            format_bytes(text[1], info->weight_bytes));
+    if (info->training_bytes == 0) {
+        printf("training            does not take such batches: a norm would have one value per channel, without variance\n");
+        return;
+    }
     printf("memory, training    %s planned, %s with --recompute\n", format_bytes(text[2], info->training_bytes),
            format_bytes(text[3], info->recompute_bytes));
     printf("cost of --recompute %.1f %% more memory traffic in forward and backward, %.2f %% more arithmetic\n",

@@ -74,13 +74,17 @@ static bool read_labels(struct network_job *job)
     return false;
 }
 
-bool network_job_open(const struct network_options *options, const char *selector, const char *weights, const char *input,
-                      bool has_labels, struct network_job *job)
+bool network_job_open(const struct network_options *options, const struct network_names *names, bool has_labels,
+                      struct network_job *job)
 {
     *job = (struct network_job){ 0 };
+    if (is_same_file(names->output, names->weights) || is_same_file(names->output, names->input)) {
+        message("%s: the result would be written over what is read", names->output);
+        return false;
+    }
     struct eq_model_params params = network_params(options);
-    if (eq_model_check(&params) != EQ_OK || eq_model_check_file(&params, weights) != EQ_OK ||
-        eq_tensors_open(input, &job->input) != EQ_OK) {
+    if (eq_model_check(&params) != EQ_OK || eq_model_check_file(&params, names->weights) != EQ_OK ||
+        eq_tensors_open(names->input, &job->input) != EQ_OK) {
         fail_with_last_error(NULL);
         return false;
     }
@@ -91,8 +95,9 @@ bool network_job_open(const struct network_options *options, const char *selecto
         message("no memory for %d x %d logits", job->n, options->classes);
         return false;
     }
-    if (eq_device_open(selector, &job->device) == EQ_OK && eq_network_create(job->device, &params, &job->network) == EQ_OK &&
-        eq_weights_load(eq_network_weights(job->network), weights, false, 0) == EQ_OK)
+    if (eq_device_open(names->device, &job->device) == EQ_OK &&
+        eq_network_create(job->device, &params, &job->network) == EQ_OK &&
+        eq_weights_load(eq_network_weights(job->network), names->weights, false, 0) == EQ_OK)
         return true;
     fail_with_last_error(NULL);
     return false;

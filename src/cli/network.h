@@ -46,9 +46,14 @@ struct network_job {
     int64_t *labels;        // [n], or NULL
     int n, h, w;
 };
-// Opens everything; false: the message was printed. network_job_close() in both cases.
-bool network_job_open(const struct network_options *options, const char *selector, const char *weights, const char *input,
-                      bool has_labels, struct network_job *job);
+// What such a job works with: the device's name, and files, of which the last is written.
+struct network_names {
+    const char *device, *weights, *input, *output;
+};
+// Opens everything but the output, which must be another file than those that are read; false: the message was printed.
+// network_job_close() in both cases.
+bool network_job_open(const struct network_options *options, const struct network_names *names, bool has_labels,
+                      struct network_job *job);
 void network_job_close(struct network_job *job);
 
 #endif

@@ -35,9 +35,10 @@ static void ignore_signals(void)
     signal(SIGTERM, SIG_DFL);
 }
 
+// `user`: whether an epoch has ended, when all kernels have run.
 static void print_progress(void *user, const struct eq_train_progress *p)
 {
-    (void)user;
+    *(bool *)user |= p->is_epoch_end;
     char seconds[32], speed[32] = "", left[48] = "", skipped[48] = "";
     if (p->images_per_second > 0) { // not known in the first step
         snprintf(speed, sizeof speed, "  %.1f images/s", p->images_per_second);
@@ -120,12 +121,14 @@ static int train(const char *selector, const char *precision, const struct eq_tr
             .device = selector, .precision = precision,
         };
         struct workers workers;
+        bool has_epoch = false;
         print_summary(device, summary);
         workers_help(&workers, device, &job);
         catch_signals(trainer);
-        eq_status status = eq_trainer_run(trainer, &(struct eq_train_callbacks){ .progress = print_progress });
+        const struct eq_train_callbacks callbacks = { .progress = print_progress, .user = &has_epoch };
+        eq_status status = eq_trainer_run(trainer, &callbacks);
         ignore_signals();
-        workers_end_help(&workers, device, status == EQ_OK || status == EQ_ERR_INTERRUPTED);
+        workers_end_help(&workers, device, status == EQ_OK || (status == EQ_ERR_INTERRUPTED && has_epoch));
         if (status == EQ_ERR_INTERRUPTED) {
             message("%s; go on with --resume", eq_last_error());
             exit_code = EXIT_STOPPED;

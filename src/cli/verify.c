@@ -125,7 +125,7 @@ static void verify_suite(const struct verify_run *run, const struct eq_check_sui
     report->num_suites++;
     child_follow(run_suite, &argument, run->limit, sizeof(struct eq_check_event), take_event, report, &child);
     if (!child.is_done)
-        verify_add_crash(report, suite->name, child.ending, child.last_words);
+        verify_add_crash(report, suite->name, &child);
     free(child.data);
 }
 

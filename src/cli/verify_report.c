@@ -73,7 +73,7 @@ void verify_take(struct verify_report *report, const struct eq_check_event *even
     }
 }
 
-void verify_add_crash(struct verify_report *report, const char *suite, const char *ending, const char *last_words)
+void verify_add_crash(struct verify_report *report, const char *suite, const struct child *child)
 {
     void *crashes = report->crashes;
     struct verify_row *row = *report->last.op ? row_of(report, &report->last) : NULL;
@@ -86,8 +86,9 @@ void verify_add_crash(struct verify_report *report, const char *suite, const cha
         return;
     }
     snprintf(crash->suite, sizeof crash->suite, "%s", suite);
-    snprintf(crash->ending, sizeof crash->ending, "%s", ending);
-    snprintf(crash->last_words, sizeof crash->last_words, "%s", last_words);
+    snprintf(crash->ending, sizeof crash->ending, "%s", child->ending);
+    snprintf(crash->last_words, sizeof crash->last_words, "%s", child->last_words);
+    crash->is_late = child->is_late;
     crash->at = report->last;
 }
 
@@ -154,6 +155,15 @@ static void print_crash(const struct verify_crash *crash)
     printf("%s%s\n", *crash->last_words ? ": " : "", crash->last_words);
 }
 
+// Nothing was wrong, but a suite took too long.
+static bool is_undecided(const struct verify_report *report)
+{
+    bool is_late = report->num_crashes > 0 && report->num_failures == 0 && !report->has_no_memory;
+    for (int i = 0; i < report->num_crashes; i++)
+        is_late &= report->crashes[i].is_late;
+    return is_late;
+}
+
 void verify_print_verdict(const struct verify_report *report)
 {
     char text[32];
@@ -165,17 +175,21 @@ void verify_print_verdict(const struct verify_report *report)
     for (int i = 0; i < report->num_crashes; i++)
         print_crash(&report->crashes[i]);
     format_seconds(text, report->seconds);
+    const bool is_open = is_undecided(report);
     if (verify_is_right(report)) {
         printf("right: %d cases of %d suites, in %s\n", report->num_cases, report->num_suites, text);
         return;
     }
-    printf("WRONG: %d failures in %d cases of %d suites, in %s", report->num_failures, report->num_cases, report->num_suites,
-           text);
+    printf("%s: %d failures in %d cases of %d suites, in %s", is_open ? "UNDECIDED" : "WRONG", report->num_failures,
+           report->num_cases, report->num_suites, text);
     if (report->num_crashes)
         printf("; %d suite%s did not end", report->num_crashes, report->num_crashes == 1 ? "" : "s");
-    printf("%s. Results of this device cannot be trusted.\nA newer driver may help. A report of this should have the file that "
-           "--json writes with it.\n",
-           report->has_no_memory ? "; memory ran out" : "");
+    if (is_open)
+        printf(".\nA device that is slow, or compiles slowly, needs a longer --limit; one that hangs perhaps a newer driver.\n");
+    else
+        printf("%s. Results of this device cannot be trusted.\nA newer driver may help. ",
+               report->has_no_memory ? "; memory ran out" : "");
+    printf("A report of this should have the file that --json writes with it.\n");
 }
 
 // ---- JSON
@@ -260,6 +274,6 @@ json_t *verify_json(const struct verify_report *report)
                      "equil-verify", "format_version", 1, "equil", "version", id->version, "commit", id->commit, "compiler",
                      id->compiler, "options", id->options, "device", device_json(&report->device), "environment",
                      environment_json(), "mode", report->is_full ? "full" : "quick", "verdict",
-                     verify_is_right(report) ? "right" : "wrong", "seconds", report->seconds, "suites", report->num_suites,
-                     "cases", report->num_cases, "rows", rows, "failures", failures, "crashes", crashes);
+                     verify_is_right(report) ? "right" : is_undecided(report) ? "undecided" : "wrong", "seconds",
+                     report->seconds, "suites", report->num_suites, "cases", report->num_cases, "rows", rows, "failures", failures, "crashes", crashes);
 }

@@ -4,6 +4,7 @@
 
 #include "equil/bench.h"
 #include "equil/device.h"
+#include "child.h"
 #include "output.h"
 #include "verify/verify.h"
 
@@ -27,6 +28,7 @@ struct verify_row {
 
 // A suite whose process did not end by itself.
 struct verify_crash {
+    bool is_late; // nothing came from it for as long as a case may take
     char suite[48], ending[160], last_words[256];
     struct eq_check_event at; // the last case that began
 };
@@ -47,7 +49,7 @@ struct verify_report {
 };
 
 void verify_take(struct verify_report *report, const struct eq_check_event *event);
-void verify_add_crash(struct verify_report *report, const char *suite, const char *ending, const char *last_words);
+void verify_add_crash(struct verify_report *report, const char *suite, const struct child *child);
 bool verify_is_right(const struct verify_report *report);
 
 void verify_print_device(const struct verify_device *device);

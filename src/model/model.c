@@ -225,6 +225,8 @@ static eq_status describe(const struct eq_target *target, const struct eq_model_
     if (status == EQ_OK)
         status = describe_training(target, &model, true, &again);
     eq_model_graph_destroy(&model);
+    if (status == EQ_ERR_SHAPE)
+        return EQ_OK; // evaluation takes it
     EQ_TRY(status);
     info->training_bytes = kept.bytes;
     info->recompute_bytes = again.bytes;

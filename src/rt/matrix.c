@@ -225,6 +225,6 @@ eq_status eq_device_open_precision(struct eq_device *device)
     enum eq_precision precision = EQ_FP32;
     const char *name = eq_option(EQ_OPTION_PRECISION);
     if (name && eq_precision_parse(name, &precision) != EQ_OK)
-        return eq_fail(EQ_ERR_ARGUMENT, "EQUIL_PRECISION is '%s': it must be fp32, tf32, fp16 or bf16", name);
+        return eq_fail(EQ_ERR_ARGUMENT, "%s: %s", eq_option_variable(EQ_OPTION_PRECISION), eq_last_error());
     return eq_device_set_precision(device, precision);
 }

@@ -135,10 +135,13 @@ static eq_status plan_memory(struct eq_trainer *trainer)
     struct eq_model_info info;
     const struct eq_train_params *p = &trainer->summary.params;
     EQ_TRY(eq_model_describe(trainer->device, &trainer->meta.model, p->batch, p->size, p->size, &info));
-    size_t training = p->recompute ? info.recompute_bytes : info.training_bytes;
+    const size_t training = p->recompute ? info.recompute_bytes : info.training_bytes;
     size_t sums = p->accumulate > 1 ? info.weight_bytes : 0;
     trainer->summary.planned_bytes = training + info.validation_bytes + sums + 2 * eq_feed_bytes(p->batch, p->size);
     eq_model_info_free(&info);
+    EQ_REQUIRE(training > 0, EQ_ERR_SHAPE,
+               "batches of %d of %d x %d pixels: training does not take one value per channel, which has no variance", p->batch,
+               p->size, p->size);
     return EQ_OK;
 }
 
@@ -260,7 +263,10 @@ static eq_status open_checkpoint(struct eq_trainer *trainer, const struct eq_tra
 static eq_status fill_trainer(struct eq_trainer *trainer, const struct eq_train_params *params,
                               const struct eq_tensors *checkpoint)
 {
-    EQ_TRY(eq_train_options_resolve(params, checkpoint ? eq_checkpoint_option : NULL, checkpoint, &trainer->options));
+    const eq_status status =
+        eq_train_options_resolve(params, checkpoint ? eq_checkpoint_option : NULL, checkpoint, &trainer->options);
+    EQ_REQUIRE(status != EQ_ERR_FORMAT, status, "%s: %s", eq_tensors_path(checkpoint), eq_last_error());
+    EQ_TRY(status);
     if (checkpoint)
         EQ_TRY(eq_checkpoint_check_device(checkpoint, trainer->device));
     EQ_TRY(make_paths(trainer));

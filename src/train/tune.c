@@ -146,7 +146,8 @@ static eq_status open_file(struct tuner *tuner)
 {
     const char *out = tuner->params->out;
     char *path = out ? eq_strdup(out) : eq_device_tuning_file(tuner->device);
-    EQ_REQUIRE(path, EQ_ERR_IO, "there is no home for the results: name a file");
+    EQ_REQUIRE(path, EQ_ERR_IO, "there is no home folder, and %s names no other: name a file for the results",
+               eq_option_variable(EQ_OPTION_CACHE_DIR));
     const bool fits = strlen(path) < sizeof tuner->summary->path;
     snprintf(tuner->summary->path, sizeof tuner->summary->path, "%s", path);
     char *slash = strrchr(path, '/');

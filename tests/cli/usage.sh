@@ -46,7 +46,12 @@ expect "info without a device" 0 stdout "precision           fp32" info --arch r
 check "has no tuning" stdout_has "tuning              none"
 EQUIL_DEVICE=no-such-name expect "info with EQUIL_DEVICE" 1 stderr "no usable device matches 'no-such-name'" info --arch resnet20
 EQUIL_PRECISION=bf16 expect "info with EQUIL_PRECISION" 0 stdout "precision           bf16 emulated" info --arch resnet20
-EQUIL_PRECISION=quux expect "info with a precision that there is not" 1 stderr "EQUIL_PRECISION is 'quux'" info --arch resnet20
+EQUIL_PRECISION=quux expect "info with a precision that there is not" 1 stderr "EQUIL_PRECISION: precision 'quux': it must be fp32, tf32, fp16 or bf16" info --arch resnet20
+expect "info of batches that cannot be trained" 0 stdout "training            does not take such batches" info --arch ce-resnet50 --size 32 --batch 1
+check "as JSON" run 0 info --arch ce-resnet50 --size 32 --batch 1 --json
+check "has evaluation's memory alone" python3 -c \
+    'import json, sys; info = json.load(open(sys.argv[1])); assert info["inference_bytes"] > info["weight_bytes"] > 0 and info["training_bytes"] is None and info["recompute_flops"] is None' \
+    "$folder/stdout"
 check "info --help says what it does without one" run 0 info --help
 check "as it is" stdout_has "(default: \$EQUIL_DEVICE, else none is opened)"
 expect "a network of a file has its own options" 2 stderr "--classes does not go with --weights" info --weights x --classes 77 --act elu

@@ -67,6 +67,19 @@ check "with what happened" json "$folder/break.json" \
 check "the other suites were run" json "$folder/break.json" \
     'd["suites"] == json.load(open("'"$folder/right.json"'"))["suites"] and {r["op"] for r in d["rows"]} >= {"add", "linear_grad", "image", "unit", "conv2d", "network_repeated"}'
 
+# One that hangs, and nothing else: it may be slow.
+mkdir "$folder/hang"
+printf 'one\ntwo\n' >"$folder/hang/programs"
+broken() {
+    env LD_PRELOAD="$EQUIL_BUILD_ROOT/tests/cli/doctor/libdriver.so" BREAK_FOLDER="$folder/hang" BREAK_PROGRAM="-DBLOCK=$block" "$tool" "$@"
+}
+equil=broken
+check "a driver that hangs" run 1 verify --op pool_avg --limit 3 --json "$folder/hang.json"
+equil=$tool
+check "its verdict" stdout_matches '^UNDECIDED: 0 failures in [0-9]+ cases of 1 suites, .*; 1 suite did not end\.$'
+check "what may help" stdout_matches 'needs a longer --limit'
+check "the file's" json "$folder/hang.json" 'd["verdict"] == "undecided" and not d["failures"] and len(d["crashes"]) == 1'
+
 # A driver that crashes when it is loaded. Nothing but the device's process ends.
 mkdir "$folder/vendors"
 echo "$EQUIL_BUILD_ROOT/tests/cli/doctor/libcrash.so" >"$folder/vendors/crash.icd"
