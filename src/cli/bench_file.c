@@ -2,19 +2,23 @@
 #include "bench_file.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 enum { FORMAT_VERSION = 1 };
+// Of numbers of any unit: beyond them nothing was measured, and quotients would have no end.
+#define LEAST 1e-9
+#define MOST 1e15
 
 enum kind { TEXT, NUMBER, COUNT, FLAG };
 struct field {
     const char *name;
     enum kind kind;
     size_t offset, bytes;
-    bool is_positive; // numbers: above 0; otherwise at least 0
+    bool is_positive; // numbers: at least LEAST, counts: 1; otherwise at least 0
 };
 #define FIELD_TEXT(type, name, member)                                                     \
     {                                                                                      \
@@ -167,8 +171,12 @@ static bool read_number(const char *path, const char *where, const struct field 
     const double number = is_number ? json_number_value(value) : 0;
     if (!is_number)
         return refuse(path, where, f->name, f->kind == NUMBER ? "is not a number" : "is not a whole number");
-    if (!isfinite(number) || number < 0 || (f->is_positive && number <= 0) || (f->kind == COUNT && number > 2147483647.0))
-        return refuse(path, where, f->name, f->is_positive ? "has to be above 0" : "is out of range");
+    const double least = !f->is_positive ? 0 : f->kind == COUNT ? 1 : LEAST, most = f->kind == COUNT ? INT_MAX : MOST;
+    if (!(number >= least && number <= most)) {
+        char what[96];
+        snprintf(what, sizeof what, "is %g: it has to be in %g to %g", number, least, most);
+        return refuse(path, where, f->name, what);
+    }
     if (f->kind == NUMBER)
         *(double *)(void *)at = number;
     else

@@ -185,7 +185,7 @@ void verify_print_verdict(const struct verify_report *report)
     if (report->num_crashes)
         printf("; %d suite%s did not end", report->num_crashes, report->num_crashes == 1 ? "" : "s");
     if (is_open)
-        printf(".\nA device that is slow, or compiles slowly, needs a longer --limit; one that hangs perhaps a newer driver.\n");
+        printf(".\nA device that is slow, or compiles slowly, needs a longer --limit; one that hangs perhaps a new driver.\n");
     else
         printf("%s. Results of this device cannot be trusted.\nA newer driver may help. ",
                report->has_no_memory ? "; memory ran out" : "");
@@ -275,5 +275,6 @@ json_t *verify_json(const struct verify_report *report)
                      id->compiler, "options", id->options, "device", device_json(&report->device), "environment",
                      environment_json(), "mode", report->is_full ? "full" : "quick", "verdict",
                      verify_is_right(report) ? "right" : is_undecided(report) ? "undecided" : "wrong", "seconds",
-                     report->seconds, "suites", report->num_suites, "cases", report->num_cases, "rows", rows, "failures", failures, "crashes", crashes);
+                     report->seconds, "suites", report->num_suites, "cases", report->num_cases, "rows", rows,
+                     "failures", failures, "crashes", crashes);
 }

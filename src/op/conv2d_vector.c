@@ -2,6 +2,7 @@
 // no width or number of channels falls off a cliff, and few different programs are compiled: extents are arguments, not
 // options.
 #include <assert.h>
+#include <math.h>
 
 #include "op/choice.h"
 #include "op/conv2d.h"
@@ -208,11 +209,12 @@ eq_status eq_conv2d_vector_emit(struct eq_list *list, const struct eq_conv2d_job
     const int ahead = fetches ? eq_conv2d_ahead(x->block, tile.blocks, (int)turns) : 0;
     const struct eq_options width =
         x->block == 1 ? eq_options_format("%d", job->kw) : eq_options_format("kw"); // plain: unrolled
+    const int act = job->activation == EQ_ACT_ELU ? EQ_ACT_ELU : EQ_ACT_NONE;       // ReLU is an argument
     const struct eq_options options = eq_options_format(
         "-DBLOCK=%d -DBI=%d -DSTRIDE=%d -DTP=%d -DOBT=%d -DKW=%s -DAHEAD=%d -DACT=%d -DMOMENTS=%d -DIN_ROW=%d -DPASSES=%d "
         "-DEQ_STREAM=%d",
-        z->block, x->block, job->stride_w, tile.pixels, tile.blocks, width.text, ahead, (int)job->activation,
-        job->moment_tiles > 0, z->w % tile.pixels == 0, pass_blocks > 0, eq_conv2d_streams(eq_list_target(list), job));
+        z->block, x->block, job->stride_w, tile.pixels, tile.blocks, width.text, ahead, act, job->moment_tiles > 0,
+        z->w % tile.pixels == 0, pass_blocks > 0, eq_conv2d_streams(eq_list_target(list), job));
     const ptrdiff_t first = (ptrdiff_t)job->first_y * x->row + (ptrdiff_t)job->first_x * x->step;
     const struct eq_launch launch = {
         .source = "conv2d_vector",
@@ -229,5 +231,6 @@ eq_status eq_conv2d_vector_emit(struct eq_list *list, const struct eq_conv2d_job
                                   EQ_I32(z->plane), EQ_I32(add->row), EQ_I32(add->step), EQ_I32(add->plane),
                                   EQ_I32(job->bias.buffer != NULL), EQ_I32(job->has_add), EQ_I32(job->filter_image),
                                   EQ_I32(job->bias_image), EQ_I32(order), EQ_I32(tiles_each), EQ_I32(pass_blocks),
+                                  EQ_F32(job->activation == EQ_ACT_RELU ? 0.0f : -INFINITY),
                                   EQ_REF(job->moment_tiles > 0 ? job->moments : EQ_REF_NONE)));
 }
