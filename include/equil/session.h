@@ -63,8 +63,8 @@ EQ_API size_t eq_session_bytes(const struct eq_session *session);
 
 // Copies a whole input or output, f32 [n, c, h, w] ([n, c] for rows, [n] for losses), or int32 [n] for labels, dense. They wait
 // for the device. Outputs are those of the last run. EQ_ERR_NOT_FOUND: no input or output of that name; the text lists those
-// there are. EQ_ERR_ARGUMENT: writing an output, or an input that is bound to a caller's memory; either of what has no memory
-// (eq_session_create_unbound()), or of "workspace".
+// there are. EQ_ERR_ARGUMENT: reading an output before the first run; writing one, or an input that is bound to a caller's
+// memory; either of what has no memory (eq_session_create_unbound()), or of "workspace".
 EQ_API eq_status eq_session_write(struct eq_session *session, const char *name, const void *values);
 EQ_API eq_status eq_session_read(struct eq_session *session, const char *name, void *values);
 

@@ -31,7 +31,7 @@ struct eq_tune_params {
     bool training;   // the calls of a training step; else those of evaluation
     double seconds;  // begin no choice after this time; 0: go on to the end
     bool again;      // measure also what the file has
-    const char *out; // file to extend, or to make; NULL: the one that eq_device_open() reads
+    const char *out; // file to extend, or to make; NULL: the one that eq_device_open() reads, also where EQUIL_TUNING names it
     eq_tune_rehearse_fn rehearse; // for programs that try candidates in another process first; NULL: all are measured
 };
 
@@ -63,10 +63,11 @@ struct eq_tune_summary {
 // 2 %. The file is written anew, beside and renamed, after every choice: what was measured is kept whatever happens, and the
 // next call goes on from there. The device keeps the tuning it was opened with. progress NULL: none. Errors: EQ_ERR_INTERRUPTED
 // (progress returned false, or rehearse says so), EQ_ERR_NOT_FOUND (no network of that name, or no op of that name has
-// choices), EQ_ERR_ARGUMENT (a negative number, the network's parameters, a path that does not fit), EQ_ERR_SHAPE (images too
-// small), EQ_ERR_NUMERIC (the device computes wrongly), EQ_ERR_FORMAT (the file is no tuning), EQ_ERR_IO (it cannot be read or
-// written, or there is no home for it), EQ_ERR_DEVICE_MEMORY, EQ_ERR_BUILD and EQ_ERR_UNSUPPORTED (the default itself), what
-// rehearse returns. What candidates do wrong is no error. summary is filled in all cases, up to where it ended.
+// choices), EQ_ERR_ARGUMENT (a negative number, the network's parameters, a path that does not fit, a file that was measured on
+// another device, no file where EQUIL_TUNING is 0), EQ_ERR_SHAPE (images too small), EQ_ERR_NUMERIC (the device computes
+// wrongly), EQ_ERR_FORMAT (the file is no tuning), EQ_ERR_IO (it cannot be read or written, or there is no home for it),
+// EQ_ERR_DEVICE_MEMORY, EQ_ERR_BUILD and EQ_ERR_UNSUPPORTED (the default itself), what rehearse returns. What candidates do
+// wrong is no error. summary is filled in all cases, up to where it ended.
 EQ_API eq_status eq_tune_network(struct eq_device *device, const struct eq_tune_params *params, eq_tune_progress_fn progress,
                                  void *user, struct eq_tune_summary *summary);
 

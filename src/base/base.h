@@ -130,8 +130,9 @@ void eq_names_free(char **names, size_t num);
 // Writes beside the target under a temporary name; commit syncs it and renames it over the target, so that a reader sees the
 // old file or the new one, and a full disk or a kill leaves the old one. Every failure removes the temporary file; what a
 // killed process has left, the next writer of the path removes. Several threads and processes may write one path: the last one
-// wins. The target of a link is the file that it leads to; what is no regular file, such as a pipe or a device, is written to
-// as it is, and opening a pipe waits for its reader. eq_file_write() does it all at once.
+// wins. A new file has the owner, where that may be given, and the mode of the old one, which must be writable. The target of a
+// link is the file that it leads to; what is no regular file, such as a pipe or a device, is written to as it is, and opening
+// a pipe waits for its reader. eq_file_write() does it all at once.
 struct eq_writer {
     FILE *file;
     char *path, *temporary; // temporary NULL: is_direct

@@ -256,10 +256,23 @@ static char *follow_links(const char *path)
     return at;
 }
 
+// The new file is as open to others as the old one, if there was one. Best effort: not everybody may give a file away.
+static void take_mode(int fd, const char *path)
+{
+    struct stat old;
+    if (stat(path, &old) != 0)
+        return;
+    if (fchown(fd, old.st_uid, old.st_gid) != 0)
+        old.st_mode &= 0777; // no bits that stand for an owner
+    fchmod(fd, old.st_mode & 07777);
+}
+
 static eq_status open_target(struct eq_writer *writer)
 {
     const size_t bytes = strlen(writer->path) + 48;
     int fd;
+    EQ_REQUIRE(access(writer->path, W_OK) == 0 || errno == ENOENT, EQ_ERR_IO, "%s: cannot write: %s", writer->path,
+               strerror(errno));
     if (writer->is_direct) {
         fd = open(writer->path, O_WRONLY | O_NOCTTY | O_CLOEXEC);
     } else {
@@ -267,6 +280,8 @@ static eq_status open_target(struct eq_writer *writer)
             return EQ_ERR_HOST_MEMORY;
         clean_up(writer->path, writer->temporary);
         fd = make_temporary(writer, bytes);
+        if (fd >= 0)
+            take_mode(fd, writer->path);
     }
     writer->file = fd < 0 ? NULL : fdopen(fd, "wb");
     if (writer->file)

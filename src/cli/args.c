@@ -251,6 +251,13 @@ void args_note_given(struct arg_option *options, bool *given)
         options[i].is_given = &given[i];
 }
 
+bool args_are_given(const struct arg_option *options, const char *name)
+{
+    while (options->name && strcmp(options->name, name) != 0)
+        options++;
+    return options->name && *options->is_given;
+}
+
 const char *args_other(const struct arg_option *options, const char *const *names)
 {
     for (; options->name; options++) {

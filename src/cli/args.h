@@ -67,6 +67,7 @@ enum args_outcome args_parse(const struct arg_spec *spec, int argc, char **argv,
 // `names`, which NULL ends; NULL: there is none.
 void args_note_given(struct arg_option *options, bool *given);
 const char *args_other(const struct arg_option *options, const char *const *names);
+bool args_are_given(const struct arg_option *options, const char *name); // the option of that name was
 
 // The options most commands share.
 #define ARG_OPTION_DEVICE(variable)                                                                                          \

@@ -83,7 +83,8 @@ static struct bench_record *add_record(const struct bench_run *run, const char *
     r->batch = params->n;
     r->size = run->shapes ? 0 : params->size;
     r->classes = run->network.classes;
-    r->is_small = run->network.small;
+    // Not for networks that always have that stem: with the option and without it is one network.
+    r->is_small = run->network.small && (run->shapes || !eq_model_is_small(&(struct eq_model_params){ .arch = r->arch }));
     r->recompute = run->network.recompute;
     return r;
 }
@@ -312,6 +313,12 @@ static int check_usage(const struct bench_run *run, const struct arg_option *opt
         return usage_error("bench", "--arch is missing");
     if (run->op && is_curve(run))
         return usage_error("bench", "--curve is of a network, --op of single ops");
+    if (args_are_given(options, "noise"))
+        return usage_error("bench", "--noise is for --compare");
+    if (is_curve(run) && args_are_given(options, run->curve))
+        return usage_error("bench", "--%s does not go with --curve %s, which goes through them", run->curve, run->curve);
+    if (run->network.recompute && strcmp(run->mode, "train") != 0)
+        return usage_error("bench", "--recompute is for --mode train");
     return EXIT_SUCCESS;
 }
 

@@ -184,6 +184,15 @@ static bool read_number(const char *path, const char *where, const struct field 
     return true;
 }
 
+// Texts go to terminals and into pages as they are.
+static bool is_line(const json_t *value)
+{
+    const char *at = json_string_value(value);
+    while (at && *at && (unsigned char)*at >= 32 && *at != 127)
+        at++;
+    return at && !*at;
+}
+
 static bool read_fields(const char *path, const char *where, const json_t *object, const struct field *fields, void *base)
 {
     if (!json_is_object(object))
@@ -193,8 +202,8 @@ static bool read_fields(const char *path, const char *where, const json_t *objec
         char *at = (char *)base + f->offset;
         if (!value)
             return refuse(path, where, f->name, "is missing");
-        if (f->kind == TEXT && !json_is_string(value))
-            return refuse(path, where, f->name, "is not a text");
+        if (f->kind == TEXT && !is_line(value))
+            return refuse(path, where, f->name, "is not a text, or has control characters");
         if (f->kind == FLAG && !json_is_boolean(value))
             return refuse(path, where, f->name, "is neither true nor false");
         if (f->kind == TEXT)
@@ -245,8 +254,10 @@ static bool read_record(const char *path, int index, const json_t *object, struc
         return refuse(path, where, "kind", "is neither network nor op");
     if (json_object_get(object, "device") && !read_time(path, where, "device", object, &record->device))
         return false;
-    if (strcmp(record->kind, "network") == 0 && !(record->images_per_second > 0))
-        return refuse(path, where, "images_per_second", "has to be above 0");
+    if (strcmp(record->mode, "infer") != 0 && strcmp(record->mode, "train") != 0)
+        return refuse(path, where, "mode", "is neither infer nor train");
+    if (strcmp(record->kind, "network") == 0)
+        record->images_per_second = record->batch * 1e3 / record->wall.median; // one truth: pages show both
     return read_steps(path, where, json_object_get(object, "steps"), record);
 }
 

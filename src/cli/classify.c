@@ -294,7 +294,7 @@ static int run_classify(int argc, char **argv)
     struct job job = { 0 };
     struct eq_device *device;
     const char *selector;
-    bool is_json;
+    bool is_json, has_format;
     const struct arg_option options[] = {
         { .name = "weights",
           .kind = ARG_STRING,
@@ -314,6 +314,7 @@ static int run_classify(int argc, char **argv)
           .value = &job.format,
           .choices = "text|csv|json",
           .fallback = "text",
+          .is_given = &has_format,
           .help = "form of the output" },
         { .name = "limit",
           .kind = ARG_INT,
@@ -353,8 +354,12 @@ static int run_classify(int argc, char **argv)
     struct arg_result args;
     if (args_parse(&spec, argc, argv, &args) != ARGS_RUN)
         return args.exit_code;
+    if (is_json && has_format && strcmp(job.format, "json") != 0)
+        return usage_error("classify", "--json and --format %s are two things", job.format);
     if (is_json)
         job.format = "json";
+    if (job.is_shown && strcmp(job.format, "text") != 0)
+        return usage_error("classify", "--show is for text, not %s", job.format);
     if (eq_device_open(selector, &device) != EQ_OK)
         return fail_with_last_error(NULL);
     job.results = json_array();

@@ -142,7 +142,8 @@ static int run_tune(int argc, char **argv)
           .kind = ARG_STRING,
           .value = &params.out,
           .metavar = "FILE",
-          .help = "file to extend, for $EQUIL_TUNING (default: the file of the device,\nwhich every command reads)" },
+          .help = "file to extend, for $EQUIL_TUNING (default: what that names, else the file\n"
+                  "of the device, which every command reads)" },
         { .name = "limit",
           .kind = ARG_INT,
           .value = &tuning.rehearsal.seconds,

@@ -49,22 +49,29 @@ static const char *shipped_text(void)
     return NULL;
 }
 
-eq_status eq_tuning_read(struct eq_tuning *tuning, const char *path, const struct eq_device *device)
+eq_status eq_tuning_read(struct eq_tuning *tuning, const char *path, const struct eq_device *device,
+                         struct eq_tuning_identity *header)
 {
     const struct eq_tuning_identity identity = eq_device_identity(device);
-    struct eq_tuning_identity header;
     char *text;
     size_t bytes;
     EQ_TRY(eq_file_read(path, EQ_TUNE_MAX_FILE_BYTES, &text, &bytes));
-    eq_status status = strlen(text) == bytes ? eq_tuning_parse(tuning, path, text, &identity, &header)
+    eq_status status = strlen(text) == bytes ? eq_tuning_parse(tuning, path, text, &identity, header)
                                              : eq_fail(EQ_ERR_FORMAT, "%s: no tuning: it has a NUL", path);
     free(text);
-    if (status != EQ_OK)
-        return status;
+    return status;
+}
+
+// With a word where it was measured otherwise.
+static eq_status read_file(struct eq_device *device, const char *path)
+{
+    const struct eq_tuning_identity identity = eq_device_identity(device);
+    struct eq_tuning_identity header;
+    EQ_TRY(eq_tuning_read(device->tuning, path, device, &header));
     if (*header.device && strcmp(header.device, identity.device) != 0)
         eq_log(EQ_LOG_WARNING, "%s was measured on %s, this is %s", path, header.device, identity.device);
     else if (*header.driver && strcmp(header.driver, identity.driver) != 0)
-        eq_log(EQ_LOG_INFO, "%s was measured with driver %s, this is %s: 'equil tune --again' measures anew", path,
+        eq_log(EQ_LOG_WARNING, "%s was measured with driver %s, this is %s: 'equil tune --again' measures anew", path,
                header.driver, identity.driver);
     return EQ_OK;
 }
@@ -79,7 +86,7 @@ static eq_status read_files(struct eq_device *device)
         EQ_TRY(eq_tuning_parse(device->tuning, "cl/tuned.txt", shipped, &identity, NULL));
     eq_tuning_hash(device->tuning, device->shipped_tuning);
     if (named) {
-        eq_status status = eq_tuning_read(device->tuning, named, device);
+        eq_status status = read_file(device, named);
         if (status != EQ_OK)
             return eq_fail(status, "%s: %s", eq_option_variable(EQ_OPTION_TUNING), eq_last_error());
         device->tuning_path = eq_strdup(named);
@@ -88,7 +95,7 @@ static eq_status read_files(struct eq_device *device)
     char *path = eq_device_tuning_file(device);
     EQ_REQUIRE(path || !eq_has_cache_folder(), EQ_ERR_HOST_MEMORY, "out of memory: the path of the tuning");
     if (path && eq_file_exists(path)) {
-        const eq_status status = eq_tuning_read(device->tuning, path, device);
+        const eq_status status = read_file(device, path);
         if (status == EQ_OK) {
             device->tuning_path = path;
             return EQ_OK;
@@ -97,7 +104,7 @@ static eq_status read_files(struct eq_device *device)
             free(path);
             return status;
         }
-        eq_log(EQ_LOG_WARNING, "%s: the defaults are taken; 'equil tune' measures anew", eq_last_error());
+        eq_log(EQ_LOG_WARNING, "%s: the defaults are taken; remove the file, and 'equil tune' measures anew", eq_last_error());
     }
     free(path);
     return EQ_OK;

@@ -152,6 +152,7 @@ eq_status eq_session_read(struct eq_session *session, const char *name, void *va
 {
     struct eq_exec_place place;
     EQ_TRY(find_place(session, name, &place));
+    EQ_REQUIRE(place.is_input || session->has_run, EQ_ERR_ARGUMENT, "'%s' is an output, and the session was not run yet", name);
     return eq_exec_read_place(session->exec, &place, values);
 }
 

@@ -142,9 +142,22 @@ static eq_status admit(void *user, int candidate)
 
 // ---- the file
 
+// Measurements of another device would pass for this one's: the file has one header.
+static eq_status read_known(struct tuner *tuner, const char *path)
+{
+    const struct eq_tuning_identity identity = eq_device_identity(tuner->device);
+    struct eq_tuning_identity header;
+    EQ_TRY(eq_tuning_read(tuner->file, path, tuner->device, &header));
+    EQ_REQUIRE(!*header.device || strcmp(header.device, identity.device) == 0, EQ_ERR_ARGUMENT,
+               "%s was measured on %s, this is %s: name another file", path, header.device, identity.device);
+    return EQ_OK;
+}
+
 static eq_status open_file(struct tuner *tuner)
 {
-    const char *out = tuner->params->out;
+    const char *out = tuner->params->out ? tuner->params->out : eq_option(EQ_OPTION_TUNING);
+    EQ_REQUIRE(!out || strcmp(out, "0") != 0 || tuner->params->out, EQ_ERR_ARGUMENT,
+               "%s is 0: nothing would read the results; name a file for them", eq_option_variable(EQ_OPTION_TUNING));
     char *path = out ? eq_strdup(out) : eq_device_tuning_file(tuner->device);
     EQ_REQUIRE(path, EQ_ERR_IO, "there is no home folder, and %s names no other: name a file for the results",
                eq_option_variable(EQ_OPTION_CACHE_DIR));
@@ -153,7 +166,7 @@ static eq_status open_file(struct tuner *tuner)
     char *slash = strrchr(path, '/');
     eq_status status = fits ? EQ_OK : eq_fail(EQ_ERR_ARGUMENT, "the path %.60s... is too long", path);
     if (status == EQ_OK && eq_file_exists(path)) {
-        status = eq_tuning_read(tuner->file, path, tuner->device);
+        status = read_known(tuner, path);
     } else if (status == EQ_OK && slash && slash > path) {
         *slash = '\0';
         status = eq_dir_make(path);

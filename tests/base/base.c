@@ -117,6 +117,20 @@ START_TEST(atomic_write)
     eq_writer_abort(&writer);
     check_contents(path, "old");
     check_alone("file");
+    // What was for its owner alone stays so; nobody writes over what is not theirs to write.
+    struct stat info;
+    ck_assert_int_eq(chmod(path, 0600), 0);
+    EQ_TEST_OK(eq_writer_open(&writer, path));
+    EQ_TEST_OK(eq_writer_write(&writer, "old", 3));
+    EQ_TEST_OK(eq_writer_commit(&writer));
+    ck_assert(stat(path, &info) == 0 && (info.st_mode & 07777) == 0600);
+    ck_assert_int_eq(chmod(path, 0400), 0);
+    if (access(path, W_OK) != 0) { // not root
+        ck_assert_int_eq(eq_writer_open(&writer, path), EQ_ERR_IO);
+        check_alone("file");
+    }
+    ck_assert_int_eq(chmod(path, 0644), 0);
+    check_contents(path, "old");
     // A file size limit stands for a full disk: the write fails, the old file stays, nothing else is left.
     struct rlimit limit, small = { 4096, RLIM_INFINITY };
     static char big[1 << 16];

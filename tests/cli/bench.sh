@@ -77,6 +77,9 @@ expect "one file to compare" 2 stderr "--compare takes two files, not 1" --compa
 expect "nothing to report" 2 stderr "the files to report" --report x.html
 expect "what does not go with --compare" 2 stderr "--arch does not go with --compare" --compare --arch resnet20 x.json y.json
 expect "what does not go with --report" 2 stderr "--noise does not go with --report" --report x.html --noise 0.1 x.json
+expect "a noise without a comparison" 2 stderr "--noise is for --compare" --arch resnet20 --noise 0.1
+expect "a size on a curve of sizes" 2 stderr "--size does not go with --curve size" --arch resnet20 --curve size --size 64
+expect "memory to save without gradients" 2 stderr "--recompute is for --mode train" --arch resnet20 --recompute
 expect "shapes without an op" 2 stderr "--shapes goes with --op" --shapes x
 
 # ---- comparing
@@ -117,6 +120,8 @@ fault "a peak beyond any device" 'd["results"][0]["peak_gflop_per_second"] = 1e3
 fault "a median outside" 'd["results"][0]["wall"]["high_ms"] = 1' "median outside"
 fault "a text for a number" 'd["results"][0]["batch"] = "16"' "results[0].batch is not a whole number"
 fault "a broken step" 'd["results"][0]["steps"][2]["kernel"] = 5' "results[0].steps[2].kernel is not a text"
+fault "a text that would be a command to the terminal" 'd["results"][0]["arch"] = "\x1b[31m"' "results[0].arch is not a text, or has control characters"
+fault "another mode" 'd["results"][0]["mode"] = "foo"' "results[0].mode is neither infer nor train"
 fault "another kind" 'd["results"][0]["kind"] = "x"' "results[0].kind is neither network nor op"
 echo '{"format": ' >"$folder/cut.json"
 expect "a file that was cut" 1 stderr "not JSON: " --compare "$a" "$folder/cut.json"

@@ -232,6 +232,8 @@ expect "classify" 0 stderr "" classify --weights "$folder/whole/best.safetensors
 check "classify: three classes for each of 35 images, and a head line" test "$(wc -l <"$folder/stdout")" -eq 106
 cp "$folder/data/red/000.png" "$folder/one/000.png"
 head -c 300 "$folder/data/red/000.png" >"$folder/one/broken.png"
+expect "classify: two forms at once" 2 stderr "--json and --format csv are two things" classify --weights x --json --format csv y
+expect "classify: drawings in a table" 2 stderr "--show is for text, not csv" classify --weights x --show --format csv y
 expect "a broken image is an error that names it" 1 stderr "broken.png" classify --weights "$folder/whole/best.safetensors" --json "$folder/one"
 check "the others are done" python3 - "$folder/stdout" <<'PYTHON'
 import json, sys

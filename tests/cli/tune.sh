@@ -73,7 +73,17 @@ check "and its tuning named" stdout_has "$file"
 echo "nonsense" >>"$file"
 check "a broken file is refused" run 1 info --arch resnet20 --device pocl
 check "with its line" stderr_has "tuning.txt:$(wc -l <"$file")"
+sed -E '/nonsense/d; s/^device: .*/device: Another/' "$file" >"$folder/foreign"
+check "another device's file is not extended" run 1 $tune --out "$folder/foreign"
+check "both are named" stderr_has "foreign was measured on Another, this is"
+check "and it stays as it was" grep -q '^device: Another$' "$folder/foreign"
+EQUIL_TUNING=$folder/named
+sed -E '/nonsense/d' "$file" >"$folder/named"
+check "without a file the one that is named is extended" run 0 $tune --seconds 0.000001 --json
+check "by its name" stdout_has "$folder/named"
 EQUIL_TUNING=0
+check "0 is nothing to extend" run 1 $tune
+check "as it says" stderr_has "EQUIL_TUNING is 0: nothing would read the results"
 check "0 is no tuning" run 0 info --arch resnet20 --device pocl
 check "a broken file is not overwritten" run 1 $tune --out "$file"
 check "an op without choices is named" run 1 tune --arch resnet20 --batch 2 --size 8 --op sgd --out "$folder/other"

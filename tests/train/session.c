@@ -118,6 +118,8 @@ START_TEST(test_input_forms)
     make_session(&c, NULL);
     view.memory = make_memory(&c, MAX_BYTES, values);
     EQ_TEST_OK(eq_session_bind(c.session, "images", &view));
+    ck_assert_int_eq(eq_session_read(c.session, "logits", got), EQ_ERR_ARGUMENT);
+    ck_assert(strstr(eq_last_error(), "was not run yet"));
     for (int round = 0; round < 2; round++) {
         EQ_TEST_OK(eq_session_run(c.session));
         EQ_TEST_OK(eq_session_read(c.session, "logits", got));
