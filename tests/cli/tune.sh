@@ -74,6 +74,7 @@ echo "nonsense" >>"$file"
 check "a broken file is refused" run 1 info --arch resnet20 --device pocl
 check "with its line" stderr_has "tuning.txt:$(wc -l <"$file")"
 sed -E '/nonsense/d; s/^device: .*/device: Another/' "$file" >"$folder/foreign"
+EQUIL_TUNING=
 check "another device's file is not extended" run 1 $tune --out "$folder/foreign"
 check "both are named" stderr_has "foreign was measured on Another, this is"
 check "and it stays as it was" grep -q '^device: Another$' "$folder/foreign"
