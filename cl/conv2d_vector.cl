@@ -36,7 +36,7 @@
 #define AHEAD_X 8 // blocks of x that one row of taps fetches ahead
 #endif
 #ifndef ACT
-#define ACT ACT_NONE // or ReLU, by the argument `floor`; ACT_ELU
+#define ACT ACT_NONE // ACT_ELU, or ACT_NONE, where the argument `least` makes it ReLU
 #endif
 #ifndef MOMENTS
 #define MOMENTS 0 // 1: moments of z are written, too
@@ -111,20 +111,20 @@ static void keep_sums(vecf acc[OBT][TP], __global float *z, int plane, const lon
                     EQ_STORE(acc[b][t], z + (long)b * plane + at[t]);
 }
 
-// ReLU is a floor of 0, no activation one of -infinity, so that both are one program. A NaN stays one.
-static vecf activate(vecf sum, float floor)
+// The least value is 0 with ReLU, and -infinity without activation, so that both are one program. A NaN stays one.
+static vecf activate(vecf sum, float least)
 {
-    return ACT == ACT_ELU ? ACT_APPLY(ACT, sum, vecf) : select(sum, (vecf)(floor), isless(sum, (vecf)(floor)));
+    return ACT == ACT_ELU ? ACT_APPLY(ACT, sum, vecf) : select(sum, (vecf)(least), isless(sum, (vecf)(least)));
 }
 
-static void store_tile(vecf acc[OBT][TP], float floor, __global float *z, int plane, const long at[TP], int first_b,
+static void store_tile(vecf acc[OBT][TP], float least, __global float *z, int plane, const long at[TP], int first_b,
                        int first_t, __global float *moments, ulong moments_block, bool is_first)
 {
     #pragma unroll
     for (int b = 0; b < OBT; b++)
         if (b >= first_b) {
             __global float *own = moments + b * moments_block;
-            vecf pivot = activate(acc[b][TP - 1], floor), sums = (vecf)(0.0f), squares = (vecf)(0.0f);
+            vecf pivot = activate(acc[b][TP - 1], least), sums = (vecf)(0.0f), squares = (vecf)(0.0f);
             if (MOMENTS && !is_first) {
                 pivot = EQ_LOAD(own);
                 sums = EQ_LOAD(own + BLOCK);
@@ -133,7 +133,7 @@ static void store_tile(vecf acc[OBT][TP], float floor, __global float *z, int pl
             #pragma unroll
             for (int t = 0; t < TP; t++)
                 if (t >= first_t) {
-                    const vecf sum = activate(acc[b][t], floor), away = sum - pivot;
+                    const vecf sum = activate(acc[b][t], least), away = sum - pivot;
                     sums += away;
                     squares = EQ_MAD(away, away, squares);
                     EQ_STORE_STREAM(sum, z + (long)b * plane + at[t]);
@@ -166,7 +166,7 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
               const int x_blocks, const int kh, const int kw, const int stride_h, const int oc_blocks, const int oh,
               const int ow, const int z_row, const int z_step, const int z_plane, const int a_row, const int a_step,
               const int a_plane, const int has_bias, const int has_add, const int w_image, const int bias_image,
-              const int order, const int tiles_each, const int pass_blocks, const float floor,
+              const int order, const int tiles_each, const int pass_blocks, const float least,
               __global float *moments_base, const ulong moments_at)
 {
     EQ_IN_PTR(float, x);
@@ -270,7 +270,7 @@ conv2d_vector(EQ_IN(float, x), EQ_IN(float, w), __global const float *bias_base,
                     locate(from, pixel, ow, a_row, a_step);
                     add_tile(acc, add_base + add_at + block * a_plane, a_plane, from, first_b, first_t);
                 }
-                store_tile(acc, floor, z + block * z_plane, z_plane, to, first_b, first_t, moments, moments_block,
+                store_tile(acc, least, z + block * z_plane, z_plane, to, first_b, first_t, moments, moments_block,
                            tile == first_tile);
             } else {
                 keep_sums(acc, z + block * z_plane, z_plane, to, first_b, first_t);

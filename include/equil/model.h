@@ -52,8 +52,8 @@ struct eq_model_info {
     double conv_flops;        // of the convolutions alone, by direct convolution
     size_t weight_bytes;      // parameters and running statistics as stored on the device
     size_t inference_bytes;   // planned peak of inference: weights, activations, input
-    size_t training_bytes;    // planned peak of training: weights, gradients, velocities, activations, input; 0, as all that
-                              // follows: a norm would have one value per channel, which training does not take
+    size_t training_bytes;    // planned peak of training: weights, gradients, velocities, activations, input; 0, as the
+                              // other figures of training: a norm would have one value per channel, which it does not take
     size_t recompute_bytes;   // the same with eq_model_params.recompute; both are filled in for either value of it
     size_t validation_bytes;  // what inference beside training adds to its peak: the input, and activations only where
                               // those of training leave them no room
