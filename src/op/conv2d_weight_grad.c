@@ -12,6 +12,9 @@ enum { MIN_PART_ROWS = 8, MIN_PART_PIXELS = 128, MAX_PARTS_BYTES = 64 << 20 };
 // second-level cache; a part has MIN_CHUNK_PIXELS or more, so that writing and merging partial sums costs less than a tenth of
 // making them.
 enum { LARGE_BYTES = 4 << 20, CHUNK_BYTES = 512 << 10, MIN_CHUNK_PIXELS = 392 };
+// CPUs: what a work-item keeps in the first-level cache, a chunk of dz, of a block of x and of the next block; its runs, where
+// there are enough for GROUPS_EACH work-items per compute unit.
+enum { NEAR_BYTES = 28 << 10, MAX_RUNS_EACH = 32, GROUPS_EACH = 8 };
 
 static int ceil_div(int a, int b)
 {
@@ -46,6 +49,9 @@ static struct tile model_tile(const struct eq_tensor *w, const struct eq_tensor 
     struct tile tile = { .values = w->block_in == 1 ? w->w : w->block == 4 ? 4 : w->block / 2 };
     tile.blocks = max_sums / tile.values;
     tile.blocks = tile.blocks < 1 ? 1 : tile.blocks > 4 ? 4 : tile.blocks;
+    // 24 sums, where the last group of 3 blocks leaves at most a twentieth of them unused
+    if (w->block == 16 && tile.blocks == 2 && ceil_div(available, 3) * 60 <= available * 21)
+        tile.blocks = 3;
     tile.blocks = tile.blocks < available ? tile.blocks : available;
     tile.step = dz->w % 7 == 0 ? 7 : dz->w >= 4 ? 4 : 1;
     return tile;
@@ -136,7 +142,7 @@ static struct split vector_split(const struct eq_call *call)
     if (order.part_pixels > 0)
         return make_split(1, pixels / order.part_pixels, dz->n * dz->h, 1, filter_bytes);
     const struct split split =
-        make_split(groups, 8.0 * call->target->compute_units, dz->n * dz->h, MIN_PART_ROWS, filter_bytes);
+        make_split(groups, (double)GROUPS_EACH * call->target->compute_units, dz->n * dz->h, MIN_PART_ROWS, filter_bytes);
     if (pixels * pixel <= LARGE_BYTES)
         return split;
     const double chunk = CHUNK_BYTES / pixel > MIN_CHUNK_PIXELS ? CHUNK_BYTES / pixel : MIN_CHUNK_PIXELS;
@@ -213,6 +219,18 @@ static struct eq_cost cost(const struct eq_call *call)
     return eq_conv2d_cost(&call->input[X], &call->output[0], &call->input[DZ]);
 }
 
+static int chunk_rows(const struct eq_conv2d_view *dz, struct tile tile)
+{
+    const int rows = NEAR_BYTES / (4 * dz->block * (tile.blocks + 2)) / dz->w;
+    return rows < 1 ? 1 : rows;
+}
+
+static int runs_each(const struct eq_target *target, int num_runs, double others)
+{
+    const double each = num_runs * others / (GROUPS_EACH * (double)target->compute_units);
+    return each < 1 ? 1 : each < MAX_RUNS_EACH ? (int)each : MAX_RUNS_EACH;
+}
+
 static eq_status emit_vector(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, struct eq_ref dw,
                              struct split split)
 {
@@ -224,14 +242,17 @@ static eq_status emit_vector(struct eq_list *list, const struct eq_call *call, c
     const struct eq_options options = eq_options_format("-DBLOCK=%d -DBI=%d -DNI=%d -DSTRIDE=%d -DOBT=%d -DSTEP=%d", dz.block,
                                                         x.block, tile.values, a->stride_w, tile.blocks, tile.step);
     const bool is_blocks_first = vector_order(call).is_blocks_first;
-    const size_t runs = (size_t)vector_runs(w, tile), groups = (size_t)ceil_div(dz.blocks, tile.blocks);
+    const int num_runs = vector_runs(w, tile), groups = ceil_div(dz.blocks, tile.blocks);
+    const int each = runs_each(call->target, num_runs, (double)groups * split.parts);
+    const size_t run_groups = (size_t)ceil_div(num_runs, each), block_groups = (size_t)groups;
     const ptrdiff_t first = -((ptrdiff_t)a->pad_h * x.row + (ptrdiff_t)a->pad_w * x.step);
     const struct eq_launch launch = {
         .source = "conv2d_vector_weight_grad",
         .options = options.text,
         .kernel = "conv2d_vector_weight_grad",
         .range = eq_range_3d(
-            (const size_t[]){ is_blocks_first ? groups : runs, is_blocks_first ? runs : groups, (size_t)split.parts },
+            (const size_t[]){ is_blocks_first ? block_groups : run_groups, is_blocks_first ? run_groups : block_groups,
+                              (size_t)split.parts },
             (const size_t[]){ 1, 1, 1 }),
         .cost = cost(call),
     };
@@ -239,7 +260,8 @@ static eq_status emit_vector(struct eq_list *list, const struct eq_call *call, c
                           EQ_ARGS(EQ_REF(eq_ref_plus(x.origin, (size_t)first)), EQ_REF(dz.origin), EQ_REF(dw), EQ_I32(x.row),
                                   EQ_I32(x.plane), EQ_I32(x.blocks), EQ_I32(w->h), EQ_I32(w->w), EQ_I32(a->stride_h),
                                   EQ_I32(dz.blocks), EQ_I32(dz.h), EQ_I32(dz.w), EQ_I32(dz.row), EQ_I32(dz.plane),
-                                  EQ_I32(dz.n * dz.h), EQ_I32(split.size), EQ_I32(is_blocks_first)));
+                                  EQ_I32(dz.n * dz.h), EQ_I32(split.size), EQ_I32(is_blocks_first),
+                                  EQ_I32(chunk_rows(&dz, tile)), EQ_I32(num_runs), EQ_I32(each)));
 }
 
 static eq_status emit_simt(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, struct eq_ref dw,

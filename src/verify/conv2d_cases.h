@@ -22,6 +22,8 @@ static const struct conv2d_case conv2d_cases[] = {
     { .name = "1x1 ragged, halo", .n = 1, .ic = 17, .ih = 5, .iw = 3, .oc = 5, .kh = 1, .kw = 1, .halo = 1, .is_tiny = true },
     { .name = "1x1 wide", .n = 3, .ic = 40, .ih = 2, .iw = 29, .oc = 24, .kh = 1, .kw = 1 },
     { .name = "1x1 many tiles", .n = 8, .ic = 20, .ih = 25, .iw = 20, .oc = 16, .kh = 1, .kw = 1 }, // several a work-item
+    // several chunks of rows and runs for a work-item of the weight gradient, and a last group of blocks that is moved back
+    { .name = "1x1 five blocks", .n = 2, .ic = 150, .ih = 13, .iw = 11, .oc = 80, .kh = 1, .kw = 1 },
     { .name = "1x1 s2 even", .n = 2, .ic = 16, .ih = 8, .iw = 8, .oc = 32, .kh = 1, .kw = 1, .sh = 2, .sw = 2 },
     { .name = "1x1 s2 odd",
       .n = 1,
