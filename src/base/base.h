@@ -85,6 +85,8 @@ struct eq_str {
     bool failed; // memory ran out (error recorded): text is NULL
 };
 void eq_str_append(struct eq_str *str, const char *format, ...) __attribute__((format(printf, 2, 3)));
+// Appends a name, after ", " where others are before it, unless it is among them. For texts of such names alone.
+void eq_str_append_name(struct eq_str *str, const char *name);
 void eq_str_free(struct eq_str *str);
 // A malloc'ed copy, NULL on no memory (error recorded).
 char *eq_strdup(const char *text);

@@ -37,6 +37,18 @@ void eq_str_append(struct eq_str *str, const char *format, ...)
     va_end(again);
 }
 
+void eq_str_append_name(struct eq_str *str, const char *name)
+{
+    const size_t length = strlen(name);
+    for (const char *at = str->text; at && *at;) {
+        const size_t bytes = strcspn(at, ",");
+        if (bytes == length && memcmp(at, name, length) == 0)
+            return;
+        at += bytes + (at[bytes] ? strlen(", ") : 0);
+    }
+    eq_str_append(str, "%s%s", str->length ? ", " : "", name);
+}
+
 void eq_str_free(struct eq_str *str)
 {
     free(str->text);

@@ -150,15 +150,20 @@ static void print_text(const struct job *job, const struct item *item, const str
                        const int *labels)
 {
     const char *truth = true_class(item);
-    if (truth && !strstr(item->name, truth))
-        printf("%s (%s)\n", item->name, truth);
-    else
-        printf("%s\n", item->name);
+    put_text(stdout, item->name);
+    if (truth && !strstr(item->name, truth)) {
+        printf(" (");
+        put_text(stdout, truth);
+        printf(")");
+    }
+    printf("\n");
     if (job->is_shown)
         show_image(image, SHOW_COLUMNS);
-    for (int r = 0; r < job->top; r++)
-        printf("  %6.2f %%  %s\n", 100 * (double)probabilities[labels[r]],
-               eq_classifier_class_name(job->classifier, labels[r]));
+    for (int r = 0; r < job->top; r++) {
+        printf("  %6.2f %%  ", 100 * (double)probabilities[labels[r]]);
+        put_text(stdout, eq_classifier_class_name(job->classifier, labels[r]));
+        printf("\n");
+    }
 }
 
 static bool add_json(struct job *job, const struct item *item, const float *probabilities, const int *labels)

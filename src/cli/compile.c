@@ -153,6 +153,8 @@ static int run_compile(int argc, char **argv)
         return args.exit_code;
     job.params.model = network_params(&network);
     job.params.training = *mode == 't';
+    if (network.recompute && !job.params.training)
+        return usage_error("compile", "--recompute is for --mode train");
     if (eq_model_check(&job.params.model) != EQ_OK)
         return fail_with_last_error(NULL);
     if (job.params.size == 0)

@@ -21,15 +21,38 @@ static void end_progress(void)
     progress_is_open = false;
 }
 
+void put_text(FILE *file, const char *text)
+{
+    if (!isatty(fileno(file))) {
+        fputs(text, file);
+        return;
+    }
+    char piece[256]; // stderr writes what it is given at once
+    size_t bytes = 0;
+    for (const unsigned char *at = (const unsigned char *)text; *at; at++) {
+        const bool is_pair = at[0] == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0; // U+0080 to U+009F
+        const bool is_control = is_pair || (*at < ' ' && *at != '\n' && *at != '\t') || *at == 0x7f;
+        piece[bytes++] = is_control ? '?' : (char)*at;
+        at += is_pair;
+        if (bytes == sizeof piece) {
+            fwrite(piece, 1, bytes, file);
+            bytes = 0;
+        }
+    }
+    fwrite(piece, 1, bytes, file);
+}
+
 void message(const char *format, ...)
 {
+    char text[8192]; // more than an error of the library
     va_list args;
     va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
     end_progress();
     fputs("equil: ", stderr);
-    vfprintf(stderr, format, args);
+    put_text(stderr, text);
     fputc('\n', stderr);
-    va_end(args);
 }
 
 int fail_with_last_error(const char *what)

@@ -13,7 +13,10 @@
 #define OUTPUT_FORMAT(text, first)
 #endif
 
-// "equil: text" on stderr, after ending a progress line.
+// Writes a text of a stranger's, such as a file's name: on a terminal, control characters but newlines and tabs become '?', for
+// there they are commands.
+void put_text(FILE *file, const char *text);
+// "equil: text" on stderr as put_text() does, after ending a progress line.
 void message(const char *format, ...) OUTPUT_FORMAT(1, 2);
 // "equil: what: <last error of the library>" on stderr; returns EXIT_FAILED. what NULL: without it.
 int fail_with_last_error(const char *what);

@@ -142,6 +142,11 @@ void verify_print_rows(struct verify_report *report)
     fflush(stdout);
 }
 
+static const char *plural(int num)
+{
+    return num == 1 ? "" : "s";
+}
+
 static void print_failure(const struct eq_check_event *failure)
 {
     printf("%s, %s (%s, block %d): %s\n", failure->op, failure->name, failure->kernels, failure->block, failure->text);
@@ -177,13 +182,15 @@ void verify_print_verdict(const struct verify_report *report)
     format_seconds(text, report->seconds);
     const bool is_open = is_undecided(report);
     if (verify_is_right(report)) {
-        printf("right: %d cases of %d suites, in %s\n", report->num_cases, report->num_suites, text);
+        printf("right: %d case%s of %d suite%s, in %s\n", report->num_cases, plural(report->num_cases), report->num_suites,
+               plural(report->num_suites), text);
         return;
     }
-    printf("%s: %d failures in %d cases of %d suites, in %s", is_open ? "UNDECIDED" : "WRONG", report->num_failures,
-           report->num_cases, report->num_suites, text);
+    printf("%s: %d failure%s in %d case%s of %d suite%s, in %s", is_open ? "UNDECIDED" : "WRONG", report->num_failures,
+           plural(report->num_failures), report->num_cases, plural(report->num_cases), report->num_suites,
+           plural(report->num_suites), text);
     if (report->num_crashes)
-        printf("; %d suite%s did not end", report->num_crashes, report->num_crashes == 1 ? "" : "s");
+        printf("; %d suite%s did not end", report->num_crashes, plural(report->num_crashes));
     if (is_open)
         printf(".\nA device that is slow, or compiles slowly, needs a longer --limit; one that hangs perhaps a new driver.\n");
     else

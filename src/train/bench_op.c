@@ -396,14 +396,8 @@ static eq_status bench_plan(struct eq_device *device, const struct eq_ir *ir, co
 
 static void list_ops(const struct eq_ir *ir, struct eq_str *names)
 {
-    for (int c = 0; c < ir->num_calls; c++) {
-        const char *name = ir->calls[c].call.op->name;
-        int before = 0;
-        while (before < c && strcmp(ir->calls[before].call.op->name, name) != 0)
-            before++;
-        if (before == c)
-            eq_str_append(names, "%s%s", names->length ? ", " : "", name);
-    }
+    for (int c = 0; c < ir->num_calls; c++)
+        eq_str_append_name(names, ir->calls[c].call.op->name);
 }
 
 static eq_status check_found(const struct eq_bench_ops *ops, const char *op, const struct eq_str *names)

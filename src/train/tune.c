@@ -317,12 +317,28 @@ static bool is_wanted(const struct tuner *tuner, const struct eq_op *op)
     return op->tunables && (!tuner->params->op || strcmp(tuner->params->op, op->name) == 0);
 }
 
+// The error of a plan without a call that is wanted, with the ops that have choices in it.
+static eq_status no_calls(const struct tuner *tuner, const struct eq_ir *ir)
+{
+    struct eq_str names = { 0 };
+    for (int c = 0; c < ir->num_calls; c++)
+        if (ir->calls[c].call.op->tunables)
+            eq_str_append_name(&names, ir->calls[c].call.op->name);
+    const char *arch = tuner->params->model.arch;
+    const eq_status status =
+        tuner->params->op ? eq_fail(EQ_ERR_NOT_FOUND, "%s: no call of %s has choices; these have: %s", arch, tuner->params->op,
+                                     names.text ? names.text : "none")
+                          : eq_fail(EQ_ERR_NOT_FOUND, "%s: no call of any op has choices", arch);
+    eq_str_free(&names);
+    return status;
+}
+
 static eq_status tune_calls(struct tuner *tuner, const struct eq_ir *ir)
 {
     for (int c = 0; c < ir->num_calls; c++)
         tuner->at.num_calls += is_wanted(tuner, ir->calls[c].call.op);
-    EQ_REQUIRE(tuner->at.num_calls > 0, EQ_ERR_NOT_FOUND, "%s: no call of %s has choices", tuner->params->model.arch,
-               tuner->params->op ? tuner->params->op : "any op");
+    if (tuner->at.num_calls == 0)
+        return no_calls(tuner, ir);
     for (int c = 0; c < ir->num_calls && !tuner->is_over; c++) {
         const struct eq_ir_call *call = &ir->calls[c];
         bool is_result[EQ_MAX_OPERANDS] = { false };

@@ -262,12 +262,25 @@ START_TEST(growing_text)
 }
 END_TEST
 
+START_TEST(text_of_names)
+{
+    static const char *const names[] = { "conv2d_fused", "conv2d", "unit", "conv2d", "conv2d_fused", "unit_grad", "nit" };
+    struct eq_str text = { 0 };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        eq_str_append_name(&text, names[i]);
+    ck_assert_str_eq(text.text, "conv2d_fused, conv2d, unit, unit_grad, nit");
+    eq_str_free(&text);
+}
+END_TEST
+
 int main(void)
 {
     if (!mkdtemp(folder))
         return EXIT_FAILURE;
-    const TTest *const tests[] = { error_text,          error_text_per_thread,      random_numbers, permutation, atomic_write,
-                                   write_through_links, write_to_pipes_and_devices, file_errors,    growing_text };
+    const TTest *const tests[] = {
+        error_text, error_text_per_thread, random_numbers, permutation, atomic_write, write_through_links,
+        write_to_pipes_and_devices, file_errors, growing_text, text_of_names,
+    };
     Suite *suite = suite_create("base");
     TCase *tcase = tcase_create("base");
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)

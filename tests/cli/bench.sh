@@ -67,6 +67,8 @@ echo kept >"$folder/kept"
 expect "a file for JSON that can be" 1 stderr "no usable device matches 'no-such-device'" --arch resnet20 --device no-such-device --json "$folder/kept"
 [ "$(cat "$folder/kept")" = kept ] && ! ls "$folder"/*.part 2>/dev/null
 result "is not touched before there is a result" $?
+printf 'a conv2d ic=16 oc=16 size=8\nb conv2d ic=32 oc=16 size=8\n' >"$folder/two"
+expect "an op that no layer has" 1 stderr "no op nope in the plan; it has unit_prepare, unit, conv2d, and all" --op nope --shapes "$folder/two" --batch 1
 expect "a list with a fault" 1 stderr "broken:2: oc=x is not a number" --op all --shapes "$folder/broken" --batch 1 --seconds 0.001
 
 # ---- usage

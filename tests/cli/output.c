@@ -201,6 +201,19 @@ START_TEST(progress_on_a_terminal)
 }
 END_TEST
 
+static void name_strangers(void)
+{
+    put_text(stderr, "\033[31m\001\tcaf\303\251 \302\233\177\n");
+    message("%s", "a\rb");
+}
+
+START_TEST(texts_of_strangers)
+{
+    ck_assert_str_eq(stderr_of(name_strangers), "\033[31m\001\tcaf\303\251 \302\233\177\nequil: a\rb\n");
+    ck_assert_str_eq(terminal_of(name_strangers), "?[31m?\tcaf\303\251 ??\r\nequil: a?b\r\n");
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("output");
@@ -214,6 +227,7 @@ int main(void)
     tcase_add_test(tcase, places_to_write);
     tcase_add_test(tcase, progress_without_a_terminal);
     tcase_add_test(tcase, progress_on_a_terminal);
+    tcase_add_test(tcase, texts_of_strangers);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_set_fork_status(runner, CK_NOFORK);

@@ -76,7 +76,7 @@ broken() {
 equil=broken
 check "a driver that hangs" run 1 verify --op pool_avg --limit 3 --json "$folder/hang.json"
 equil=$tool
-check "its verdict" stdout_matches '^UNDECIDED: 0 failures in [0-9]+ cases of 1 suites, .*; 1 suite did not end\.$'
+check "its verdict" stdout_matches '^UNDECIDED: 0 failures in [0-9]+ cases? of 1 suite, .*; 1 suite did not end\.$'
 check "what may help" stdout_matches 'needs a longer --limit'
 check "the file's" json "$folder/hang.json" 'd["verdict"] == "undecided" and not d["failures"] and len(d["crashes"]) == 1'
 
