@@ -1,13 +1,16 @@
 // Gradient of a convolution's filter, for CPUs: explicit vectors over output channels, one work-item NI x OBT accumulators.
 //   x    f32 [n, x_blocks, rows, columns, BI]                   read    first element: the pixel under tap (0, 0) of (0, 0)
 //   dz   f32 [n, oc_blocks, oh, ow, BLOCK]                      read    first element: pixel (0, 0); rows d_row apart
-//   dw   f32 [parts, oc_blocks, x_blocks, kh, kw, BI, BLOCK]    write   part p has rows [p * part_rows, (p + 1) * part_rows)
+//   dw   f32 [parts, oc_blocks, x_blocks, kh, kw, BI, BLOCK]    write   part p has rows [p * part_rows, (p + 1) * part_rows);
+//                                                                     work-items read again what they wrote
 // Rows are those of all images, num_rows in all: row u is y = u % oh of image u / oh. Each part adds its pixels in order.
 // The NI values that meet one pixel of dz lie side by side in x, a run: channels of a block, or, in a plain image, taps of a
 // filter's row. The last group of blocks is moved back to end with the blocks: the first ones of it are computed twice and
 // stored once.
 // A work-item has runs_each runs. It goes by chunks of rows: the first-level cache keeps a chunk of dz for all of its runs, and
 // a run's chunk of x for the other runs of the same block, while sums come and go between dw and registers once per chunk.
+// check: -DNI=8 -DOBT=3 -DSTRIDE=2 -DSTEP=7
+// check: -DBI=1 -DNI=7 -DOBT=2 -DSTEP=7
 #ifndef BI
 #define BI BLOCK // input channels in a block: BLOCK, or 1 for a plain image
 #endif
@@ -24,6 +27,8 @@
 #define STEP 1 // pixels in an iteration
 #endif
 #define SPLIT (BI == 1 ? 1 : BI / NI)
+#define NUM_AHEAD_X (BI == 1 ? 0 : (STEP + SPLIT - 1) / SPLIT) // pixels of x that a run fetches ahead in an iteration
+#define HAS_AHEAD_DZ (OBT * NI <= 16) // whether it fetches dz ahead: with more sums, some would leave the registers
 
 // The pixels of a row: x and dz at the first one. Meanwhile this run's shares of what comes next are fetched: of the next block
 // at x + x_ahead, and of the next chunk's row at dz_ahead, once in `turns` iterations, the next time after `wait`.
@@ -32,13 +37,10 @@ static void add_row(__global const float *x, __global const float *dz, vecf acc[
 {
     int t = 0;
     for (; t + STEP <= ow; t += STEP, x += STEP * STRIDE * BI, dz += STEP * BLOCK) {
-#if BI > 1
         #pragma unroll
-        for (int s = 0; s < (STEP + SPLIT - 1) / SPLIT; s++)
+        for (int s = 0; s < NUM_AHEAD_X; s++)
             EQ_PREFETCH_NEAR(x + x_ahead + s * STRIDE * BI);
-#endif
-#if OBT * NI <= 16 // more sums would leave the registers
-        if (--*wait < 0) {
+        if (HAS_AHEAD_DZ && --*wait < 0) {
             *wait = turns - 1;
             #pragma unroll
             for (int s = 0; s < STEP; s++)
@@ -46,7 +48,6 @@ static void add_row(__global const float *x, __global const float *dz, vecf acc[
                 for (int b = 0; b < OBT; b++)
                     EQ_PREFETCH(dz_ahead + (ulong)b * d_plane + (t + s) * BLOCK);
         }
-#endif
         #pragma unroll
         for (int s = 0; s < STEP; s++)
             #pragma unroll
