@@ -30,6 +30,17 @@
 #define NUM_AHEAD_X (BI == 1 ? 0 : (STEP + SPLIT - 1) / SPLIT) // pixels of x that a run fetches ahead in an iteration
 #define HAS_AHEAD_DZ (OBT * NI <= 16) // whether it fetches dz ahead: with more sums, some would leave the registers
 
+static void add_pixel(__global const float *x, __global const float *dz, vecf acc[OBT][NI], int d_plane)
+{
+    #pragma unroll
+    for (int c = 0; c < NI; c++) {
+        const vecf value = (vecf)(x[c]);
+        #pragma unroll
+        for (int b = 0; b < OBT; b++)
+            acc[b][c] = EQ_MAD(value, EQ_LOAD(dz + (ulong)b * d_plane), acc[b][c]);
+    }
+}
+
 // The pixels of a row: x and dz at the first one. Meanwhile this run's shares of what comes next are fetched: of the next block
 // at x + x_ahead, and of the next chunk's row at dz_ahead, once in `turns` iterations, the next time after `wait`.
 static void add_row(__global const float *x, __global const float *dz, vecf acc[OBT][NI], int ow, int d_plane, int x_ahead,
@@ -50,24 +61,11 @@ static void add_row(__global const float *x, __global const float *dz, vecf acc[
         }
         #pragma unroll
         for (int s = 0; s < STEP; s++)
-            #pragma unroll
-            for (int c = 0; c < NI; c++) {
-                const vecf value = (vecf)(x[s * STRIDE * BI + c]);
-                #pragma unroll
-                for (int b = 0; b < OBT; b++)
-                    acc[b][c] = EQ_MAD(value, EQ_LOAD(dz + (ulong)b * d_plane + s * BLOCK), acc[b][c]);
-            }
+            add_pixel(x + s * STRIDE * BI, dz + s * BLOCK, acc, d_plane);
     }
 #if STEP > 1
-    for (; t < ow; t++, x += STRIDE * BI, dz += BLOCK) {
-        #pragma unroll
-        for (int c = 0; c < NI; c++) {
-            const vecf value = (vecf)(x[c]);
-            #pragma unroll
-            for (int b = 0; b < OBT; b++)
-                acc[b][c] = EQ_MAD(value, EQ_LOAD(dz + (ulong)b * d_plane), acc[b][c]);
-        }
-    }
+    for (; t < ow; t++, x += STRIDE * BI, dz += BLOCK)
+        add_pixel(x, dz, acc, d_plane);
 #endif
 }
 
@@ -101,7 +99,8 @@ void conv2d_vector_weight_grad(EQ_IN(float, x), EQ_IN(float, dz), EQ_BUF(float, 
                 for (int c = 0; c < NI; c++)
                     acc[b][c] = u0 == first || b0 + b < want_b ? (vecf)(0.0f) : EQ_LOAD(sums + b * filter + c * BLOCK);
 
-            const int at = ib * x_plane + i * x_row + j * BI + part * NI, u1 = min(u0 + chunk_rows, end);
+            const ulong at = (ulong)ib * x_plane + (ulong)i * x_row + j * BI + part * NI;
+            const int u1 = min(u0 + chunk_rows, end);
             const int x_ahead = (ib + 1 < x_blocks ? x_plane : 0) + part * (STEP / SPLIT * STRIDE * BI - NI);
             int n = u0 / oh, y = u0 - n * oh, wait = k - first_k;
             for (int u = u0; u < u1; u++) {

@@ -8,13 +8,13 @@
 
 enum { X, DZ };
 enum { MIN_PART_ROWS = 8, MIN_PART_PIXELS = 128, MAX_PARTS_BYTES = 64 << 20 };
-// CPUs: operands above LARGE_BYTES are cut into parts of about CHUNK_BYTES, so that the smaller operand's part stays in the
-// second-level cache; a part has MIN_CHUNK_PIXELS or more, so that writing and merging partial sums costs less than a tenth of
+// CPUs: operands above LARGE_BYTES are cut into parts of about LOCAL_BYTES, so that the smaller operand's part stays in the
+// second-level cache; a part has MIN_LOCAL_PIXELS or more, so that writing and merging partial sums costs less than a tenth of
 // making them.
-enum { LARGE_BYTES = 4 << 20, CHUNK_BYTES = 512 << 10, MIN_CHUNK_PIXELS = 392 };
-// CPUs: what a work-item keeps in the first-level cache, a chunk of dz, of a block of x and of the next block; its runs, where
-// there are enough for GROUPS_EACH work-items per compute unit.
-enum { NEAR_BYTES = 28 << 10, MAX_RUNS_EACH = 32, GROUPS_EACH = 8 };
+enum { LARGE_BYTES = 4 << 20, LOCAL_BYTES = 512 << 10, MIN_LOCAL_PIXELS = 392 };
+// CPUs: bytes that a work-item keeps in the first-level cache, a chunk of its blocks of dz, of a block of x and of the next. It
+// has up to MAX_RUNS_EACH runs, where that leaves ITEMS_PER_UNIT work-items for each compute unit.
+enum { NEAR_BYTES = 28 << 10, MAX_RUNS_EACH = 32, ITEMS_PER_UNIT = 8 };
 
 static int ceil_div(int a, int b)
 {
@@ -49,8 +49,8 @@ static struct tile model_tile(const struct eq_tensor *w, const struct eq_tensor 
     struct tile tile = { .values = w->block_in == 1 ? w->w : w->block == 4 ? 4 : w->block / 2 };
     tile.blocks = max_sums / tile.values;
     tile.blocks = tile.blocks < 1 ? 1 : tile.blocks > 4 ? 4 : tile.blocks;
-    // 24 sums, where the last group of 3 blocks leaves at most a twentieth of them unused
-    if (w->block == 16 && tile.blocks == 2 && ceil_div(available, 3) * 60 <= available * 21)
+    // 24 sums, where at most a twentieth more is computed than there is
+    if (w->block == 16 && tile.blocks == 2 && 20 * 3 * ceil_div(available, 3) <= 21 * available)
         tile.blocks = 3;
     tile.blocks = tile.blocks < available ? tile.blocks : available;
     tile.step = dz->w % 7 == 0 ? 7 : dz->w >= 4 ? 4 : 1;
@@ -142,11 +142,11 @@ static struct split vector_split(const struct eq_call *call)
     if (order.part_pixels > 0)
         return make_split(1, pixels / order.part_pixels, dz->n * dz->h, 1, filter_bytes);
     const struct split split =
-        make_split(groups, (double)GROUPS_EACH * call->target->compute_units, dz->n * dz->h, MIN_PART_ROWS, filter_bytes);
+        make_split(groups, (double)ITEMS_PER_UNIT * call->target->compute_units, dz->n * dz->h, MIN_PART_ROWS, filter_bytes);
     if (pixels * pixel <= LARGE_BYTES)
         return split;
-    const double chunk = CHUNK_BYTES / pixel > MIN_CHUNK_PIXELS ? CHUNK_BYTES / pixel : MIN_CHUNK_PIXELS;
-    const struct split local = make_split(1, pixels / chunk, dz->n * dz->h, 1, filter_bytes);
+    const double local_pixels = LOCAL_BYTES / pixel > MIN_LOCAL_PIXELS ? LOCAL_BYTES / pixel : MIN_LOCAL_PIXELS;
+    const struct split local = make_split(1, pixels / local_pixels, dz->n * dz->h, 1, filter_bytes);
     return local.parts > split.parts ? local : split;
 }
 
@@ -225,9 +225,10 @@ static int chunk_rows(const struct eq_conv2d_view *dz, struct tile tile)
     return rows < 1 ? 1 : rows;
 }
 
-static int runs_each(const struct eq_target *target, int num_runs, double others)
+// items: work-items of each run.
+static int runs_each(const struct eq_target *target, int num_runs, double items)
 {
-    const double each = num_runs * others / (GROUPS_EACH * (double)target->compute_units);
+    const double each = num_runs * items / (ITEMS_PER_UNIT * (double)target->compute_units);
     return each < 1 ? 1 : each < MAX_RUNS_EACH ? (int)each : MAX_RUNS_EACH;
 }
 

@@ -17,6 +17,7 @@ check "is named" stderr_has "resnet21"
 check "no network" run 2 compile
 check "too many processes" run 2 compile $network --jobs 9
 check "memory to save without gradients" run 2 compile $network --recompute
+check "is refused" stderr_has "--recompute is for --mode train"
 check "an unknown device" run 1 compile $network --device no-such-device
 check "is named" stderr_has "no-such-device"
 
