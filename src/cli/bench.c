@@ -214,6 +214,11 @@ static char *read_text(const char *path)
         return NULL;
     }
     text[bytes] = '\0';
+    if (strlen(text) < bytes) {
+        message("%s is not text: its byte %zu is 0", path, strlen(text));
+        free(text);
+        return NULL;
+    }
     return text;
 }
 

@@ -307,7 +307,13 @@ bool bench_document_read(const char *path, struct bench_document *document)
         return false;
     }
     json_t *root = json_loadf(file, JSON_REJECT_DUPLICATES, &error);
+    const int code = ferror(file) ? errno : 0;
     fclose(file);
+    if (code) {
+        message("cannot read %s: %s", path, strerror(code));
+        json_decref(root);
+        return false;
+    }
     if (!root) {
         message("%s:%d: not JSON: %s", path, error.line, error.text);
         return false;

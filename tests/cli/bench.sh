@@ -70,6 +70,19 @@ result "is not touched before there is a result" $?
 printf 'a conv2d ic=16 oc=16 size=8\nb conv2d ic=32 oc=16 size=8\n' >"$folder/two"
 expect "an op that no layer has" 1 stderr "no op nope in the plan; it has unit_prepare, unit, conv2d, and all" --op nope --shapes "$folder/two" --batch 1
 expect "a list with a fault" 1 stderr "broken:2: oc=x is not a number" --op all --shapes "$folder/broken" --batch 1 --seconds 0.001
+# A line that says what the layer would not do.
+refused() { # name, message, line
+    printf '%s\n' "$3" >"$folder/line"
+    expect "$1" 1 stderr "line:1: $2" --op all --shapes "$folder/line" --batch 1 --seconds 0.001
+}
+refused "a key that is there twice" "a: pad= is there twice: 1 and 0" "a conv2d ic=4 oc=4 size=4 kernel=3 pad=1 pad=0"
+refused "a key that means nothing" "a: pool_max does not take groups=" "a pool_max ic=4 size=4 kernel=2 groups=2"
+refused "a key that is missing" "a: oc= is missing" "a linear ic=4"
+refused "a layer that is not there" "a: gelu is none of conv2d, pool_max, linear, unit" "a gelu ic=4"
+refused "a name that is too long" "a name of 64 bytes, 63 are possible" "$(printf '%064d' 0) unit ic=4"
+printf 'a unit ic=4 size=3\0b unit ic=4 size=3\n' >"$folder/zero"
+expect "a list with a zero byte" 1 stderr "zero is not text: its byte 18 is 0" --op all --shapes "$folder/zero" --batch 1
+expect "a result that is a folder" 1 stderr "cannot read $folder: Is a directory" --compare "$folder" "$folder"
 
 # ---- usage
 
