@@ -49,10 +49,10 @@ struct eq_session_params {
 // outlive the session; the graph must, too, unchanged. One thread at a time per device, its weights and sessions. Errors:
 // EQ_ERR_ARGUMENT (what is differentiated has no name, is no value of the graph, or does not depend on one of the parameters,
 // or with input_gradients of the inputs; the session is not training; input_gradients or recompute without `differentiate`),
-// EQ_ERR_NOT_FOUND and EQ_ERR_SHAPE (a tensor that the weights do not have, or store for another graph), EQ_ERR_SHAPE (training
-// with one value per channel in a norm, which has no variance), EQ_ERR_UNSUPPORTED (a layer beyond what kernels can count, or
-// the device's work-groups and local memory), EQ_ERR_DEVICE_MEMORY with the numbers, EQ_ERR_BUILD, EQ_ERR_HOST_MEMORY,
-// EQ_ERR_DEVICE.
+// EQ_ERR_NOT_FOUND (a tensor that the weights do not have), EQ_ERR_SHAPE (one that they have in another shape, or in other
+// blocks; training with one value per channel in a norm, which has no variance), EQ_ERR_UNSUPPORTED (a layer beyond what
+// kernels can count, or the device's work-groups and local memory), EQ_ERR_DEVICE_MEMORY with the numbers, EQ_ERR_BUILD,
+// EQ_ERR_HOST_MEMORY, EQ_ERR_DEVICE.
 EQ_API eq_status eq_session_create(struct eq_weights *weights, const struct eq_graph *graph,
                                    const struct eq_session_params *params, struct eq_session **session);
 // Waits for what has been enqueued on the device. *session becomes NULL; NULL is allowed.

@@ -103,9 +103,13 @@ static eq_status make_slots(struct eq_exec *exec)
 static eq_status check_stored(const struct eq_store_entry *entry, const struct eq_tensor *wanted)
 {
     const struct eq_tensor *t = &entry->tensor;
-    EQ_REQUIRE(t->form == wanted->form && eq_tensor_elems(t) == eq_tensor_elems(wanted) && t->block_in == wanted->block_in,
-               EQ_ERR_SHAPE, "%s: stored as %zu elements in blocks of %d input channels, the graph wants %zu in blocks of %d",
-               entry->name, eq_tensor_elems(t), t->block_in, eq_tensor_elems(wanted), wanted->block_in);
+    char text[2][64];
+    EQ_REQUIRE(t->n == wanted->n && t->c == wanted->c && t->h == wanted->h && t->w == wanted->w, EQ_ERR_SHAPE,
+               "%s is %s in the weights, %s in the graph", entry->name, eq_tensor_shape_text(t, text[0]),
+               eq_tensor_shape_text(wanted, text[1]));
+    EQ_REQUIRE(t->form == wanted->form && t->block == wanted->block && t->block_in == wanted->block_in, EQ_ERR_SHAPE,
+               "%s: stored in blocks of %d by %d channels, the graph wants %d by %d", entry->name, t->block, t->block_in,
+               wanted->block, wanted->block_in);
     return EQ_OK;
 }
 

@@ -311,6 +311,15 @@ START_TEST(test_session_refused)
     ck_assert_int_eq(eq_session_create(c.weights, other, NULL, &session), EQ_ERR_NOT_FOUND);
     ck_assert_msg(strstr(eq_last_error(), "elsewhere.weight"), "%s", eq_last_error());
     eq_graph_destroy(&other);
+    // A filter of the other shape, with as many numbers.
+    EQ_TEST_OK(eq_graph_create(&other));
+    EQ_TEST_OK(eq_graph_input(other, "x", 1, 32, 4, 4, &x));
+    EQ_TEST_OK(eq_graph_conv2d(other, x, "layer2.0.downsample.0", &(struct eq_conv2d_params){ 16, 1, 1 }, &y));
+    EQ_TEST_OK(eq_graph_output(other, y, "y"));
+    ck_assert_int_eq(eq_session_create(c.weights, other, NULL, &session), EQ_ERR_SHAPE);
+    ck_assert_msg(strstr(eq_last_error(), "downsample.0.weight is [32, 16, 1, 1] in the weights, [16, 32, 1, 1] in the graph"),
+                  "%s", eq_last_error());
+    eq_graph_destroy(&other);
     close_caller(&c);
 }
 END_TEST
