@@ -7,7 +7,7 @@
 #include "train/bench_op.h"
 
 enum { MAX_EXTENT = 1 << 20, MAX_NAME = 63 };
-enum key { IC, OC, SIZE, KERNEL, STRIDE, PAD, GROUPS, NUM_KEYS };
+enum { IC, OC, SIZE, KERNEL, STRIDE, PAD, GROUPS, NUM_KEYS };
 
 static const struct {
     const char *name;

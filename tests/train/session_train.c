@@ -320,6 +320,15 @@ START_TEST(test_session_refused)
     ck_assert_msg(strstr(eq_last_error(), "downsample.0.weight is [32, 16, 1, 1] in the weights, [16, 32, 1, 1] in the graph"),
                   "%s", eq_last_error());
     eq_graph_destroy(&other);
+    // The filter of the stem on what is no image, but an activation in blocks of channels.
+    EQ_TEST_OK(eq_graph_create(&other));
+    EQ_TEST_OK(eq_graph_input(other, "x", 1, 3, 8, 8, &x));
+    EQ_TEST_OK(eq_graph_activation(other, x, EQ_RELU, &x));
+    EQ_TEST_OK(eq_graph_conv2d(other, x, "conv1", &(struct eq_conv2d_params){ 16, 3, 3, .pad_h = 1, .pad_w = 1 }, &y));
+    EQ_TEST_OK(eq_graph_output(other, y, "y"));
+    ck_assert_int_eq(eq_session_create(c.weights, other, NULL, &session), EQ_ERR_SHAPE);
+    ck_assert_msg(strstr(eq_last_error(), "conv1.weight: stored in blocks of "), "%s", eq_last_error());
+    eq_graph_destroy(&other);
     close_caller(&c);
 }
 END_TEST
