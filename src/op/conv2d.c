@@ -50,7 +50,7 @@ eq_status eq_conv2d_job_emit(struct eq_list *list, const struct eq_conv2d_job *j
 eq_status eq_conv2d_job_tunable(const struct eq_target *target, const struct eq_conv2d_job *job, struct eq_tunable *tunable)
 {
     if (target->family == EQ_FAMILY_VECTOR)
-        return eq_conv2d_vector_tunable(job, tunable);
+        return eq_conv2d_vector_tunable(target, job, tunable);
     return (target->precision == EQ_FP32 ? eq_conv2d_simt_tunable : eq_conv2d_matrix_tunable)(target, job, tunable);
 }
 

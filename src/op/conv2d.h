@@ -161,7 +161,8 @@ eq_status eq_conv2d_winograd_simt_tunable(const struct eq_target *target, enum e
 // Winograd's tiles.
 eq_status eq_conv2d_algorithm_tunable(const struct eq_target *target, const struct eq_conv2d_attributes *attributes, int kh,
                                       int kw, int x_block, const struct eq_conv2d_shape *shape, struct eq_tunable *tunable);
-eq_status eq_conv2d_vector_tunable(const struct eq_conv2d_job *job, struct eq_tunable *tunable);
+eq_status eq_conv2d_vector_tunable(const struct eq_target *target, const struct eq_conv2d_job *job,
+                                   struct eq_tunable *tunable);
 eq_status eq_conv2d_simt_tunable(const struct eq_target *target, const struct eq_conv2d_job *job, struct eq_tunable *tunable);
 eq_status eq_conv2d_matrix_tunable(const struct eq_target *target, const struct eq_conv2d_job *job, struct eq_tunable *tunable);
 eq_status eq_conv2d_job_tunable(const struct eq_target *target, const struct eq_conv2d_job *job,

@@ -64,11 +64,11 @@ static double place_cycles(const struct eq_conv2d_job *job, int pixels)
 
 // The tiles with the least time for all of z. Mostly 6 x 4: a Xeon with AVX-512, whose clock falls with the power that loads
 // take, makes 0.84 of its peak with 7 x 2 and 0.95 with 6 x 4 when all is in the first cache (0.64 and 0.42 loads to a
-// multiply-add). On Zen 4, 5 x 4 and 7 x 3 took 4 to 8 % more than this says; 6 x 4 has not been measured there.
-static void rank_tiles(const struct eq_conv2d_job *job, struct eq_rank *rank)
+// multiply-add). Where those are too many, max_sums is less.
+static void rank_tiles(const struct eq_conv2d_job *job, int max_sums, struct eq_rank *rank)
 {
     const struct eq_conv2d_view *z = &job->z;
-    const int max_sums = EQ_CONV2D_MAX_SUMS(z->block), num_pixels = z->h * z->w;
+    const int num_pixels = z->h * z->w;
     for (int blocks = 1; blocks <= z->blocks && blocks <= MAX_TILE_BLOCKS; blocks++)
         for (int pixels = 1; pixels <= num_pixels && pixels <= MAX_TILE_PIXELS && pixels * blocks <= max_sums; pixels++) {
             const int groups = ceil_div(z->blocks, blocks), tiles = groups * ceil_div(num_pixels, pixels);
@@ -76,6 +76,21 @@ static void rank_tiles(const struct eq_conv2d_job *job, struct eq_rank *rank)
             const double time = (sums + fetch_cycles(job, pixels, groups)) * tiles;
             eq_rank_add(rank, time, (const int[EQ_RANK_VALUES]){ pixels, blocks });
         }
+}
+
+static bool is_number_of_sums(const int *values, const void *user)
+{
+    (void)user;
+    return *values >= 1 && *values <= MAX_TILE_SUMS;
+}
+
+// The most sums of a tile that the model takes: the tuning may say it for all shapes.
+static int choose_max_sums(const struct eq_target *target, int block)
+{
+    char key[EQ_TUNE_MAX_KEY];
+    int sums;
+    snprintf(key, sizeof key, "conv2d_vector_sums block=%d", block);
+    return eq_tuning_choose(target->tuning, key, &sums, 1, is_number_of_sums, NULL) ? sums : EQ_CONV2D_MAX_SUMS(block);
 }
 
 // Small filters stay in the second-level cache while pixels pass once; large ones pass once while all images do; else an image
@@ -112,7 +127,7 @@ static struct choice choose(const struct eq_target *target, const struct eq_conv
     make_key(job, key);
     if (eq_tuning_choose(target->tuning, key, v, NUM_VALUES, is_choice, job))
         return (struct choice){ { v[0], v[1] }, (enum order)v[2] };
-    rank_tiles(job, &rank);
+    rank_tiles(job, choose_max_sums(target, job->z.block), &rank);
     return (struct choice){ { rank.values[0][0], rank.values[0][1] }, choose_order(job) };
 }
 
@@ -157,13 +172,15 @@ int eq_conv2d_vector_parts(const struct eq_target *target, const struct eq_conv2
     return (int)((tiles + each - 1) / each);
 }
 
-eq_status eq_conv2d_vector_tunable(const struct eq_conv2d_job *job, struct eq_tunable *tunable)
+eq_status eq_conv2d_vector_tunable(const struct eq_target *target, const struct eq_conv2d_job *job, struct eq_tunable *tunable)
 {
-    struct eq_rank rank = { .max = NUM_TILES };
+    struct eq_rank usual = { .max = 1 }, rank = { .max = NUM_TILES };
     const enum order order = choose_order(job);
     *tunable = (struct eq_tunable){ .names = { "pixels", "blocks", "order" }, .num_values = NUM_VALUES };
     make_key(job, tunable->key);
-    rank_tiles(job, &rank);
+    rank_tiles(job, choose_max_sums(target, job->z.block), &usual);
+    rank_tiles(job, EQ_CONV2D_MAX_SUMS(job->z.block), &rank);
+    EQ_TRY(eq_tunable_add(tunable, (const int[NUM_VALUES]){ usual.values[0][0], usual.values[0][1], (int)order }));
     for (int i = 0; i < rank.num; i++)
         for (int o = 0; o < 3; o++)
             EQ_TRY(
