@@ -289,7 +289,47 @@ static void test_bad_values(int index)
     eq_tuning_destroy(&tuning);
 }
 
+static const int most_sums[] = { 1, 6, 0 }; // the last cannot be
+
+// A limit of the tuning for all shapes is the default's, not the candidates'.
+static void test_most_sums(int index)
+{
+    struct eq_conv2d_data_grad_attributes data;
+    struct eq_conv2d_weight_grad_attributes weight;
+    struct eq_call call;
+    struct eq_tuning *tuning;
+    char key[EQ_TUNE_MAX_KEY];
+    int product[2] = { 0, 0 }, num_beyond = 0;
+    eq_check_device->target.family = EQ_FAMILY_VECTOR;
+    snprintf(key, sizeof key, "conv2d_vector_sums block=%d", eq_check_device->target.block);
+    EQ_CHECK_OK(eq_tuning_create(&tuning));
+    EQ_CHECK_OK(eq_tuning_set(tuning, key, &most_sums[index], 1, ""));
+    shape_convolution(0, &call, &data, &weight);
+    for (int with = 0; with < 2; with++) {
+        struct eq_tunable choices[16] = { { .num_candidates = 0 } };
+        int num = 0;
+        eq_check_device->target.tuning = with ? tuning : NULL;
+        EQ_CHECK_OK(call.op->tunables(&call, choices, 16, &num));
+        for (int i = 0; i < num; i++) {
+            for (int k = 0; k < choices[i].num_candidates && strncmp(choices[i].key, "conv2d_vector ", 14) == 0; k++) {
+                const int sums = choices[i].candidates[k][0] * choices[i].candidates[k][1];
+                product[with] = k == 0 ? sums : product[with];
+                num_beyond += with && sums > most_sums[index];
+            }
+            free(choices[i].candidates);
+        }
+    }
+    EQ_CHECK(product[0] > 6, "without a limit %d sums", product[0]);
+    EQ_CHECK_TRUE(num_beyond > 0);
+    if (most_sums[index] > 0)
+        EQ_CHECK(product[1] >= 1 && product[1] <= most_sums[index], "%d sums, at most %d", product[1], most_sums[index]);
+    else
+        EQ_CHECK_INT(product[1], product[0]);
+    eq_tuning_destroy(&tuning);
+}
+
 EQ_CHECK_SUITE(test_suite_tune, "tune", { "fault", test_fault, sizeof faults / sizeof *faults }, { "winner", test_winner, 0 },
                { "loser", test_loser, 0 }, { "wrong default", test_wrong_default, 0 },
                { "convolution", test_convolution, NUM_UNITS * (sizeof convolutions / sizeof *convolutions) },
-               { "bad values", test_bad_values, sizeof convolutions / sizeof *convolutions })
+               { "bad values", test_bad_values, sizeof convolutions / sizeof *convolutions },
+               { "most sums", test_most_sums, sizeof most_sums / sizeof *most_sums })
