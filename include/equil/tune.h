@@ -30,8 +30,8 @@ struct eq_tune_params {
     int batch, size; // images, and pixels of a side, >= 0; 0 means 16, and 224 (small networks: 32)
     bool training;   // the calls of a training step; else those of evaluation
     double seconds;  // begin no choice after this time; 0: go on to the end
-    bool again;      // measure also what the file has
-    const char *out; // file to extend, or to make; NULL: the one that eq_device_open() reads, also where EQUIL_TUNING names it
+    bool again;      // measure also what the file has, from the first choice on
+    const char *out; // file to extend, or to make; NULL: what EQUIL_TUNING names, else the device's own
     eq_tune_rehearse_fn rehearse; // for programs that try candidates in another process first; NULL: all are measured
 };
 
@@ -42,7 +42,7 @@ struct eq_tune_progress {
     int candidate, num_candidates;
     bool is_done;                 // what follows is known:
     char values[112];             // the fastest: "pixels 6 blocks 4 order 2"
-    bool is_default;              // it is the one that is taken without tuning
+    bool is_default;              // it is the one that is taken where the file has none
     double seconds, default_seconds;
     int num_rejected;             // candidates that failed or computed something else: never taken
     const char *rejected;         // why the last of them was
@@ -54,20 +54,21 @@ struct eq_tune_summary {
     char path[1024];  // of the file
     int num_measured; // choices, num_changed of them away from the default
     int num_changed;
-    int num_known;    // were in the file
+    int num_known;    // were in the file, measured with this driver
     int num_rejected; // candidates
     bool is_complete; // nothing is left to measure
 };
 
 // Measures choice after choice. Every candidate is verified before and after it is timed; it must beat the default by more than
 // 2 %. The file is written anew, beside and renamed, after every choice: what was measured is kept whatever happens, and the
-// next call goes on from there. The device keeps the tuning it was opened with. progress NULL: none. Errors: EQ_ERR_INTERRUPTED
-// (progress returned false, or rehearse says so), EQ_ERR_NOT_FOUND (no network of that name, or no op of that name has
-// choices), EQ_ERR_ARGUMENT (a negative number, the network's parameters, a path that does not fit, a file that was measured on
-// another device, no file where EQUIL_TUNING is 0), EQ_ERR_SHAPE (images too small), EQ_ERR_NUMERIC (the device computes
-// wrongly), EQ_ERR_FORMAT (the file is no tuning), EQ_ERR_IO (it cannot be read or written, or there is no home for it),
-// EQ_ERR_DEVICE_MEMORY, EQ_ERR_BUILD and EQ_ERR_UNSUPPORTED (the default itself), what rehearse returns. What candidates do
-// wrong is no error. summary is filled in all cases, up to where it ended.
+// next call goes on from there. What was measured with another driver is marked, and measured again. The device keeps the
+// tuning it was opened with. progress NULL: none. Errors: EQ_ERR_INTERRUPTED (progress returned false, or rehearse says so),
+// EQ_ERR_NOT_FOUND (no network of that name, or no op of that name has choices), EQ_ERR_ARGUMENT (a negative number, the
+// network's parameters, a path that does not fit, a file that was measured on another device or has [sections] for several, no
+// file where EQUIL_TUNING is 0), EQ_ERR_SHAPE (images too small), EQ_ERR_NUMERIC (the device computes wrongly), EQ_ERR_FORMAT
+// (the file is no tuning), EQ_ERR_IO (it cannot be read or written, or there is no home for it), EQ_ERR_DEVICE_MEMORY,
+// EQ_ERR_BUILD and EQ_ERR_UNSUPPORTED (the default itself), what rehearse returns. What candidates do wrong is no error.
+// summary is filled in all cases, up to where it ended.
 EQ_API eq_status eq_tune_network(struct eq_device *device, const struct eq_tune_params *params, eq_tune_progress_fn progress,
                                  void *user, struct eq_tune_summary *summary);
 

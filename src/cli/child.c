@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -102,13 +103,17 @@ static void describe_ending(int status, bool is_late, int seconds, const struct 
         child->is_done = !child_ending(status, child->ending);
 }
 
-// In the new process: nothing of it reaches the user's terminal, and a crash is a crash, without a core file.
-static void run_child(void (*run)(int fd, const void *argument), const void *argument, int fd, int errors)
+// In the new process: nothing of it reaches the user's terminal, a crash is a crash, without a core file, and what hangs goes
+// with the process that waits for it.
+static void run_child(void (*run)(int fd, const void *argument), const void *argument, pid_t parent, int fd, int errors)
 {
     static const int faults[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
         signal(faults[i], SIG_DFL);
     setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(1);
     const int null = open("/dev/null", O_RDWR);
     if (null >= 0) {
         dup2(null, STDIN_FILENO);
@@ -132,10 +137,10 @@ static void run_apart(void (*run)(int fd, const void *argument), const void *arg
         return;
     }
     fflush(stdout);
-    const pid_t pid = fork();
+    const pid_t parent = getpid(), pid = fork();
     if (pid == 0) {
         close(ends[0]);
-        run_child(run, argument, ends[1], fileno(file));
+        run_child(run, argument, parent, ends[1], fileno(file));
     }
     close(ends[1]);
     const bool is_late = pid > 0 && !read_all(ends[0], seconds, follower, child);

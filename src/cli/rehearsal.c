@@ -49,9 +49,10 @@ static bool spawn(struct rehearsal *rehearsal, int input, const char *key)
         return false;
     }
     arguments[0] = (char *)"equil";
-    memcpy(arguments + 1, rehearsal->arguments, (size_t)num * sizeof *arguments);
-    arguments[num + 1] = (char *)"--worker";
-    arguments[num + 2] = (char *)key;
+    arguments[1] = rehearsal->arguments[0]; // tune
+    arguments[2] = (char *)"--worker";      // before what may end in --
+    arguments[3] = (char *)key;
+    memcpy(arguments + 4, rehearsal->arguments + 1, (size_t)(num - 1) * sizeof *arguments);
     arguments[num + 3] = NULL;
     const bool is_started = posix_spawn_file_actions_adddup2(&actions, input, STDIN_FILENO) == 0 &&
                             posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0) == 0 &&
@@ -129,34 +130,38 @@ static eq_status begin(struct rehearsal *rehearsal, const char *key)
     return EQ_OK;
 }
 
-static enum answer ask(struct rehearsal *rehearsal, int candidate)
+// is_asked: it has got the candidate.
+static enum answer ask(struct rehearsal *rehearsal, int candidate, bool *is_asked)
 {
     const int32_t number = candidate;
-    if (send(rehearsal->socket, &number, sizeof number, MSG_NOSIGNAL) != (ssize_t)sizeof number)
-        return ANSWER_NONE;
-    return wait_for_answer(rehearsal, rehearsal->seconds);
+    *is_asked = send(rehearsal->socket, &number, sizeof number, MSG_NOSIGNAL) == (ssize_t)sizeof number;
+    return *is_asked ? wait_for_answer(rehearsal, rehearsal->seconds) : ANSWER_NONE;
 }
 
 eq_status rehearsal_try(struct rehearsal *rehearsal, const char *key, int candidate, char why[EQ_TUNE_WHY_BYTES])
 {
+    enum answer answer = ANSWER_NONE;
+    bool is_asked;
+    int ending = 0;
     if (rehearsal->pid && strcmp(rehearsal->key, key) != 0)
         rehearsal_end(rehearsal);
-    if (!rehearsal->pid && !rehearsal->is_off) {
-        const eq_status status = begin(rehearsal, key);
-        if (status != EQ_OK)
+    // A process that had gone before, or that somebody killed, a system without memory perhaps, proves nothing the first time.
+    for (int tries = 0; tries < 2; tries++) {
+        const eq_status status = rehearsal->pid || rehearsal->is_off ? EQ_OK : begin(rehearsal, key);
+        if (status != EQ_OK || rehearsal->is_off)
             return status;
+        answer = ask(rehearsal, candidate, &is_asked);
+        if (answer == ANSWER_READY)
+            return EQ_OK;
+        ending = end(rehearsal, answer != ANSWER_NONE);
+        if (answer != ANSWER_NONE || (is_asked && !(WIFSIGNALED(ending) && WTERMSIG(ending) == SIGKILL)))
+            break;
     }
-    if (rehearsal->is_off)
-        return EQ_OK;
-    const enum answer answer = ask(rehearsal, candidate);
-    if (answer == ANSWER_READY)
-        return EQ_OK;
-    const int status = end(rehearsal, answer != ANSWER_NONE);
     if (answer == ANSWER_STOPPED)
         return EQ_ERR_INTERRUPTED;
     if (answer == ANSWER_LATE)
         snprintf(why, EQ_TUNE_WHY_BYTES, "did not end within %d s", rehearsal->seconds);
-    else if (!child_ending(status, why))
+    else if (!child_ending(ending, why))
         snprintf(why, EQ_TUNE_WHY_BYTES, "ended the process");
     return EQ_ERR_BUILD;
 }

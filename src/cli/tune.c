@@ -59,11 +59,21 @@ static json_t *summary_json(const struct eq_device *device, const struct eq_tune
                      summary->num_rejected, "complete", summary->is_complete);
 }
 
-static void print_summary(const struct eq_tune_summary *summary)
+// How to come to the end after a stop.
+static const char *next_command(const struct eq_tune_params *params)
+{
+    return params->again ? "the same command begins anew, without --again it measures what the file has not"
+                         : "the same command goes on";
+}
+
+static void print_summary(const struct eq_tune_summary *summary, const struct eq_tune_params *params)
 {
     printf("%d choices measured, %d of them better than the default by more than 2 %%; %d were known; %d candidates rejected\n",
            summary->num_measured, summary->num_changed, summary->num_known, summary->num_rejected);
-    printf("%s%s\n", summary->path, summary->is_complete ? "" : " (not complete: the same command goes on)");
+    if (summary->is_complete)
+        printf("%s\n", summary->path);
+    else
+        printf("%s (not complete: %s)\n", summary->path, next_command(params));
 }
 
 static int tune(const char *selector, const char *precision, const struct eq_tune_params *params, struct tuning *tuning)
@@ -78,15 +88,15 @@ static int tune(const char *selector, const char *precision, const struct eq_tun
     rehearsal_end(&tuning->rehearsal);
     int exit_code = EXIT_SUCCESS;
     if (status == EQ_ERR_INTERRUPTED) {
-        message("%s; %d choices were measured now, %s has all until here, the same command goes on", eq_last_error(),
-                summary.num_measured, summary.path);
+        message("%s; %d choices were measured now, %s has all until here, %s", eq_last_error(), summary.num_measured,
+                summary.path, next_command(params));
         exit_code = EXIT_STOPPED;
     } else if (status != EQ_OK) {
         exit_code = fail_with_last_error(NULL);
     } else if (tuning->is_json) {
         exit_code = json_print(summary_json(device, &summary));
     } else {
-        print_summary(&summary);
+        print_summary(&summary, params);
     }
     eq_device_destroy(&device);
     return exit_code;
@@ -137,7 +147,10 @@ static int run_tune(int argc, char **argv)
           .min = 0,
           .max = 1e6,
           .help = "begin no choice after this time; 0: go on to the end" },
-        { .name = "again", .kind = ARG_FLAG, .value = &params.again, .help = "measure also what the file has" },
+        { .name = "again",
+          .kind = ARG_FLAG,
+          .value = &params.again,
+          .help = "measure also what the file has, from the first choice on" },
         { .name = "out",
           .kind = ARG_STRING,
           .value = &params.out,
@@ -170,8 +183,8 @@ static int run_tune(int argc, char **argv)
         .options = options,
         .notes = "Every candidate is compiled and run in another process first, where it may crash or hang and do no\n"
                  "harm, and verified before it is timed. What was measured is kept after every choice: Ctrl-C loses nothing,\n"
-                 "and the same command goes on. Sums come out in another order with another tuning: a training run can be\n"
-                 "resumed only with the tuning it was started with.",
+                 "and the same command goes on; with --again it begins anew. Sums come out in another order with another\n"
+                 "tuning: a training run can be resumed only with the tuning it was started with.",
     };
     struct arg_result args;
     if (args_parse(&spec, argc, argv, &args) != ARGS_RUN)

@@ -124,6 +124,8 @@ struct eq_tuning_identity eq_device_identity(const struct eq_device *device);
 // malloc'ed path of the file that the device's tuning is read from when it is opened, unless EQUIL_TUNING names another; NULL
 // where there is no home.
 char *eq_device_tuning_file(const struct eq_device *device);
+// Adds the library's choices for the device; none where EQUIL_TUNING is 0.
+eq_status eq_tuning_read_shipped(struct eq_tuning *tuning, const struct eq_device *device);
 // Adds the lines of a file that are for the device; header gets what the file says of itself.
 eq_status eq_tuning_read(struct eq_tuning *tuning, const char *path, const struct eq_device *device,
                          struct eq_tuning_identity *header);

@@ -245,14 +245,15 @@ static bool read_header(struct reader *reader, const char *line)
         char *text;
         size_t bytes;
     } fields[] = {
-        { "device: ", h->device, sizeof h->device },
-        { "driver: ", h->driver, sizeof h->driver },
-        { "platform: ", h->platform, sizeof h->platform },
-        { "library: ", h->library, sizeof h->library },
+        { "device:", h->device, sizeof h->device },
+        { "driver:", h->driver, sizeof h->driver },
+        { "platform:", h->platform, sizeof h->platform },
+        { "library:", h->library, sizeof h->library },
     };
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         if (eq_str_starts(line, fields[i].start)) {
-            snprintf(fields[i].text, fields[i].bytes, "%s", line + strlen(fields[i].start));
+            const char *text = line + strlen(fields[i].start);
+            snprintf(fields[i].text, fields[i].bytes, "%s", text + strspn(text, " "));
             return true;
         }
     return false;
@@ -300,6 +301,7 @@ static eq_status read_lines(struct reader *reader, char *text)
             is_started = true;
         } else if (*line == '[') {
             EQ_TRY(read_section(reader, line));
+            reader->header->has_sections = true;
         } else if (!read_header(reader, line)) {
             EQ_TRY(read_choice(reader, line));
         }

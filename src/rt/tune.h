@@ -50,6 +50,7 @@ const char *eq_tuning_hash(const struct eq_tuning *tuning, char text[20]);
 // A device: what sections are matched with, and what a file's header says.
 struct eq_tuning_identity {
     char device[128], driver[128], platform[128], vendor[128], kind[16], library[32];
+    bool has_sections; // of a text
 };
 // Adds the lines that are for the device. `name` stands in errors; header (may be NULL) gets what the text says of itself. On
 // failure (EQ_ERR_FORMAT with the line's number) the tuning is as it was.

@@ -49,6 +49,14 @@ static const char *shipped_text(void)
     return NULL;
 }
 
+eq_status eq_tuning_read_shipped(struct eq_tuning *tuning, const struct eq_device *device)
+{
+    const struct eq_tuning_identity identity = eq_device_identity(device);
+    const char *named = eq_option(EQ_OPTION_TUNING), *shipped = shipped_text();
+    const bool is_off = named && strcmp(named, "0") == 0;
+    return shipped && !is_off ? eq_tuning_parse(tuning, "cl/tuned.txt", shipped, &identity, NULL) : EQ_OK;
+}
+
 eq_status eq_tuning_read(struct eq_tuning *tuning, const char *path, const struct eq_device *device,
                          struct eq_tuning_identity *header)
 {
@@ -71,19 +79,17 @@ static eq_status read_file(struct eq_device *device, const char *path)
     if (*header.device && strcmp(header.device, identity.device) != 0)
         eq_log(EQ_LOG_WARNING, "%s was measured on %s, this is %s", path, header.device, identity.device);
     else if (*header.driver && strcmp(header.driver, identity.driver) != 0)
-        eq_log(EQ_LOG_WARNING, "%s was measured with driver %s, this is %s: 'equil tune --again' measures anew", path,
+        eq_log(EQ_LOG_WARNING, "%s was measured with driver %s, this is %s: 'equil tune' measures anew", path,
                header.driver, identity.driver);
     return EQ_OK;
 }
 
 static eq_status read_files(struct eq_device *device)
 {
-    const struct eq_tuning_identity identity = eq_device_identity(device);
-    const char *named = eq_option(EQ_OPTION_TUNING), *shipped = shipped_text();
+    const char *named = eq_option(EQ_OPTION_TUNING);
     if (named && strcmp(named, "0") == 0)
         return EQ_OK;
-    if (shipped)
-        EQ_TRY(eq_tuning_parse(device->tuning, "cl/tuned.txt", shipped, &identity, NULL));
+    EQ_TRY(eq_tuning_read_shipped(device->tuning, device));
     eq_tuning_hash(device->tuning, device->shipped_tuning);
     if (named) {
         eq_status status = read_file(device, named);

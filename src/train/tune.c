@@ -9,9 +9,12 @@
 #include <string.h>
 
 #include "model/model.h"
+#include "op/choice.h"
 #include "op/tune.h"
 
 enum { MAX_CHOICES = 16 };
+// Behind the note of a choice that was measured with another driver than the file is now of: it is measured again.
+static const char outdated[] = "; with another driver";
 
 struct tuner {
     struct eq_device *device;
@@ -21,6 +24,7 @@ struct tuner {
     struct eq_tune_summary *summary;
     struct eq_tuning *file;            // what stands, or will stand, in the file
     struct eq_tuning *decisions;       // the device's tuning with the file over it
+    struct eq_tuning *shipped;         // the library's
     struct eq_tuning *seen;            // keys that were met, with a value of no meaning
     struct eq_tuning *failed;          // candidates that are left out
     const struct eq_tunable *choice;   // that is measured
@@ -142,7 +146,26 @@ static eq_status admit(void *user, int candidate)
 
 // ---- the file
 
-// Measurements of another device would pass for this one's: the file has one header.
+static bool is_outdated(const struct eq_tuning_entry *entry)
+{
+    const size_t length = strlen(entry->note), end = sizeof outdated - 1;
+    return length >= end && strcmp(entry->note + length - end, outdated) == 0;
+}
+
+static eq_status mark_outdated(struct eq_tuning *tuning)
+{
+    for (int i = 0; i < eq_tuning_num(tuning); i++) {
+        const struct eq_tuning_entry entry = *eq_tuning_at(tuning, i);
+        char note[EQ_TUNE_MAX_NOTE];
+        snprintf(note, sizeof note, "%.*s%s", (int)(sizeof note - sizeof outdated), entry.note, outdated);
+        if (!is_outdated(&entry))
+            EQ_TRY(eq_tuning_set(tuning, entry.key, entry.values, entry.num_values, note));
+    }
+    return EQ_OK;
+}
+
+// Measurements of another device would pass for this one's: the file has one header. Lines for other devices, in sections,
+// would be lost when it is written.
 static eq_status read_known(struct tuner *tuner, const char *path)
 {
     const struct eq_tuning_identity identity = eq_device_identity(tuner->device);
@@ -150,7 +173,9 @@ static eq_status read_known(struct tuner *tuner, const char *path)
     EQ_TRY(eq_tuning_read(tuner->file, path, tuner->device, &header));
     EQ_REQUIRE(!*header.device || strcmp(header.device, identity.device) == 0, EQ_ERR_ARGUMENT,
                "%s was measured on %s, this is %s: name another file", path, header.device, identity.device);
-    return EQ_OK;
+    EQ_REQUIRE(!header.has_sections, EQ_ERR_ARGUMENT,
+               "%s has [sections] for several devices, which would not be kept: name another file", path);
+    return *header.driver && strcmp(header.driver, identity.driver) != 0 ? mark_outdated(tuner->file) : EQ_OK;
 }
 
 static eq_status open_file(struct tuner *tuner)
@@ -175,6 +200,7 @@ static eq_status open_file(struct tuner *tuner)
     EQ_TRY(status);
     EQ_TRY(eq_file_check(tuner->summary->path)); // before anything is measured
     EQ_TRY(read_failed(tuner));
+    EQ_TRY(eq_tuning_read_shipped(tuner->shipped, tuner->device));
     EQ_TRY(eq_tuning_merge(tuner->decisions, tuner->device->tuning));
     return eq_tuning_merge(tuner->decisions, tuner->file);
 }
@@ -204,7 +230,8 @@ static eq_status keep(struct tuner *tuner, const struct eq_tunable *choice, cons
     EQ_TRY(eq_tuning_set(tuner->decisions, choice->key, values, choice->num_values, note));
     EQ_TRY(eq_tuning_save(tuner->file, tuner->summary->path, &identity,
                           "# Choices that 'equil tune' measured. Lines may be edited or removed; what is not here is\n"
-                          "# chosen by a model. What the values are stands behind them.\n"));
+                          "# chosen by a model. What the values are stands behind them. Comments in lines of their own\n"
+                          "# are not kept.\n"));
     tuner->summary->num_measured++;
     tuner->summary->num_changed += outcome->candidate != 0;
     tuner->summary->num_rejected += outcome->num_rejected;
@@ -233,6 +260,24 @@ static eq_status measure(struct tuner *tuner, const struct eq_call *call, const 
     return keep(tuner, choice, &outcome);
 }
 
+// What is taken where nothing was measured stands first: a choice of the library, or of another file, that the op's model does
+// not know. What is measured again is not its own default.
+static eq_status put_default_first(const struct tuner *tuner, struct eq_tunable *choice)
+{
+    const struct eq_tuning *standing = tuner->params->again ? tuner->shipped : tuner->decisions;
+    const struct eq_tuning_entry *entry = eq_tuning_entry(standing, choice->key);
+    int first[EQ_TUNE_MAX_VALUES], at = 0;
+    if (!entry || entry->num_values != choice->num_values || is_outdated(entry))
+        return EQ_OK;
+    EQ_TRY(eq_tunable_add(choice, entry->values));
+    while (memcmp(choice->candidates[at], entry->values, (size_t)choice->num_values * sizeof *entry->values) != 0)
+        at++;
+    memcpy(first, choice->candidates[at], sizeof first);
+    memmove(choice->candidates[1], choice->candidates[0], (size_t)at * sizeof first);
+    memcpy(choice->candidates[0], first, sizeof first);
+    return EQ_OK;
+}
+
 // The candidates that the rehearsal names, where the choice is its own.
 static eq_status rehearse(struct tuner *tuner, const struct eq_call *call, const struct eq_tunable *choice)
 {
@@ -254,14 +299,16 @@ static int next_choice(const struct tuner *tuner, const struct eq_tunable *choic
 }
 
 static eq_status settle_choice(struct tuner *tuner, const struct eq_call *call, const bool *is_result,
-                               const struct eq_tunable *choice)
+                               struct eq_tunable *choice)
 {
     EQ_TRY(eq_tuning_set(tuner->seen, choice->key, (const int[]){ 1 }, 1, ""));
-    if (tuner->rehearsal)
+    if (tuner->rehearsal) {
+        EQ_TRY(put_default_first(tuner, choice));
         return rehearse(tuner, call, choice);
+    }
     // An entry with another number of values is of a version that chose between other things.
     const struct eq_tuning_entry *entry = eq_tuning_entry(tuner->file, choice->key);
-    if (!tuner->params->again && entry && entry->num_values == choice->num_values) {
+    if (!tuner->params->again && entry && entry->num_values == choice->num_values && !is_outdated(entry)) {
         tuner->summary->num_known++;
         return EQ_OK;
     }
@@ -269,6 +316,7 @@ static eq_status settle_choice(struct tuner *tuner, const struct eq_call *call, 
     if (tuner->is_over)
         return EQ_OK;
     tuner->at.key = choice->key;
+    EQ_TRY(put_default_first(tuner, choice));
     return measure(tuner, call, is_result, choice);
 }
 
@@ -384,6 +432,7 @@ static eq_status tune(struct tuner *tuner)
                p->size, p->seconds);
     EQ_TRY(eq_tuning_create(&tuner->file));
     EQ_TRY(eq_tuning_create(&tuner->decisions));
+    EQ_TRY(eq_tuning_create(&tuner->shipped));
     EQ_TRY(eq_tuning_create(&tuner->seen));
     EQ_TRY(eq_tuning_create(&tuner->failed));
     EQ_TRY(open_file(tuner));
@@ -396,6 +445,7 @@ static eq_status run(struct tuner *tuner)
     eq_status status = tune(tuner);
     eq_tuning_destroy(&tuner->file);
     eq_tuning_destroy(&tuner->decisions);
+    eq_tuning_destroy(&tuner->shipped);
     eq_tuning_destroy(&tuner->seen);
     eq_tuning_destroy(&tuner->failed);
     return status;

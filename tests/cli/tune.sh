@@ -3,6 +3,7 @@
 . "$(dirname "$0")/tap.sh"
 EQUIL_TUNING=
 export EQUIL_TUNING
+value() { sed -n "s/.*\"$1\": \([0-9]*\).*/\1/p" "$folder/stdout"; } # of the JSON that was printed
 choices() { cat "$1" 2>/dev/null | grep -c ' = '; }
 
 tune="tune --arch resnet20 --batch 2 --size 8 --op conv2d"
@@ -10,7 +11,7 @@ file=$folder/new/tuning.txt
 
 # A time that is over after the first choice.
 check "stops in time" run 0 $tune --out "$file" --seconds 0.000001
-check "says that it is not complete" stdout_has "not complete"
+check "says that it is not complete" stdout_has "not complete: the same command goes on"
 check "measures from an empty file" run 0 $tune --out "$file" --seconds 1
 first=$(choices "$file")
 check "keeps what it measured" [ "$first" -ge 1 ]
@@ -55,6 +56,34 @@ check "one choice has four values" [ "$(grep -c ' = 1 7 2 0' "$folder/other")" -
 check "a choice of another version" run 0 $tune --out "$folder/other" --json
 check "is measured again" stdout_has '"measured": 1'
 check "the others are known" stdout_has "\"known\": $((all - 1))"
+
+# Of another driver: measured again, one after the other.
+sed 's/^driver: .*/driver: 2.0-old/' "$folder/before" >"$folder/driver"
+check "another driver's choices" run 0 $tune --out "$folder/driver" --seconds 0.1 --json
+check "are not known" stdout_has '"known": 0'
+measured=$(value measured)
+check "but measured" [ "$measured" -ge 1 ]
+check "the others are marked" [ "$(grep -c '; with another driver$' "$folder/driver")" -eq $((all - measured)) ]
+check "and the next run" run 0 $tune --out "$folder/driver" --seconds 0.000001 --json
+check "knows which" stdout_has "\"known\": $measured"
+check "again begins anew" run 0 $tune --out "$folder/driver" --seconds 0.000001 --again
+check "as it says" stdout_has "not complete: the same command begins anew"
+
+# The default is what would be taken: one that the model does not know, and that is slow.
+sed -nE '1p; s/^(conv2d_vector block=1x.*) = [0-9 ]+ *#.*/\1 = 1 1 0/p' "$folder/before" >"$folder/slow"
+check "a slow choice" [ "$(choices "$folder/slow")" -eq 1 ]
+EQUIL_TUNING=$folder/slow
+check "is the default where another file has it" run 0 $tune --out "$folder/fast" --seconds 0.1
+check "that something beats" grep -q '^conv2d_vector block=1x.*, default ' "$folder/fast"
+check "and that was not among the candidates" [ "$(grep -c '^conv2d_vector block=1x.* = 1 1 0' "$folder/fast")" -eq 0 ]
+EQUIL_TUNING=
+
+# Lines for several devices would be lost.
+{ cat "$folder/before"; printf '[family H200]\nconv2d_vector precious = 1 1 0\n'; } >"$folder/sections"
+cp "$folder/sections" "$folder/sections.before"
+check "a file with sections is not extended" run 1 $tune --out "$folder/sections"
+check "as it says" stderr_has "sections has [sections] for several devices"
+check "and stays as it was" cmp -s "$folder/sections" "$folder/sections.before"
 
 # What evaluation looks up, with its filters prepared, is what was tuned.
 check "evaluation's algorithms are among them" grep -q '^conv2d_algorithm .* prepared = ' "$file"
@@ -104,6 +133,8 @@ check "is not ended by a driver that breaks" run 0 $one
 check "says that one crashed" stderr_has "is rejected: left out: trying it was stopped by signal 6"
 check "says that one hung" stderr_has "is rejected: left out: trying it did not end within 10 s"
 check "measures the others" grep -q '^conv2d_vector block=1x' "$folder/left"
+check "one was killed, and tried again" [ "$(attempts kill)" -eq 1 ]
+check "and is not left out" [ "$(grep -c 'signal 9' "$folder/left.failed")" -eq 0 ]
 check "keeps what it left out" grep -q '^conv2d_vector block=1x.* failed 1 = .*# was stopped by signal 6' "$folder/left.failed"
 check "and that which hung" grep -q '^conv2d_vector block=1x.* failed [0-9]* = .*# did not end within 10 s' "$folder/left.failed"
 crashes=$(attempts crash)
@@ -118,5 +149,7 @@ check "nor what hung" [ "$(attempts hang)" -eq 1 ]
 sed -i 's/^driver: .*/driver: another/' "$folder/left.failed"
 check "with another driver" run 0 $one --again
 check "they are tried again" [ "$(attempts crash)" -gt "$crashes" ]
+check "after --, too, another process tries them" run 0 $tune --out "$folder/other" --seconds 1 --limit 10 --again --
+check "as nothing else says" bash -c "! grep -q 'could be started' '$folder/stderr'"
 
 finish

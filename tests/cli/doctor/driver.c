@@ -1,11 +1,13 @@
 // Preloaded: a driver that breaks on some of the programs that have $BREAK_PROGRAM in their options. In the order in which they
 // are first met, by whatever process, the first is well, compiling the second crashes, the third hangs and is well the next
-// time, and the fourth is compiled, but crashes when one of its kernels is started. $BREAK_FOLDER keeps who is who, and a line
-// "crash PROCESS", "hang PROCESS" or "run PROCESS" for each that came to it, in the file attempts.
+// time, the fourth is compiled, but crashes when one of its kernels is started, and with the fifth somebody kills the process,
+// once. $BREAK_FOLDER keeps who is who, and a line "crash PROCESS", "hang PROCESS", "run PROCESS" or "kill PROCESS" for each
+// that came to it, in the file attempts.
 #define _GNU_SOURCE // RTLD_NEXT
 #define CL_TARGET_OPENCL_VERSION 120
 #include <CL/cl.h>
 #include <dlfcn.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,14 +40,14 @@ static int number_of(const char *options)
     return number;
 }
 
-static bool was_hung(void)
+static bool has_been(const char *what)
 {
     char line[64];
     FILE *file = open_file("attempts", "a+");
     bool is_found = false;
     rewind(file);
     while (fgets(line, sizeof line, file))
-        is_found |= strncmp(line, "hang", 4) == 0;
+        is_found |= strncmp(line, what, strlen(what)) == 0;
     fclose(file);
     return is_found;
 }
@@ -75,10 +77,14 @@ cl_int clBuildProgram(cl_program program, cl_uint num, const cl_device_id *ids, 
         note("crash");
         abort();
     }
-    if (number == 3 && !was_hung()) {
+    if (number == 3 && !has_been("hang")) {
         note("hang");
         for (;;)
             pause();
+    }
+    if (number == 5 && !has_been("kill")) {
+        note("kill");
+        raise(SIGKILL);
     }
     *(void **)&build = dlsym(RTLD_NEXT, "clBuildProgram");
     return build(program, num, ids, options, notify, user);
