@@ -230,8 +230,8 @@ static eq_status keep(struct tuner *tuner, const struct eq_tunable *choice, cons
     EQ_TRY(eq_tuning_set(tuner->decisions, choice->key, values, choice->num_values, note));
     EQ_TRY(eq_tuning_save(tuner->file, tuner->summary->path, &identity,
                           "# Choices that 'equil tune' measured. Lines may be edited or removed; what is not here is\n"
-                          "# chosen by a model. What the values are stands behind them. Comments in lines of their own\n"
-                          "# are not kept.\n"));
+                          "# chosen by the library. What the values are stands behind them. Comments in lines of their\n"
+                          "# own are not kept.\n"));
     tuner->summary->num_measured++;
     tuner->summary->num_changed += outcome->candidate != 0;
     tuner->summary->num_rejected += outcome->num_rejected;
@@ -260,14 +260,14 @@ static eq_status measure(struct tuner *tuner, const struct eq_call *call, const 
     return keep(tuner, choice, &outcome);
 }
 
-// What is taken where nothing was measured stands first: a choice of the library, or of another file, that the op's model does
-// not know. What is measured again is not its own default.
+// What is taken where the file has nothing stands first: a choice of the library, or of another file, that the op's model does
+// not know. What the file has and is measured again is not its own default.
 static eq_status put_default_first(const struct tuner *tuner, struct eq_tunable *choice)
 {
-    const struct eq_tuning *standing = tuner->params->again ? tuner->shipped : tuner->decisions;
-    const struct eq_tuning_entry *entry = eq_tuning_entry(standing, choice->key);
+    const bool is_in_file = eq_tuning_entry(tuner->file, choice->key) != NULL;
+    const struct eq_tuning_entry *entry = eq_tuning_entry(is_in_file ? tuner->shipped : tuner->decisions, choice->key);
     int first[EQ_TUNE_MAX_VALUES], at = 0;
-    if (!entry || entry->num_values != choice->num_values || is_outdated(entry))
+    if (!entry || entry->num_values != choice->num_values)
         return EQ_OK;
     EQ_TRY(eq_tunable_add(choice, entry->values));
     while (memcmp(choice->candidates[at], entry->values, (size_t)choice->num_values * sizeof *entry->values) != 0)

@@ -81,6 +81,27 @@ check "its verdict" stdout_matches '^UNDECIDED: 0 failures in [0-9]+ cases? of 1
 check "what may help" stdout_matches 'needs a longer --limit'
 check "the file's" json "$folder/hang.json" 'd["verdict"] == "undecided" and not d["failures"] and len(d["crashes"]) == 1'
 
+# What hangs goes with the process that waits for it; that nobody may have waited for its end is no matter.
+runs() { grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$1/status"; }
+rm "$folder/hang/attempts"
+env LD_PRELOAD="$EQUIL_BUILD_ROOT/tests/cli/doctor/libdriver.so" BREAK_FOLDER="$folder/hang" BREAK_PROGRAM="-DBLOCK=$block" \
+    "$tool" verify --op pool_avg --limit 600 >/dev/null 2>&1 &
+process=$!
+for _ in $(seq 600); do
+    grep -qs hang "$folder/hang/attempts" && break
+    sleep 0.1
+done
+child=$(sed -n 's/^hang //p' "$folder/hang/attempts")
+check "a child hangs" runs "$child"
+kill -KILL $process
+wait $process 2>/dev/null
+for _ in $(seq 100); do
+    runs "$child" || break
+    sleep 0.1
+done
+gone() { ! runs "$1"; }
+check "and has gone with its parent" gone "$child"
+
 # A driver that crashes when it is loaded. Nothing but the device's process ends.
 mkdir "$folder/vendors"
 echo "$EQUIL_BUILD_ROOT/tests/cli/doctor/libcrash.so" >"$folder/vendors/crash.icd"
