@@ -3,7 +3,8 @@
 // A graph is built for one batch size and image size. Values are small integers that belong to their graph. Parameters and
 // running statistics are made by the op that needs them, under the names that PyTorch gives them: eq_graph_batch_norm(g, x,
 // "bn1", ...) makes bn1.weight, bn1.bias, bn1.running_mean and bn1.running_var. Names are copied, and so are params. Names of
-// inputs, outputs, parameters and statistics are all different, those of parameters and statistics of at most 255 bytes.
+// inputs, outputs, parameters and statistics are all different, not empty, and of at most 255 bytes. Sessions make others of
+// them, "grad.NAME" and, without weights, "workspace": no input or output may have one of those that its session has.
 //
 // Errors: EQ_ERR_SHAPE with the numbers when shapes do not fit, an extent is below 1, or a tensor is larger than any device;
 // EQ_ERR_ARGUMENT for parameters out of range, values that are none, and names that are taken or too long; EQ_ERR_HOST_MEMORY.
@@ -29,7 +30,7 @@ EQ_API void eq_graph_destroy(struct eq_graph **graph); // after its sessions. *g
 // of labels and losses. rank may be NULL.
 EQ_API eq_status eq_graph_shape(const struct eq_graph *graph, eq_value value, int shape[4], int *rank);
 
-// A float32 input [n, c, h, w] called `name`, which is not empty, here and below.
+// A float32 input [n, c, h, w] called `name`.
 EQ_API eq_status eq_graph_input(struct eq_graph *graph, const char *name, int n, int c, int h, int w, eq_value *x);
 // An int32 input [n] called `name`: class labels.
 EQ_API eq_status eq_graph_labels(struct eq_graph *graph, const char *name, int n, eq_value *labels);

@@ -71,7 +71,8 @@ struct eq_opencl_view {
 // from a multiple of 256 bytes on), EQ_ERR_UNSUPPORTED (strides), EQ_ERR_BUILD and EQ_ERR_DEVICE_MEMORY (of another form).
 // The binding before stays then. After EQ_ERR_DEVICE and EQ_ERR_HOST_MEMORY it may be gone: runs either use what was bound
 // last or are refused (EQ_ERR_ARGUMENT) until binding succeeds. Whether memory that runs write overlaps other bound memory
-// is not looked at: what is in either is undefined then.
+// is not looked at: what is in either is undefined then. Backward reads inputs and outputs, too: what is bound as the network
+// has it stays bound, and what is in it as it was, from the forward half to the end of the backward half.
 EQ_API eq_status eq_session_bind(struct eq_session *session, const char *name, const struct eq_opencl_view *view);
 
 enum eq_session_part { EQ_SESSION_ALL, EQ_SESSION_FORWARD, EQ_SESSION_BACKWARD };

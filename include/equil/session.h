@@ -21,9 +21,10 @@
 // After a failure of the device or for want of memory a session can be used on: a call that failed can be repeated, and gives
 // what it would have given. Until then is undefined what it was to write: the input (eq_session_write); the values read; the
 // outputs and, in training, the running statistics (a run or its forward half); the gradients (backward); parameters and
-// velocities (eq_session_update). A run or an update that failed may have been done in part, and repeating it would do that
-// part twice: in training load or write the weights again first, and after an update with momentum make them anew, for the
-// velocities. What was enqueued before may still be running: eq_session_wait().
+// velocities (eq_session_update). A backward half works on what the forward half kept: one that failed is repeated from the
+// forward half on. A run or an update that failed may have been done in part, and repeating it would do that part twice: in
+// training load or write the weights again first, and after an update with momentum make them anew, for the velocities. What
+// was enqueued before may still be running: eq_session_wait().
 #ifndef EQUIL_SESSION_H
 #define EQUIL_SESSION_H
 
@@ -48,7 +49,8 @@ struct eq_session_params {
 // Compiles the graph and makes its memory. params NULL: all zero. The weights must have every tensor of the graph, and must
 // outlive the session; the graph must, too, unchanged. One thread at a time per device, its weights and sessions. Errors:
 // EQ_ERR_ARGUMENT (what is differentiated has no name, is no value of the graph, or does not depend on one of the parameters,
-// or with input_gradients of the inputs; the session is not training; input_gradients or recompute without `differentiate`),
+// or with input_gradients of the inputs; the session is not training; input_gradients or recompute without `differentiate`; an
+// input or output of the graph that has the name of a gradient here),
 // EQ_ERR_NOT_FOUND (a tensor that the weights do not have), EQ_ERR_SHAPE (one that they have in another shape, or in other
 // blocks; training with one value per channel in a norm, which has no variance), EQ_ERR_UNSUPPORTED (a layer beyond what
 // kernels can count, or the device's work-groups and local memory), EQ_ERR_DEVICE_MEMORY with the numbers, EQ_ERR_BUILD,
@@ -63,8 +65,10 @@ EQ_API size_t eq_session_bytes(const struct eq_session *session);
 
 // Copies a whole input or output, f32 [n, c, h, w] ([n, c] for rows, [n] for losses), or int32 [n] for labels, dense. They wait
 // for the device. Outputs are those of the last run. EQ_ERR_NOT_FOUND: no input or output of that name; the text lists those
-// there are. EQ_ERR_ARGUMENT: reading an output before the first run; writing one, or an input that is bound to a caller's
-// memory; either of what has no memory (eq_session_create_unbound()), or of "workspace".
+// there are. An input of the graph that nothing in it reads is none. Labels that were never written are -1, no class, and
+// the losses not numbers: who wants the logits alone can do without. EQ_ERR_ARGUMENT: reading an output before the first run,
+// or a gradient before the first that went backward; writing one, or an input that is bound to a caller's memory; either of
+// what has no memory (eq_session_create_unbound()), or of "workspace".
 EQ_API eq_status eq_session_write(struct eq_session *session, const char *name, const void *values);
 EQ_API eq_status eq_session_read(struct eq_session *session, const char *name, void *values);
 
@@ -81,13 +85,14 @@ struct eq_session_tensor {
 EQ_API eq_status eq_session_describe(const struct eq_session *session, const char *name, struct eq_session_tensor *tensor);
 
 // Enqueues one run, forward and, where the session differentiates, backward; does not wait for it. EQ_ERR_NUMERIC: an
-// evaluation with a running_scale that was loaded or written as no number above 0, or that nothing has moved from 0: the
-// network was never trained. Other errors, of the halves too: EQ_ERR_ARGUMENT (something without memory that has to be bound,
-// or whose binding failed), EQ_ERR_DEVICE. What fails while it runs is told, where the driver tells, by the next call that
-// waits.
+// evaluation with a running_scale, of the session's graph, that was loaded or written as no number above 0, or that nothing
+// has moved from 0: the network was never trained. Other errors, of the halves too: EQ_ERR_ARGUMENT (an f32 input that was
+// never written, nor is bound; something without memory that has to be bound, or whose binding failed), EQ_ERR_DEVICE. What
+// fails while it runs is told, where the driver tells, by the next call that waits.
 EQ_API eq_status eq_session_run(struct eq_session *session);
-// Its halves, for a gradient that depends on the outputs: forward; then, "grad.NAME" written, backward. EQ_ERR_ARGUMENT: the
-// session does not differentiate, or was not run forward before.
+// Its halves, for a gradient that depends on the outputs: forward; then, "grad.NAME" written, backward, which uses up what
+// forward kept: each backward half comes after a forward half of its own, with none of eq_session_run() in between.
+// EQ_ERR_ARGUMENT: the session does not differentiate, or its last run was not a forward half.
 EQ_API eq_status eq_session_forward(struct eq_session *session);
 EQ_API eq_status eq_session_backward(struct eq_session *session);
 
@@ -97,9 +102,10 @@ struct eq_sgd_params {
     float weight_decay; // 0: none
 };
 // Enqueues an update of all parameters of the weights from the gradients of the last run, PyTorch's rule: g += weight_decay *
-// w; v = momentum * v + g; w -= rate * v. Gradients and velocities are the weights': see weights.h. Does not wait; the first
-// call makes its kernel. EQ_ERR_ARGUMENT: the session does not differentiate, was not run backward before, or has no weights; a
-// number that is negative or not finite. The first call also: EQ_ERR_BUILD, EQ_ERR_DEVICE_MEMORY.
+// w; v = momentum * v + g; w -= rate * v. Gradients and velocities are the weights': see weights.h; those of parameters that
+// the graph of the run does not have are 0. Does not wait; the first call makes its kernel. EQ_ERR_ARGUMENT: the session does
+// not differentiate, was not run backward before, or has no weights; a number that is negative or not finite. The first call
+// also: EQ_ERR_BUILD, EQ_ERR_DEVICE_MEMORY.
 EQ_API eq_status eq_session_update(struct eq_session *session, const struct eq_sgd_params *params);
 
 // Waits until everything that was enqueued on the device is done: in a caller's in-order queue that is the caller's commands,

@@ -6,7 +6,8 @@
 //
 // Gradients and velocities (of SGD's momentum) are the weights', too, one of each for a parameter: sessions that differentiate
 // share them, and so does eq_network_gradients(). They get their memory with the first of these, zeroed, and keep it. A
-// backward run replaces the gradients of the one before, whichever it was. Velocities change by eq_session_update() alone:
+// backward run replaces the gradients of the one before, whichever it was: those of parameters that its graph does not have
+// become 0. Velocities change by eq_session_update() alone:
 // neither loading, writing nor initialising resets them, and eq_weights_save() does not save them (the checkpoints of
 // eq_trainer_run() have them). To be rid of them, make weights anew.
 #ifndef EQUIL_WEIGHTS_H

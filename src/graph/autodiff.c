@@ -127,8 +127,20 @@ static eq_status differentiate(struct walk *walk, int loss)
     return EQ_OK;
 }
 
+static eq_status check_inputs_read(const struct eq_ir *ir)
+{
+    for (int front = 0; front < ir->graph->num_values; front++) {
+        const struct eq_front_value *value = &ir->graph->values[front];
+        EQ_REQUIRE(value->kind != EQ_VALUE_INPUT || value->dtype != EQ_F32 || ir->lowered[front] >= 0, EQ_ERR_ARGUMENT,
+                   "input %s: nothing depends on it", value->name);
+    }
+    return EQ_OK;
+}
+
 eq_status eq_ir_differentiate(struct eq_ir *ir, int loss, bool input_gradients)
 {
+    if (input_gradients)
+        EQ_TRY(check_inputs_read(ir));
     struct walk walk = { .ir = ir, .num = ir->num_values, .input_gradients = input_gradients };
     walk.grad = eq_malloc((size_t)ir->num_values, sizeof *walk.grad);
     walk.wants = eq_calloc((size_t)ir->num_values, sizeof *walk.wants);

@@ -10,12 +10,16 @@ static bool has_map(const struct eq_exec_memory *memory)
     return memory->scale || memory->shift;
 }
 
+bool eq_exec_is_dense(const struct eq_tensor *tensor)
+{
+    return tensor->form == EQ_FORM_PLAIN || (tensor->form == EQ_FORM_BLOCKED && tensor->block == 1 && tensor->halo == 0);
+}
+
 // Whether the memory holds the value just as its slot does.
 static bool is_same_layout(const struct eq_exec_memory *memory, const struct eq_tensor *t)
 {
-    const bool is_plain = t->form == EQ_FORM_PLAIN || (t->form == EQ_FORM_BLOCKED && t->block == 1 && t->halo == 0);
     const size_t extent[] = { (size_t)t->n, (size_t)t->c, (size_t)t->h, (size_t)t->w };
-    if (!is_plain || memory->type != EQ_VIEW_WORD || has_map(memory))
+    if (!eq_exec_is_dense(t) || memory->type != EQ_VIEW_WORD || has_map(memory))
         return false;
     size_t dense = 1;
     for (int d = 3; d >= 0; d--) {
@@ -195,16 +199,18 @@ eq_status eq_exec_bind(struct eq_exec *exec, const struct eq_exec_place *place, 
     EQ_TRY(check_extent(place, memory, bytes));
     EQ_REQUIRE(place->dtype == EQ_F32 || (memory->type == EQ_VIEW_WORD && !has_map(memory)), EQ_ERR_ARGUMENT,
                "labels are 4-byte integers, without scale and shift");
-    const bool is_same = is_same_layout(memory, &exec->ir->values[place->at].tensor);
-    EQ_REQUIRE(is_same || !exec->slots[place->at] || !exec->slots[place->at]->is_empty, EQ_ERR_ARGUMENT,
+    // The gradient of an image may have the layout, too, but lies between activations.
+    struct eq_buffer *slot = exec->slots[place->at];
+    const bool is_same = slot && is_same_layout(memory, &exec->ir->values[place->at].tensor);
+    EQ_REQUIRE(is_same || !slot || !slot->is_empty, EQ_ERR_ARGUMENT,
                "parameters, statistics and their gradients are dense f32, without scale and shift");
     if (!is_same)
         return bind_other(exec, place, memory);
     if (!exec->bindings[place->at].is_direct)
         EQ_TRY(drop(exec, place->at));
-    EQ_TRY(eq_buffer_swap(exec->slots[place->at], memory->mem, memory->offset));
+    EQ_TRY(eq_buffer_swap(slot, memory->mem, memory->offset));
     exec->bindings[place->at].is_direct = true;
-    return rebind(exec, exec->slots[place->at]);
+    return rebind(exec, slot);
 }
 
 bool eq_exec_is_bound(const struct eq_exec *exec, const struct eq_exec_place *place)
@@ -228,10 +234,23 @@ eq_status eq_exec_run_bindings(struct eq_exec *exec, bool inputs, enum eq_exec_p
     return EQ_OK;
 }
 
-eq_status eq_exec_check_bound(const struct eq_exec *exec, enum eq_exec_part part)
+// Labels may be missing: see write_no_labels().
+static eq_status check_given(const struct eq_exec *exec, enum eq_exec_part part)
 {
-    if (exec->store)
-        return EQ_OK;
+    for (int v = 0; v < exec->ir->num_values; v++) {
+        const struct eq_ir_value *value = &exec->ir->values[v];
+        const struct eq_exec_binding *binding = &exec->bindings[v];
+        const bool is_needed = value->kind == EQ_VALUE_INPUT && value->tensor.dtype == EQ_F32 && is_of_part(value, part);
+        const int of = value->outer_grad_of >= 0 ? value->outer_grad_of : v;
+        EQ_REQUIRE(!is_needed || exec->is_written[v] || binding->list || binding->is_direct, EQ_ERR_ARGUMENT,
+                   "the input '%s%s' was neither written nor bound", of != v ? "grad." : "",
+                   exec->ir->graph->values[exec->ir->values[of].front].name);
+    }
+    return EQ_OK;
+}
+
+static eq_status check_bound(const struct eq_exec *exec, enum eq_exec_part part)
+{
     for (int i = 0; i < exec->num_chunks; i++)
         EQ_REQUIRE(exec->chunks[i]->mem, EQ_ERR_ARGUMENT, "the workspace of %zu bytes has no memory", exec->chunks[i]->bytes);
     for (int v = 0; v < exec->ir->num_values; v++) {
@@ -242,4 +261,11 @@ eq_status eq_exec_check_bound(const struct eq_exec *exec, enum eq_exec_part part
                    exec->ir->graph->values[exec->ir->values[of].front].name);
     }
     return EQ_OK;
+}
+
+eq_status eq_exec_check_ready(const struct eq_exec *exec, enum eq_exec_part part)
+{
+    if (!exec->store)
+        EQ_TRY(check_bound(exec, part));
+    return check_given(exec, part);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 static const float DEFAULT_EPS = 1e-5f, DEFAULT_MOMENTUM = 0.1f;
+enum { MAX_NAME = 255 };
 
 eq_status eq_graph_create(struct eq_graph **graph)
 {
@@ -70,6 +71,8 @@ static eq_status check_activation(const struct eq_graph *graph, eq_value x, cons
 static eq_status check_name(const struct eq_graph *graph, const char *name)
 {
     EQ_REQUIRE(*name, EQ_ERR_ARGUMENT, "the name of a value is empty");
+    EQ_REQUIRE(strlen(name) <= MAX_NAME, EQ_ERR_ARGUMENT, "the name %.40s... has %zu bytes: at most %d are possible", name,
+               strlen(name), MAX_NAME);
     for (int i = 0; i < graph->num_values; i++)
         EQ_REQUIRE(!graph->values[i].name || strcmp(graph->values[i].name, name) != 0, EQ_ERR_ARGUMENT,
                    "two values are called '%s'", name);
@@ -108,9 +111,11 @@ static eq_status add_activation(struct eq_graph *graph, int rank, int n, int c, 
 static eq_status add_tensor(struct eq_graph *graph, enum eq_value_kind kind, const char *prefix, const char *suffix, int rank,
                             const int *dims, int *out)
 {
-    char name[256];
-    EQ_REQUIRE((size_t)snprintf(name, sizeof name, "%s.%s", prefix, suffix) < sizeof name, EQ_ERR_ARGUMENT,
-               "the name %s.%s is too long", prefix, suffix);
+    char name[MAX_NAME + 1];
+    EQ_REQUIRE(*prefix, EQ_ERR_ARGUMENT, "the name of what has the parameter '%s' is empty", suffix);
+    const int bytes = snprintf(name, sizeof name, "%s.%s", prefix, suffix);
+    EQ_REQUIRE(bytes <= MAX_NAME, EQ_ERR_ARGUMENT, "the name %.40s... has %d bytes: at most %d are possible", name, bytes,
+               MAX_NAME);
     struct eq_front_value value = { .kind = kind, .dtype = EQ_F32, .rank = rank, .shape = { 1, 1, 1, 1 } };
     memcpy(value.shape, dims, (size_t)rank * sizeof *dims);
     return add_value(graph, &value, name, out);
@@ -302,7 +307,7 @@ static eq_status equilibrium(struct eq_graph *graph, eq_value x, const char *nam
                    p->momentum <= 1 && p->branch >= EQ_BRANCH_BOTH && p->branch <= EQ_BRANCH_REWEIGHT,
                EQ_ERR_ARGUMENT, "%s: group %d, %d iterations (0 to 32), eps %g, momentum %g, branch %d", name, p->group,
                p->iterations, p->eps, p->momentum, (int)p->branch);
-    EQ_REQUIRE(p->branch == EQ_BRANCH_DECORRELATE || shape[2] * shape[3] > 1, EQ_ERR_SHAPE,
+    EQ_REQUIRE(p->branch == EQ_BRANCH_DECORRELATE || (int64_t)shape[2] * shape[3] > 1, EQ_ERR_SHAPE,
                "%s: the image is %d x %d here; an instance's variance needs at least 2 pixels", name, shape[2], shape[3]);
     static const enum eq_unit_method methods[] = { EQ_UNIT_CE, EQ_UNIT_BD, EQ_UNIT_IR };
     struct eq_unit_attributes attributes = { .method = methods[p->branch], .group = p->group ? p->group : 16,
@@ -330,7 +335,8 @@ static eq_status squeeze_excite(struct eq_graph *graph, eq_value x, const char *
     EQ_TRY(check_gated(graph, x, name));
     int shape[4], reduction = p && p->reduction ? p->reduction : 16;
     EQ_TRY(eq_graph_shape(graph, x, shape, NULL));
-    int c = shape[1], h = reduction > 0 ? c / reduction : 0;
+    EQ_REQUIRE(reduction > 0, EQ_ERR_ARGUMENT, "%s: a reduction of %d: it must be above 0", name, reduction);
+    int c = shape[1], h = c / reduction;
     EQ_REQUIRE(h >= 1, EQ_ERR_SHAPE, "%s: %d channels with a reduction of %d leave no hidden unit", name, c, reduction);
     struct eq_unit_attributes attributes = { .method = EQ_UNIT_SE, .hidden = h };
     struct eq_front_node node = unit_node(EQ_FRONT_GATE, x);
@@ -349,8 +355,6 @@ eq_status eq_graph_squeeze_excite(struct eq_graph *graph, eq_value x, const char
     int before = graph->num_values;
     return undo(graph, before, squeeze_excite(graph, x, name, params, y));
 }
-
-static const char add_label[] = "add", activation_label[] = "activation";
 
 static eq_status elementwise(struct eq_graph *graph, const struct eq_front_node *node,
                              const struct eq_unit_attributes *attributes, const char *label, eq_value *y)
@@ -372,7 +376,7 @@ eq_status eq_graph_add(struct eq_graph *graph, eq_value a, eq_value b, eq_value 
                sa[2], sa[3], sb[0], sb[1], sb[2], sb[3]);
     struct eq_front_node node = unit_node(EQ_FRONT_ADD, a);
     node.inputs[EQ_UNIT_RESIDUAL] = b;
-    return elementwise(graph, &node, &(struct eq_unit_attributes){ .method = EQ_UNIT_NONE }, add_label, y);
+    return elementwise(graph, &node, &(struct eq_unit_attributes){ .method = EQ_UNIT_NONE }, "add", y);
 }
 
 eq_status eq_graph_activation(struct eq_graph *graph, eq_value x, enum eq_act act, eq_value *y)
@@ -381,7 +385,7 @@ eq_status eq_graph_activation(struct eq_graph *graph, eq_value x, enum eq_act ac
     EQ_REQUIRE(act == EQ_RELU || act == EQ_ELU, EQ_ERR_ARGUMENT, "activation %d: it is 1 (relu) or 2 (elu)", (int)act);
     struct eq_front_node node = unit_node(EQ_FRONT_ACT, x);
     struct eq_unit_attributes attributes = { .method = EQ_UNIT_NONE, .activation = act == EQ_RELU ? EQ_ACT_RELU : EQ_ACT_ELU };
-    return elementwise(graph, &node, &attributes, activation_label, y);
+    return elementwise(graph, &node, &attributes, "activation", y);
 }
 
 static eq_status add_op(struct eq_graph *graph, const struct eq_op *op, const void *attributes, const int *inputs,
@@ -449,11 +453,10 @@ eq_status eq_graph_cross_entropy(struct eq_graph *graph, eq_value logits, eq_val
     return undo(graph, before, add_op(graph, &eq_op_softmax_xent, &attributes, inputs, 2, 1, out, "loss", loss));
 }
 
-// Sums and activations have no name of the caller's.
+// Sums and activations have no name of the caller's until they are given one.
 static bool is_called(const struct eq_front_node *node, const char *name)
 {
-    const bool is_nameless = (node->kind == EQ_FRONT_ADD && strcmp(node->label, add_label) == 0) ||
-                             (node->kind == EQ_FRONT_ACT && strcmp(node->label, activation_label) == 0);
+    const bool is_nameless = (node->kind == EQ_FRONT_ADD || node->kind == EQ_FRONT_ACT) && !node->is_labelled;
     return !is_nameless && strcmp(node->label, name) == 0;
 }
 
@@ -489,6 +492,7 @@ eq_status eq_graph_label(struct eq_graph *graph, eq_value value, const char *lab
             return EQ_ERR_HOST_MEMORY;
         free(graph->nodes[i].label);
         graph->nodes[i].label = copy;
+        graph->nodes[i].is_labelled = true;
         return EQ_OK;
     }
     return eq_fail(EQ_ERR_ARGUMENT, "value %d is no call's, which could be called '%s'", value, label);

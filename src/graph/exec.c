@@ -4,6 +4,8 @@
 
 #include "graph/exec.h"
 
+static const char workspace_name[] = "workspace";
+
 // Sizes of the arena's chunks; offsets go to items.
 static eq_status plan_arena(const struct eq_ir *ir, size_t max_chunk_bytes, struct eq_plan_item **items, int **item_of_value,
                             size_t chunk_bytes[EQ_EXEC_MAX_CHUNKS], int *num_chunks)
@@ -77,6 +79,18 @@ static bool is_stored(const struct eq_ir_value *value)
     return value->grad_of >= 0 || value->kind == EQ_VALUE_PARAMETER || value->kind == EQ_VALUE_STATE;
 }
 
+// Labels until there are others: no class, so that the loss is no number where a caller wants the logits alone.
+static eq_status write_no_labels(struct eq_ref ref, size_t num)
+{
+    int32_t *labels = eq_malloc(num, sizeof *labels);
+    if (!labels)
+        return EQ_ERR_HOST_MEMORY;
+    memset(labels, 0xff, num * sizeof *labels);
+    const eq_status status = eq_ref_write(ref, labels, num, sizeof *labels);
+    free(labels);
+    return status;
+}
+
 static eq_status make_slot(struct eq_exec *exec, int v)
 {
     const struct eq_ir_value *value = &exec->ir->values[v];
@@ -87,8 +101,9 @@ static eq_status make_slot(struct eq_exec *exec, int v)
         EQ_TRY(eq_buffer_create_empty(exec->device, bytes, &exec->slots[v]));
     else
         EQ_TRY(eq_buffer_create(exec->device, bytes, &exec->slots[v]));
+    exec->slots[v]->may_move = eq_exec_is_dense(&value->tensor);
     exec->refs[v] = eq_ref_at(exec->slots[v], 0);
-    return EQ_OK;
+    return value->tensor.dtype == EQ_I32 ? write_no_labels(exec->refs[v], eq_tensor_elems(&value->tensor)) : EQ_OK;
 }
 
 static eq_status make_slots(struct eq_exec *exec)
@@ -186,6 +201,47 @@ static eq_status emit_calls(struct eq_exec *exec)
     return EQ_OK;
 }
 
+static bool is_gradient(const struct eq_ir_value *value)
+{
+    return value->outer_grad_of >= 0 || value->grad_of >= 0;
+}
+
+// The front value that an ir value is, or is the gradient of; -1: none.
+static int front_of(const struct eq_ir *ir, int at)
+{
+    const struct eq_ir_value *value = &ir->values[at];
+    return ir->values[value->outer_grad_of >= 0 ? value->outer_grad_of : value->grad_of >= 0 ? value->grad_of : at].front;
+}
+
+// Name of an ir value as a caller may write it, into text; false for values that have none.
+static bool name_of(const struct eq_exec *exec, int at, char text[EQ_EXEC_MAX_NAME])
+{
+    const struct eq_ir *ir = exec->ir;
+    const struct eq_ir_value *value = &ir->values[at];
+    const int front = front_of(ir, at);
+    const bool is_open = value->kind == EQ_VALUE_INPUT || value->is_output || (!exec->store && is_stored(value));
+    if (front < 0 || !ir->graph->values[front].name || !is_open)
+        return false;
+    snprintf(text, EQ_EXEC_MAX_NAME, "%s%s", is_gradient(value) ? "grad." : "", ir->graph->values[front].name);
+    return true;
+}
+
+// The graph's names are all different; those of gradients and of the workspace come to them here.
+static eq_status check_names(const struct eq_exec *exec)
+{
+    char name[EQ_EXEC_MAX_NAME], other[EQ_EXEC_MAX_NAME];
+    for (int v = 0; v < exec->ir->num_values; v++) {
+        if (!name_of(exec, v, name))
+            continue;
+        bool is_taken = !exec->store && strcmp(name, workspace_name) == 0;
+        for (int w = 0; w < v && !is_taken; w++)
+            is_taken = name_of(exec, w, other) && strcmp(name, other) == 0;
+        EQ_REQUIRE(!is_taken, EQ_ERR_ARGUMENT, "two of the session's inputs and outputs would be called '%s': the graph has to "
+                   "give its own another name", name);
+    }
+    return EQ_OK;
+}
+
 static eq_status make_staging(struct eq_exec *exec)
 {
     for (int v = 0; v < exec->ir->num_values; v++) {
@@ -208,6 +264,8 @@ static eq_status fill_exec(struct eq_exec *exec, struct eq_store *store, const s
         EQ_TRY(bind_store(exec, store));
     EQ_TRY(make_staging(exec));
     EQ_ALLOC(exec->bindings, exec->ir->num_values);
+    EQ_ALLOC(exec->is_written, exec->ir->num_values);
+    EQ_TRY(check_names(exec));
     EQ_TRY(eq_list_create(exec->device, &exec->list));
     EQ_TRY(eq_list_create(exec->device, &exec->prepare));
     return emit_calls(exec);
@@ -245,6 +303,7 @@ void eq_exec_destroy(struct eq_exec **exec)
             eq_buffer_destroy(&(*exec)->chunks[i]);
     eq_ir_destroy(&(*exec)->ir);
     free((*exec)->slots);
+    free((*exec)->is_written);
     free((*exec)->refs);
     free((*exec)->staging);
     free(*exec);
@@ -295,35 +354,19 @@ eq_status eq_exec_find(const struct eq_exec *exec, eq_value value, struct eq_ref
     return EQ_OK;
 }
 
-static bool is_gradient(const struct eq_ir_value *value)
+// An input of the graph that no call takes.
+static bool is_unread(const struct eq_ir *ir, int front)
 {
-    return value->outer_grad_of >= 0 || value->grad_of >= 0;
-}
-
-// The front value that an ir value is, or is the gradient of; -1: none.
-static int front_of(const struct eq_ir *ir, int at)
-{
-    const struct eq_ir_value *value = &ir->values[at];
-    return ir->values[value->outer_grad_of >= 0 ? value->outer_grad_of : value->grad_of >= 0 ? value->grad_of : at].front;
-}
-
-// Name of an ir value as a caller may write it, into text; false for values that have none.
-static bool name_of(const struct eq_exec *exec, int at, char text[EQ_EXEC_MAX_NAME])
-{
-    const struct eq_ir *ir = exec->ir;
-    const struct eq_ir_value *value = &ir->values[at];
-    const int front = front_of(ir, at);
-    const bool is_open = value->kind == EQ_VALUE_INPUT || value->is_output || (!exec->store && is_stored(value));
-    if (front < 0 || !ir->graph->values[front].name || !is_open)
-        return false;
-    snprintf(text, EQ_EXEC_MAX_NAME, "%s%s", is_gradient(value) ? "grad." : "", ir->graph->values[front].name);
-    return true;
+    return ir->graph->values[front].kind == EQ_VALUE_INPUT && ir->lowered[front] < 0;
 }
 
 static eq_status no_such_name(const struct eq_exec *exec, const char *name)
 {
     char text[EQ_EXEC_MAX_NAME];
     struct eq_str all = { 0 };
+    for (int front = 0; front < exec->ir->graph->num_values; front++)
+        EQ_REQUIRE(!is_unread(exec->ir, front) || strcmp(exec->ir->graph->values[front].name, name) != 0, EQ_ERR_NOT_FOUND,
+                   "nothing in the graph reads the input '%s', so the session does not have it", name);
     for (int v = 0; v < exec->ir->num_values; v++)
         if (name_of(exec, v, text))
             eq_str_append(&all, "%s%s", all.length ? ", " : "", text);
@@ -342,11 +385,16 @@ eq_status eq_exec_find_name(const struct eq_exec *exec, const char *name, struct
         if (!name_of(exec, v, text) || strcmp(text, name) != 0)
             continue;
         const int rank = exec->ir->graph->values[front_of(exec->ir, v)].rank;
-        *place = (struct eq_exec_place){ v, value->kind != EQ_VALUE_TEMPORARY, { t->n, t->c, t->h, t->w }, rank, t->dtype };
+        *place = (struct eq_exec_place){ .at = v,
+                                         .is_input = value->kind != EQ_VALUE_TEMPORARY,
+                                         .is_gradient = is_gradient(value),
+                                         .shape = { t->n, t->c, t->h, t->w },
+                                         .rank = rank,
+                                         .dtype = t->dtype };
         return EQ_OK;
     }
-    if (!exec->store && strcmp(name, "workspace") == 0) {
-        *place = (struct eq_exec_place){ EQ_EXEC_WORKSPACE, false, { 1, 1, 1, 1 }, 1, EQ_F32 };
+    if (!exec->store && strcmp(name, workspace_name) == 0) {
+        *place = (struct eq_exec_place){ .at = EQ_EXEC_WORKSPACE, .shape = { 1, 1, 1, 1 }, .rank = 1, .dtype = EQ_F32 };
         return EQ_OK;
     }
     return no_such_name(exec, name);
@@ -361,6 +409,7 @@ eq_status eq_exec_write_place(struct eq_exec *exec, const struct eq_exec_place *
 {
     const struct eq_tensor *tensor = &exec->ir->values[place->at].tensor;
     const size_t elems = eq_tensor_elems(tensor);
+    exec->is_written[place->at] = true;
     if (tensor->form == EQ_FORM_PLAIN)
         return eq_ref_write(exec->refs[place->at], host, elems, eq_dtype_bytes(tensor->dtype));
     eq_tensor_pack(tensor, host, exec->staging);
@@ -416,11 +465,12 @@ static eq_status run_prepare(struct eq_exec *exec)
     return EQ_OK;
 }
 
-bool eq_exec_has_state(const struct eq_exec *exec, const char *name)
+bool eq_exec_has_tensor(const struct eq_exec *exec, const char *name)
 {
     for (int v = 0; v < exec->ir->num_values; v++) {
         const struct eq_ir_value *value = &exec->ir->values[v];
-        if (value->kind == EQ_VALUE_STATE && value->front >= 0 && strcmp(exec->ir->graph->values[value->front].name, name) == 0)
+        const bool is_tensor = value->kind == EQ_VALUE_STATE || value->kind == EQ_VALUE_PARAMETER;
+        if (is_tensor && value->front >= 0 && strcmp(exec->ir->graph->values[value->front].name, name) == 0)
             return true;
     }
     return false;

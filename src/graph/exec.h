@@ -29,11 +29,14 @@ struct eq_exec {
     struct eq_exec *lender;           // whose chunks some are; itself where none are
     const struct eq_exec *user;       // of a lender: who ran last in its chunks
     struct eq_buffer **slots;         // [ir values], those that eq_plan_is_slot() names; without a store, all but temporaries
+    bool *is_written;                 // [ir values], of inputs: by the host
     struct eq_exec_binding *bindings; // [ir values]
     float *staging;                   // host side of the largest input or output
     size_t staging_elems;
 };
 
+// Whether the value lies in its memory as dense NCHW does: then a caller's can stand in for a slot's.
+bool eq_exec_is_dense(const struct eq_tensor *tensor);
 // Runs the kernels of bound inputs, or of bound outputs, of one half.
 eq_status eq_exec_run_bindings(struct eq_exec *exec, bool inputs, enum eq_exec_part part);
 void eq_exec_drop_bindings(struct eq_exec *exec);

@@ -34,6 +34,7 @@ struct eq_front_node {
     int inputs[EQ_MAX_OPERANDS], num_inputs;
     int output;
     char *label;                         // "layer1.0.conv1"
+    bool is_labelled;                    // by eq_graph_label()
 };
 
 struct eq_graph {
@@ -215,7 +216,7 @@ eq_status eq_exec_read(struct eq_exec *exec, eq_value value, void *host);
 enum { EQ_EXEC_WORKSPACE = -2 };
 struct eq_exec_place {
     int at;                     // ir value; EQ_EXEC_WORKSPACE: the arena of an exec without a store
-    bool is_input;
+    bool is_input, is_gradient;
     int shape[4], rank;         // [n, c, h, w], and how many of these dimensions it has
     enum eq_dtype dtype;
 };
@@ -244,10 +245,10 @@ eq_status eq_exec_run(struct eq_exec *exec);
 // Its two halves, where something is differentiated: up to the outputs, and from the gradient that the caller gives.
 enum eq_exec_part { EQ_EXEC_FORWARD, EQ_EXEC_BACKWARD };
 eq_status eq_exec_run_part(struct eq_exec *exec, enum eq_exec_part part);
-// Whether a running statistic of that name is among what it runs on.
-bool eq_exec_has_state(const struct eq_exec *exec, const char *name);
-// Without a store: whether everything that half takes has memory. Call it before a run.
-eq_status eq_exec_check_bound(const struct eq_exec *exec, enum eq_exec_part part);
+// Whether a parameter or running statistic of that name is among what it runs on.
+bool eq_exec_has_tensor(const struct eq_exec *exec, const char *name);
+// Whether a caller has given everything that half takes: inputs by name and, without a store, memory. Call it before a run.
+eq_status eq_exec_check_ready(const struct eq_exec *exec, enum eq_exec_part part);
 
 // Arena bytes an ir would need, and those of its inputs and plain outputs: for `info`, without a device.
 eq_status eq_plan_bytes(const struct eq_ir *ir, size_t *arena_bytes, size_t *slot_bytes);

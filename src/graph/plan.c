@@ -109,13 +109,23 @@ static bool is_constant(const struct eq_ir *ir, const struct eq_ir_value *value)
     return value->producer >= 0 && ir->calls[value->producer].is_constant;
 }
 
-// The input whose memory output `o` of the call takes over, or -1: the input must die here and have the same stored form, and
-// memory for as many images. One that is made only when weights change does not die.
+// What an op says of its in-place input holds for that operand: one that the call reads in another place too, as the residual
+// of x + conv(x) is, would be written over before all of it was read.
+static bool is_read_once(const struct eq_ir_call *call, int operand)
+{
+    int num = 0;
+    for (int i = 0; i < call->call.num_inputs; i++)
+        num += call->in[i] == call->in[operand];
+    return num == 1;
+}
+
+// The input whose memory output `o` of the call takes over, or -1: the input must die here, be read once, and have the same
+// stored form, and memory for as many images. One that is made only when weights change does not die.
 static int taken_over(const struct eq_ir *ir, int index, int o)
 {
     const struct eq_ir_call *call = &ir->calls[index];
     int i = call->call.op->in_place ? call->call.op->in_place(&call->call, o) : -1;
-    if (i < 0 || call->in[i] < 0)
+    if (i < 0 || call->in[i] < 0 || !is_read_once(call, i))
         return -1;
     const struct eq_ir_value *from = &ir->values[call->in[i]], *to = &ir->values[call->out[o]];
     bool fits = is_temporary(from) && is_temporary(to) && !from->is_output && !is_constant(ir, from) &&

@@ -37,7 +37,7 @@ bool eq_streams(const struct eq_target *target, struct eq_ref to, size_t elems)
 bool eq_refs_are_aligned(const struct eq_ref *refs, int num)
 {
     for (int i = 0; i < num; i++)
-        if (refs[i].buffer && refs[i].at % 4 != 0)
+        if (refs[i].buffer && (refs[i].at % 4 != 0 || refs[i].buffer->may_move))
             return false;
     return true;
 }

@@ -97,7 +97,8 @@ struct eq_options eq_options_format(const char *format, ...) __attribute__((form
 struct eq_options eq_register_option(const struct eq_target *target, int registers);
 // Whether vectors of a result of this many elements are stored past the caches: EQ_STREAM of cl/common.clh.
 bool eq_streams(const struct eq_target *target, struct eq_ref to, size_t elems);
-// Whether all places are multiples of 4 floats: what EQ_ALIGNED tells a kernel whose rows and planes are. Absent ones are.
+// Whether all places are multiples of 4 floats, and stay that: what EQ_ALIGNED tells a kernel whose rows and planes are. Absent
+// ones are.
 bool eq_refs_are_aligned(const struct eq_ref *refs, int num);
 
 // Arithmetic of the convolution in a call, counted as direct sums: all of it where the op is one or a gradient of one, the

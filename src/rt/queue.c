@@ -7,10 +7,31 @@
 // As many as ggml asks once more.
 enum { MAX_RETRIES = 3 };
 
+static cl_int state_of(cl_event event)
+{
+    cl_int state = CL_COMPLETE;
+    const cl_int code = clGetEventInfo(event, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof state, &state, NULL);
+    return code == CL_SUCCESS ? state : CL_COMPLETE;
+}
+
+// What waits for a failed command fails as well, or on some drivers never ends: what comes next waits for the queue instead,
+// for a marker may have failed by an event of the caller's while commands before it run. The failure is told by the next call
+// that waits for the device.
+static void drop_failed(struct eq_device *device)
+{
+    if (!device->last || state_of(device->last) >= 0)
+        return;
+    device->failed = state_of(device->last);
+    clFinish(device->queue);
+    clReleaseEvent(device->last);
+    device->last = NULL;
+}
+
 struct eq_turn eq_turn_next(struct eq_device *device)
 {
     if (!device->is_out_of_order)
         return (struct eq_turn){ 0 };
+    drop_failed(device);
     return (struct eq_turn){ device->last ? 1 : 0, device->last ? &device->last : NULL, &device->next };
 }
 
@@ -86,6 +107,7 @@ eq_status eq_device_wait_for(struct eq_device *device, const cl_event *events, c
         EQ_CL(clEnqueueBarrierWithWaitList(device->queue, num, events, NULL), "waiting for the caller's events");
         return EQ_OK;
     }
+    drop_failed(device);
     EQ_TRY(make_wait_list(device, events, num, &list));
     const cl_int code = clEnqueueMarkerWithWaitList(device->queue, num + (device->last ? 1 : 0), list, &device->next);
     free(list);
@@ -131,11 +153,16 @@ cl_int eq_event_wait(cl_event event)
 
 // Waits for a marker's event and not with clFinish(): rusticl's (Mesa 22) returns at once for work that clFlush() has handed
 // over already.
-static cl_int finish(const struct eq_device *device, const char **what)
+static cl_int finish(struct eq_device *device, const char **what)
 {
     cl_event event;
-    if (device->is_out_of_order && !device->last)
-        return CL_SUCCESS;
+    drop_failed(device);
+    if (device->is_out_of_order && !device->last) {
+        const cl_int failed = device->failed;
+        *what = "waiting for the device";
+        device->failed = CL_SUCCESS;
+        return failed;
+    }
     *what = "marking the end of the queue";
     const cl_int marked = mark(device, &event);
     if (marked != CL_SUCCESS)
@@ -143,6 +170,10 @@ static cl_int finish(const struct eq_device *device, const char **what)
     *what = "flushing the queue";
     const cl_int flushed = clFlush(device->queue), waited = eq_event_wait(event);
     clReleaseEvent(event);
+    if (waited != CL_SUCCESS) {
+        drop_failed(device);
+        device->failed = CL_SUCCESS; // told here
+    }
     if (flushed != CL_SUCCESS)
         return flushed;
     *what = "waiting for the device";

@@ -79,6 +79,7 @@ struct eq_device {
     bool is_own_queue;    // nobody else enqueues there
     bool is_out_of_order; // the queue: then a command waits for the one before it through
     cl_event last, next;  // the event of the last one, and the place for that of the next
+    cl_int failed;        // how a last one ended that nothing waits for any more; CL_SUCCESS where none failed
     enum eq_kind kind;
     struct eq_limits limits; // no launch goes beyond them
     struct eq_target target;
@@ -139,6 +140,7 @@ struct eq_buffer {
     cl_mem own;      // what it was made with: mem, unless a caller's memory stands in for it
     bool is_adopted; // a caller's memory alone, all of it
     bool is_empty;   // has none of its own
+    bool may_move;   // a caller's memory may stand in for it, which begins at any element
     size_t base;     // where the buffer begins in a caller's memory, in elements as in eq_ref
 };
 // A place in a buffer, in elements of 4 bytes (float, int), or of 1 for u8 tensors: whatever the kernel's pointer type is.

@@ -163,7 +163,7 @@ static eq_status prepare(struct eq_classifier *classifier)
     if (!classifier->task)
         EQ_TRY(eq_weights_load_start(weights, classifier->weights, &classifier->task));
     EQ_TRY(eq_weights_task_finish(&classifier->task));
-    EQ_REQUIRE(eq_weights_check_scales(weights) == EQ_OK, EQ_ERR_NUMERIC, "%s: %s", classifier->weights, eq_last_error());
+    EQ_REQUIRE(eq_weights_check_scales(weights, NULL) == EQ_OK, EQ_ERR_NUMERIC, "%s: %s", classifier->weights, eq_last_error());
     classifier->has_weights = true;
     return EQ_OK;
 }

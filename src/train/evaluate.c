@@ -111,7 +111,7 @@ eq_status eq_evaluator_run(struct eq_evaluator *evaluator, eq_evaluator_progress
                            struct eq_evaluation *evaluation)
 {
     struct sums sums = { 0 };
-    EQ_TRY(eq_weights_check_scales(evaluator->network->weights));
+    EQ_TRY(eq_weights_check_scales(evaluator->network->weights, NULL));
     eq_status status = run_pass(evaluator, progress, user, &sums);
     for (int i = 0; i < 2; i++)
         eq_ticket_drop(&evaluator->slots[i].ticket);

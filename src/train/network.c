@@ -101,7 +101,7 @@ struct eq_weights *eq_network_weights(const struct eq_network *network)
 
 eq_status eq_network_infer(struct eq_network *network, int n, int h, int w, const float *images, float *logits)
 {
-    EQ_TRY(eq_weights_check_scales(network->weights));
+    EQ_TRY(eq_weights_check_scales(network->weights, NULL));
     EQ_TRY(eq_network_compile_infer(network, n, h, w));
     struct eq_compiled *compiled = &network->infer;
     EQ_TRY(eq_exec_write(compiled->exec, compiled->model.images, images));

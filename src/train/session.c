@@ -16,6 +16,8 @@ struct eq_session {
     struct eq_graph *graph;     // of its own, or NULL
     struct eq_exec *exec;
     bool training, has_gradients, has_run, has_run_backward;
+    bool has_kept;              // the last run was a forward half: what it kept is there for one backward half
+    int *others, num_others;    // entries of the weights, of parameters that the graph does not have
     struct eq_list *update; // NULL: not made yet
     struct eq_buffer *hyper;
 };
@@ -36,6 +38,18 @@ static eq_status check_differentiate(const struct eq_graph *graph, const struct 
     return EQ_OK;
 }
 
+static eq_status find_others(struct eq_session *session)
+{
+    const struct eq_store *store = session->weights->store;
+    EQ_ALLOC(session->others, eq_store_num_entries(store) + 1);
+    for (int i = 0; i < eq_store_num_entries(store); i++) {
+        const struct eq_store_entry *entry = eq_store_entry(store, i);
+        if (entry->kind == EQ_VALUE_PARAMETER && !eq_exec_has_tensor(session->exec, entry->name))
+            session->others[session->num_others++] = i;
+    }
+    return EQ_OK;
+}
+
 static eq_status fill_session(struct eq_session *session, const struct eq_graph *graph, const struct eq_session_params *params)
 {
     EQ_TRY(check_differentiate(graph, params));
@@ -48,7 +62,8 @@ static eq_status fill_session(struct eq_session *session, const struct eq_graph 
                                                .input_gradients = params->input_gradients,
                                                .recompute = params->recompute };
     struct eq_store *store = session->weights ? session->weights->store : NULL;
-    return eq_exec_create(session->device, store, graph, &compile, &session->exec);
+    EQ_TRY(eq_exec_create(session->device, store, graph, &compile, &session->exec));
+    return session->has_gradients && store ? find_others(session) : EQ_OK;
 }
 
 static eq_status make_session(struct eq_device *device, struct eq_weights *weights, const struct eq_graph *graph,
@@ -113,6 +128,7 @@ void eq_session_destroy(struct eq_session **session)
     eq_buffer_destroy(&(*session)->hyper);
     eq_exec_destroy(&(*session)->exec);
     eq_graph_destroy(&(*session)->graph);
+    free((*session)->others);
     free(*session);
     *session = NULL;
 }
@@ -153,6 +169,8 @@ eq_status eq_session_read(struct eq_session *session, const char *name, void *va
     struct eq_exec_place place;
     EQ_TRY(find_place(session, name, &place));
     EQ_REQUIRE(place.is_input || session->has_run, EQ_ERR_ARGUMENT, "'%s' is an output, and the session was not run yet", name);
+    EQ_REQUIRE(place.is_input || !place.is_gradient || session->has_run_backward, EQ_ERR_ARGUMENT,
+               "'%s' is a gradient, and the session was not run backward yet", name);
     return eq_exec_read_place(session->exec, &place, values);
 }
 
@@ -210,7 +228,31 @@ static eq_status check_part(const struct eq_session *session, enum eq_session_pa
 {
     EQ_REQUIRE(part >= EQ_SESSION_ALL && part <= EQ_SESSION_BACKWARD, EQ_ERR_ARGUMENT, "part %d of a run", (int)part);
     EQ_REQUIRE(part != EQ_SESSION_BACKWARD || session->has_gradients, EQ_ERR_ARGUMENT, "the session does not differentiate");
-    EQ_REQUIRE(part != EQ_SESSION_BACKWARD || session->has_run, EQ_ERR_ARGUMENT, "backward comes after a forward run");
+    EQ_REQUIRE(part != EQ_SESSION_BACKWARD || session->has_kept, EQ_ERR_ARGUMENT, "backward comes after a forward half%s",
+               session->has_run_backward ? ", each after its own: it uses up what that kept" : "");
+    return EQ_OK;
+}
+
+// Gradients of a run are of its graph; those that the weights have of other parameters are an earlier run's.
+static eq_status clear_others(struct eq_session *session)
+{
+    const struct eq_store *store = session->weights->store;
+    for (int i = 0; i < session->num_others; i++) {
+        const struct eq_store_entry *entry = eq_store_entry(store, session->others[i]);
+        EQ_TRY(eq_ref_fill(eq_store_ref(store, entry, EQ_STORE_GRADIENT), 0.0f, eq_tensor_elems(&entry->tensor)));
+    }
+    return EQ_OK;
+}
+
+static eq_status run_part(struct eq_session *session, enum eq_session_part part)
+{
+    if (part != EQ_SESSION_FORWARD && session->weights)
+        EQ_TRY(clear_others(session));
+    session->has_kept = false;
+    if (part == EQ_SESSION_ALL)
+        return eq_exec_run(session->exec);
+    EQ_TRY(eq_exec_run_part(session->exec, part == EQ_SESSION_FORWARD ? EQ_EXEC_FORWARD : EQ_EXEC_BACKWARD));
+    session->has_kept = part == EQ_SESSION_FORWARD;
     return EQ_OK;
 }
 
@@ -221,16 +263,14 @@ eq_status eq_session_enqueue(struct eq_session *session, enum eq_session_part pa
         *event = NULL;
     EQ_REQUIRE(num_wait_for >= 0 && (num_wait_for == 0 || wait_for), EQ_ERR_ARGUMENT, "a list of %d events", num_wait_for);
     EQ_TRY(check_part(session, part));
-    if (part != EQ_SESSION_BACKWARD)
-        EQ_TRY(eq_exec_check_bound(session->exec, EQ_EXEC_FORWARD));
-    if (part == EQ_SESSION_BACKWARD || (part == EQ_SESSION_ALL && session->has_gradients))
-        EQ_TRY(eq_exec_check_bound(session->exec, EQ_EXEC_BACKWARD));
     if (!session->training && session->weights)
-        EQ_TRY(eq_weights_check_scales(session->weights));
+        EQ_TRY(eq_weights_check_scales(session->weights, session->exec));
+    if (part != EQ_SESSION_BACKWARD)
+        EQ_TRY(eq_exec_check_ready(session->exec, EQ_EXEC_FORWARD));
+    if (part == EQ_SESSION_BACKWARD || (part == EQ_SESSION_ALL && session->has_gradients))
+        EQ_TRY(eq_exec_check_ready(session->exec, EQ_EXEC_BACKWARD));
     EQ_TRY(eq_device_wait_for(session->device, wait_for, (cl_uint)num_wait_for));
-    const eq_status status = part == EQ_SESSION_ALL       ? eq_exec_run(session->exec)
-                             : part == EQ_SESSION_FORWARD ? eq_exec_run_part(session->exec, EQ_EXEC_FORWARD)
-                                                          : eq_exec_run_part(session->exec, EQ_EXEC_BACKWARD);
+    const eq_status status = run_part(session, part);
     if (status != EQ_OK && session->training && session->weights)
         eq_store_touch(session->weights->store); // running statistics may have moved
     EQ_TRY(status);

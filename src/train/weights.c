@@ -94,12 +94,14 @@ eq_status eq_weights_add_training(struct eq_weights *weights)
     return EQ_OK;
 }
 
-eq_status eq_weights_check_scales(const struct eq_weights *weights)
+eq_status eq_weights_check_scales(const struct eq_weights *weights, const struct eq_exec *exec)
 {
-    for (int i = 0; i < eq_store_num_entries(weights->store); i++)
-        EQ_REQUIRE(isfinite(weights->scales[i]) && weights->scales[i] > 0, EQ_ERR_NUMERIC,
-                   "%s is %g: evaluation needs the statistics of a trained network", eq_store_entry(weights->store, i)->name,
-                   (double)weights->scales[i]);
+    for (int i = 0; i < eq_store_num_entries(weights->store); i++) {
+        const char *name = eq_store_entry(weights->store, i)->name;
+        const bool is_good = isfinite(weights->scales[i]) && weights->scales[i] > 0;
+        EQ_REQUIRE(is_good || (exec && !eq_exec_has_tensor(exec, name)), EQ_ERR_NUMERIC,
+                   "%s is %g: evaluation needs the statistics of a trained network", name, (double)weights->scales[i]);
+    }
     return EQ_OK;
 }
 
@@ -107,7 +109,7 @@ void eq_weights_touched(struct eq_weights *weights, const struct eq_exec *exec, 
 {
     weights->batches += num_batches;
     for (int i = 0; i < eq_store_num_entries(weights->store); i++)
-        if (weights->scales[i] == 0 && eq_exec_has_state(exec, eq_store_entry(weights->store, i)->name))
+        if (weights->scales[i] == 0 && eq_exec_has_tensor(exec, eq_store_entry(weights->store, i)->name))
             weights->scales[i] = 1; // a first batch moves it above 0
     eq_store_touch(weights->store);
 }

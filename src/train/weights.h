@@ -30,8 +30,9 @@ eq_status eq_weights_add_training(struct eq_weights *weights);
 eq_status eq_weights_put(struct eq_weights *weights, const struct eq_store_entry *entry, const float *values);
 // Call after a tensor was written otherwise: a running_scale is kept in mind, so that nobody has to read it back.
 void eq_weights_note_scale(struct eq_weights *weights, const struct eq_store_entry *entry, float first);
-// Refuses evaluation with a running_scale that is not above 0. Asks nothing of the device.
-eq_status eq_weights_check_scales(const struct eq_weights *weights);
+// Refuses evaluation with a running_scale that is not above 0, of the graph of `exec` or, with NULL, any. Asks nothing of the
+// device.
+eq_status eq_weights_check_scales(const struct eq_weights *weights, const struct eq_exec *exec);
 // Call after `exec` ran in training: it moved statistics of its graph.
 void eq_weights_touched(struct eq_weights *weights, const struct eq_exec *exec, int64_t num_batches);
 

@@ -61,7 +61,8 @@ static void fill_store(struct eq_store *store)
 {
     for (int i = 0; i < eq_store_num_entries(store); i++) {
         const struct eq_store_entry *entry = eq_store_entry(store, i);
-        bool is_scale = eq_str_ends(entry->name, ".weight") && entry->rank == 1;
+        const bool is_scale = (eq_str_ends(entry->name, ".weight") && entry->rank == 1) ||
+                              eq_str_ends(entry->name, "running_var") || eq_str_ends(entry->name, "running_scale");
         float *values = eq_check_values(entry->name, entry_elems(entry), is_scale ? 1 : 0, 0.3);
         EQ_TEST_OK(eq_store_write(store, entry, EQ_STORE_VALUE, values));
         free(values);
@@ -170,8 +171,8 @@ START_TEST(fusion)
 }
 END_TEST
 
-// conv, norm, residual and activation of a shortcut: two convolutions that take in all there is, one without a norm, and a gate
-// that must see its convolution's output as it is.
+// conv, norm, residual and activation of a shortcut: three convolutions that take in all there is, one without a norm, and a
+// gate that must see its convolution's output as it is.
 static void build_folded(struct net *net, int n)
 {
     eq_value a, b, c;
@@ -181,7 +182,9 @@ static void build_folded(struct net *net, int n)
     EQ_TEST_OK(eq_graph_conv2d(g, net->x, "stem", CONV(12, 3, 1), &a));
     EQ_TEST_OK(eq_graph_batch_norm(g, a, "norm_a", NULL, &a));
     EQ_TEST_OK(eq_graph_activation(g, a, EQ_RELU, &a));
-    EQ_TEST_OK(eq_graph_conv2d(g, a, "conv_b", CONV(12, 1, 1), &b));
+    EQ_TEST_OK(eq_graph_conv2d(g, a, "conv_a", CONV(12, 3, 1), &b));
+    EQ_TEST_OK(eq_graph_activation(g, b, EQ_RELU, &b));
+    EQ_TEST_OK(eq_graph_conv2d(g, b, "conv_b", CONV(12, 1, 1), &b));
     EQ_TEST_OK(eq_graph_batch_norm(g, b, "norm_b", NULL, &b));
     EQ_TEST_OK(eq_graph_add(g, a, b, &b));
     EQ_TEST_OK(eq_graph_activation(g, b, EQ_ELU, &b));
@@ -306,8 +309,8 @@ START_TEST(folding)
     target.family = EQ_FAMILY_SIMT; // where no filter is transformed
     build_folded(&net, 2);
     EQ_TEST_OK(eq_ir_create(net.graph, &target, &(struct eq_compile_params){ .loss = EQ_NO_VALUE }, &ir));
-    ck_assert_int_eq(count_calls(ir, &eq_op_conv2d_prepare), 2);
-    ck_assert_int_eq(count_calls(ir, &eq_op_conv2d_fused), 2);
+    ck_assert_int_eq(count_calls(ir, &eq_op_conv2d_prepare), 3);
+    ck_assert_int_eq(count_calls(ir, &eq_op_conv2d_fused), 3);
     ck_assert_int_eq(count_calls(ir, &eq_op_conv2d), 2); // before the gate, and the last
     ck_assert_int_eq(count_calls(ir, &eq_op_unit), 1);
     ck_assert_int_eq(count_calls(ir, &eq_op_unit_prepare), 1); // the gate's matrix
@@ -319,7 +322,7 @@ START_TEST(folding)
         if (call->call.op == &eq_op_conv2d_fused && call->call.has[3])
             added = i;
     }
-    ck_assert_int_eq(num_constant, 3);
+    ck_assert_int_eq(num_constant, 4);
     ck_assert_int_ge(added, 0);
     ck_assert_int_eq(((const struct eq_conv2d_fused_attributes *)ir->calls[added].attributes)->activation, EQ_ACT_ELU);
     // What is prepared keeps its memory from run to run; the residual's goes to the sum.
@@ -336,15 +339,15 @@ START_TEST(folding)
     eq_ir_destroy(&ir);
     target.precision = EQ_BF16; // matrix units read filters packed, those of bare convolutions as well
     EQ_TEST_OK(eq_ir_create(net.graph, &target, &(struct eq_compile_params){ .loss = EQ_NO_VALUE }, &ir));
-    ck_assert_int_eq(count_calls(ir, &eq_op_conv2d_prepare), 4);
-    ck_assert_int_eq(count_calls(ir, &eq_op_conv2d_fused), 4);
+    ck_assert_int_eq(count_calls(ir, &eq_op_conv2d_prepare), 5);
+    ck_assert_int_eq(count_calls(ir, &eq_op_conv2d_fused), 5);
     ck_assert_int_eq(count_calls(ir, &eq_op_conv2d), 0);
     target.precision = EQ_FP32;
     eq_ir_destroy(&ir);
     EQ_TEST_OK(eq_ir_create(net.graph, &target, &(struct eq_compile_params){ .training = true, .loss = EQ_NO_VALUE }, &ir));
     ck_assert_int_eq(count_calls(ir, &eq_op_conv2d_prepare) + count_calls(ir, &eq_op_conv2d_fused), 0);
     ck_assert_int_eq(count_calls(ir, &eq_op_unit_prepare), 0);
-    ck_assert_int_eq(count_calls(ir, &eq_op_unit), 3);
+    ck_assert_int_eq(count_calls(ir, &eq_op_unit), 4);
     for (int i = 0; i < ir->num_calls; i++)
         ck_assert(!ir->calls[i].is_constant);
     eq_ir_destroy(&ir);
@@ -379,6 +382,81 @@ static void run_logits(struct eq_exec *exec, const struct net *net, float logits
     EQ_TEST_OK(eq_exec_run(exec));
     EQ_TEST_OK(eq_exec_read(exec, net->logits, logits));
 }
+
+// Graphs whose residual is the input of the layers that it is added to, in forms that read it in other places than they write:
+// the sum may not take its memory. They give what they give where that input is an output besides, which keeps it.
+static const struct own_residual {
+    int channels, kernel;     // of a convolution; kernel 0: none
+    bool has_norm, has_gate;  // squeeze and excitation behind a convolution, else Channel Equilibrium
+    bool training;
+    enum eq_family family;
+} own_residuals[] = {
+    { 32, 3, true, false, false, EQ_FAMILY_VECTOR },  { 512, 1, true, false, false, EQ_FAMILY_VECTOR },
+    { 32, 3, true, false, false, EQ_FAMILY_SIMT },    { 80, 1, false, false, false, EQ_FAMILY_SIMT },
+    { 128, 1, true, true, false, EQ_FAMILY_VECTOR },  { 64, 0, true, true, false, EQ_FAMILY_VECTOR },
+    { 64, 0, true, true, true, EQ_FAMILY_VECTOR },    { 64, 0, true, true, false, EQ_FAMILY_SIMT },
+    { 64, 0, true, true, true, EQ_FAMILY_SIMT },
+};
+enum { OWN_SIDE = 9, NUM_OWN = sizeof own_residuals / sizeof *own_residuals };
+
+static float *run_own_residual(const struct own_residual *c, bool is_kept, size_t *elems)
+{
+    struct eq_graph *g;
+    struct eq_ir *ir;
+    struct eq_store *store;
+    struct eq_exec *exec;
+    eq_value in, x, y;
+    const struct eq_compile_params params = { .training = c->training, .loss = EQ_NO_VALUE };
+    EQ_TEST_OK(eq_graph_create(&g));
+    EQ_TEST_OK(eq_graph_input(g, "in", 2, c->channels, OWN_SIDE, OWN_SIDE, &in));
+    EQ_TEST_OK(eq_graph_activation(g, in, EQ_ELU, &x));
+    if (is_kept)
+        EQ_TEST_OK(eq_graph_output(g, x, "x"));
+    y = x;
+    if (c->kernel)
+        EQ_TEST_OK(eq_graph_conv2d(g, y, "conv", CONV(c->channels, c->kernel, 1), &y));
+    if (c->has_norm)
+        EQ_TEST_OK(eq_graph_batch_norm(g, y, "norm", NULL, &y));
+    if (c->has_gate && c->kernel)
+        EQ_TEST_OK(eq_graph_squeeze_excite(g, y, "se", NULL, &y));
+    else if (c->has_gate)
+        EQ_TEST_OK(eq_graph_channel_equilibrium(g, y, "ce", &(struct eq_equilibrium_params){ .group = 32 }, &y));
+    EQ_TEST_OK(eq_graph_add(g, y, x, &y));
+    EQ_TEST_OK(eq_graph_output(g, y, "y"));
+    EQ_TEST_OK(eq_ir_create(g, &eq_test_device->target, &params, &ir));
+    EQ_TEST_OK(eq_store_create(eq_test_device, ir, &store));
+    fill_store(store);
+    EQ_TEST_OK(eq_exec_create(eq_test_device, store, g, &params, &exec));
+    *elems = (size_t)(2 * c->channels * OWN_SIDE * OWN_SIDE);
+    float *values = eq_check_uniform("in", *elems, 3), *result = malloc(*elems * sizeof *result);
+    EQ_TEST_OK(eq_exec_write(exec, in, values));
+    EQ_TEST_OK(eq_exec_run(exec));
+    EQ_TEST_OK(eq_exec_read(exec, y, result));
+    free(values);
+    eq_exec_destroy(&exec);
+    eq_store_destroy(&store);
+    eq_ir_destroy(&ir);
+    eq_graph_destroy(&g);
+    return result;
+}
+
+START_TEST(own_residual)
+{
+    const struct own_residual *c = &own_residuals[_i];
+    size_t elems;
+    float size = 0;
+    eq_test_device->target.family = c->family;
+    float *got = run_own_residual(c, false, &elems), *want = run_own_residual(c, true, &elems);
+    for (size_t i = 0; i < elems; i++)
+        size = fmaxf(size, fabsf(want[i]));
+    ck_assert(size > 0.5f && isfinite(size));
+    for (size_t i = 0; i < elems; i++)
+        ck_assert_msg(fabsf(got[i] - want[i]) <= 1e-6f * size, "element %zu of %zu is %g, not %g", i, elems, (double)got[i],
+                      (double)want[i]);
+    free(got);
+    free(want);
+}
+END_TEST
 
 // What was made from weights is made again when they change, however they change, and only then.
 START_TEST(prepared)
@@ -466,6 +544,11 @@ START_TEST(names)
     ck_assert_int_eq(found, block);
     EQ_TEST_OK(eq_graph_find(g, "stage", &found));
     ck_assert_int_eq(found, block);
+    // a word of ours as a name of the caller's
+    EQ_TEST_OK(eq_graph_label(g, block, "activation"));
+    EQ_TEST_OK(eq_graph_find(g, "activation", &found));
+    ck_assert_int_eq(found, block);
+    EQ_TEST_OK(eq_graph_label(g, block, "stage.0"));
     ck_assert_int_eq(eq_graph_label(g, x, "input"), EQ_ERR_ARGUMENT);
     // the norm's result exists inside the gate alone
     ck_assert_int_eq(eq_graph_output(g, norm, "norm"), EQ_ERR_UNSUPPORTED);
@@ -549,9 +632,24 @@ START_TEST(refused)
     ck_assert_int_eq(eq_graph_max_pool(g, x, &(struct eq_pool_params){ .kernel = 9 }, &y), EQ_ERR_SHAPE);
     ck_assert_int_eq(eq_graph_activation(g, 1000, EQ_RELU, &y), EQ_ERR_ARGUMENT);
     ck_assert_int_eq(eq_graph_squeeze_excite(g, z, "se", NULL, &y), EQ_ERR_SHAPE); // 8 / 16
+    ck_assert_int_eq(eq_graph_squeeze_excite(g, z, "se", &(struct eq_squeeze_excite_params){ -1 }, &y), EQ_ERR_ARGUMENT);
+    ck_assert_ptr_nonnull(strstr(eq_last_error(), "-1"));
+    ck_assert_int_eq(eq_graph_conv2d(g, x, "", CONV(4, 1, 1), &y), EQ_ERR_ARGUMENT);
+    char name[257];
+    memset(name, 'n', 256);
+    name[256] = '\0';
+    ck_assert_int_eq(eq_graph_input(g, name, 2, 8, 4, 4, &y), EQ_ERR_ARGUMENT);
+    ck_assert_ptr_nonnull(strstr(eq_last_error(), "256 bytes: at most 255"));
+    ck_assert_int_eq(eq_graph_output(g, rows, name), EQ_ERR_ARGUMENT);
+    ck_assert_int_eq(eq_graph_conv2d(g, x, name + 7, CONV(4, 1, 1), &y), EQ_ERR_ARGUMENT); // 249, and ".weight"
+    EQ_TEST_OK(eq_graph_output(g, rows, name + 1));
+    // 2^32 pixels are not 0
+    EQ_TEST_OK(eq_graph_input(g, "large", 1, 4, 65536, 65536, &y));
+    EQ_TEST_OK(eq_graph_batch_norm(g, y, "large_norm", NULL, &y));
+    EQ_TEST_OK(eq_graph_channel_equilibrium(g, y, "large_ce", NULL, &y));
     eq_graph_destroy(&g);
 }
 END_TEST
 
-EQ_TEST_MAIN("graph", { gradients, 2 }, { fusion, 1 }, { gates, 1 }, { pools, 1 }, { folding, 1 }, { prepared, 2 },
-             { names, 1 }, { layers, 4 }, { refused, 1 })
+EQ_TEST_MAIN("graph", { gradients, 2 }, { fusion, 1 }, { gates, 1 }, { pools, 1 }, { folding, 1 },
+             { own_residual, NUM_OWN }, { prepared, 2 }, { names, 1 }, { layers, 4 }, { refused, 1 })

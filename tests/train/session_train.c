@@ -36,7 +36,7 @@ static double relative_error(const float *got, const float *want, size_t num)
 START_TEST(test_outer_gradient)
 {
     static const int32_t labels[N] = { 2, 0 };
-    float *images = eq_check_uniform("images", ELEMS, 3), logits[LOGITS], outer[LOGITS];
+    float *images = eq_check_uniform("images", ELEMS, 3), logits[LOGITS], outer[LOGITS], losses[N];
     size_t num, num_outer;
     struct caller a, b;
     if ((_i & 1) && !has_out_of_order())
@@ -46,6 +46,10 @@ START_TEST(test_outer_gradient)
     make_session(&a, &(struct eq_session_params){
                          .training = true, .differentiate = a.loss, .recompute = _i & 2, .input_gradients = true });
     EQ_TEST_OK(eq_session_write(a.session, "images", images));
+    EQ_TEST_OK(eq_session_forward(a.session)); // without labels
+    EQ_TEST_OK(eq_session_read(a.session, "loss", losses));
+    for (int n = 0; n < N; n++)
+        ck_assert(isnan(losses[n]));
     EQ_TEST_OK(eq_session_write(a.session, "labels", labels));
     EQ_TEST_OK(eq_session_run(a.session));
     EQ_TEST_OK(eq_session_read(a.session, "logits", logits));
@@ -333,6 +337,144 @@ START_TEST(test_session_refused)
 }
 END_TEST
 
+// y = conv(x) of images that only a convolution reads: the one form in which the gradient of an image lies as a caller's dense
+// memory does.
+static void build_filter(struct caller *c, bool with_other)
+{
+    eq_value x, y;
+    EQ_TEST_OK(eq_graph_create(&c->graph));
+    EQ_TEST_OK(eq_graph_input(c->graph, "x", N, 3, SIZE, SIZE, &x));
+    EQ_TEST_OK(eq_graph_conv2d(c->graph, x, "conv", &(struct eq_conv2d_params){ 5, 3, 3 }, &y));
+    if (with_other)
+        EQ_TEST_OK(eq_graph_conv2d(c->graph, y, "other", &(struct eq_conv2d_params){ 5, 1, 1 }, &y));
+    EQ_TEST_OK(eq_graph_output(c->graph, y, "y"));
+    c->logits = y;
+}
+enum { FILTERED = N * 5 * (SIZE - 2) * (SIZE - 2) };
+
+START_TEST(test_halves)
+{
+    struct caller c;
+    float *x = eq_check_uniform("x", ELEMS, 1), *outer = eq_check_uniform("dy", FILTERED, 2), *want = malloc(ELEMS * 4),
+          *got = malloc(ELEMS * 4);
+    open_caller(&c, false);
+    build_filter(&c, false);
+    make_session(&c, &(struct eq_session_params){ .training = true, .differentiate = c.logits, .input_gradients = true });
+    // what was never given
+    ck_assert_int_eq(eq_session_forward(c.session), EQ_ERR_ARGUMENT);
+    ck_assert_msg(strstr(eq_last_error(), "'x' was neither written nor bound"), "%s", eq_last_error());
+    EQ_TEST_OK(eq_session_write(c.session, "x", x));
+    ck_assert_int_eq(eq_session_run(c.session), EQ_ERR_ARGUMENT);
+    ck_assert_msg(strstr(eq_last_error(), "'grad.y' was neither"), "%s", eq_last_error());
+    EQ_TEST_OK(eq_session_forward(c.session));
+    ck_assert_int_eq(eq_session_read(c.session, "grad.x", want), EQ_ERR_ARGUMENT);
+    ck_assert_msg(strstr(eq_last_error(), "not run backward"), "%s", eq_last_error());
+    EQ_TEST_OK(eq_session_write(c.session, "grad.y", outer));
+    EQ_TEST_OK(eq_session_backward(c.session));
+    EQ_TEST_OK(eq_session_read(c.session, "grad.x", want));
+    // a second one works on what the first left
+    ck_assert_int_eq(eq_session_backward(c.session), EQ_ERR_ARGUMENT);
+    ck_assert_msg(strstr(eq_last_error(), "each after its own"), "%s", eq_last_error());
+    EQ_TEST_OK(eq_session_run(c.session));
+    ck_assert_int_eq(eq_session_backward(c.session), EQ_ERR_ARGUMENT);
+    // the gradient in the caller's memory
+    cl_mem memory = make_memory(&c, ELEMS * 4, NULL);
+    EQ_TEST_OK(eq_session_bind(c.session, "grad.x", &(struct eq_opencl_view){ .memory = memory }));
+    EQ_TEST_OK(eq_session_forward(c.session));
+    EQ_TEST_OK(eq_session_backward(c.session));
+    read_memory(&c, memory, ELEMS * 4, got);
+    ck_assert_msg(memcmp(got, want, ELEMS * 4) == 0, "another gradient in the caller's memory");
+    clReleaseMemObject(memory);
+    close_caller(&c);
+    free(x);
+    free(outer);
+    free(want);
+    free(got);
+}
+END_TEST
+
+// An update moves what the session was run backward for, and not by another session's gradients.
+START_TEST(test_part_update)
+{
+    const struct eq_sgd_params sgd = { .rate = 0.1f };
+    struct caller whole, part;
+    float *x = eq_check_uniform("x", ELEMS, 1), *outer = eq_check_uniform("dy", FILTERED, 2), before[25], after[25],
+          filter[135], moved[135];
+    open_caller(&whole, false);
+    build_filter(&whole, true);
+    const struct eq_session_params params = { .training = true, .differentiate = whole.logits };
+    make_session(&whole, &params);
+    build_filter(&part, false);
+    const struct eq_session_params part_params = { .training = true, .differentiate = part.logits };
+    EQ_TEST_OK(eq_session_create(whole.weights, part.graph, &part_params, &part.session));
+    struct eq_session *const sessions[] = { whole.session, part.session };
+    for (int i = 0; i < 2; i++) {
+        EQ_TEST_OK(eq_session_write(sessions[i], "x", x));
+        EQ_TEST_OK(eq_session_write(sessions[i], "grad.y", outer));
+        EQ_TEST_OK(eq_session_run(sessions[i]));
+        EQ_TEST_OK(eq_weights_read_gradient(whole.weights, "other.weight", before));
+        for (int k = 0; k < 25; k++)
+            ck_assert_msg((before[k] == 0) == (i == 1), "session %d leaves the gradient %g", i, (double)before[k]);
+    }
+    EQ_TEST_OK(eq_weights_read(whole.weights, "other.weight", before));
+    EQ_TEST_OK(eq_weights_read(whole.weights, "conv.weight", filter));
+    EQ_TEST_OK(eq_session_update(part.session, &sgd));
+    EQ_TEST_OK(eq_weights_read(whole.weights, "other.weight", after));
+    EQ_TEST_OK(eq_weights_read(whole.weights, "conv.weight", moved));
+    ck_assert_msg(memcmp(before, after, sizeof before) == 0, "the other session's parameter was moved");
+    ck_assert(memcmp(filter, moved, sizeof filter) != 0);
+    eq_session_destroy(&part.session);
+    eq_graph_destroy(&part.graph);
+    close_caller(&whole);
+    free(x);
+    free(outer);
+}
+END_TEST
+
+// Names of gradients and of the workspace are the session's: a graph's own may not be the same.
+START_TEST(test_names)
+{
+    struct caller c;
+    struct eq_session *session;
+    eq_value x, y, extra, z;
+    float *values = eq_check_uniform("x", N * 128, 1);
+    open_caller(&c, false);
+    EQ_TEST_OK(eq_graph_create(&c.graph));
+    EQ_TEST_OK(eq_graph_input(c.graph, "x", N, 8, 4, 4, &x));
+    EQ_TEST_OK(eq_graph_input(c.graph, "grad.y", N, 8, 4, 4, &extra));
+    EQ_TEST_OK(eq_graph_add(c.graph, x, extra, &y));
+    EQ_TEST_OK(eq_graph_activation(c.graph, y, EQ_ELU, &y));
+    EQ_TEST_OK(eq_graph_output(c.graph, y, "y"));
+    EQ_TEST_OK(eq_graph_activation(c.graph, extra, EQ_RELU, &z));
+    EQ_TEST_OK(eq_graph_output(c.graph, z, "workspace"));
+    make_session(&c, NULL);
+    EQ_TEST_OK(eq_session_write(c.session, "grad.y", values));
+    const struct eq_session_params params = { .training = true, .differentiate = y, .input_gradients = true };
+    ck_assert_int_eq(eq_session_create(c.weights, c.graph, &params, &session), EQ_ERR_ARGUMENT);
+    ck_assert_msg(strstr(eq_last_error(), "'grad.y'"), "%s", eq_last_error());
+    ck_assert_ptr_null(session);
+    ck_assert_int_eq(eq_session_create_unbound(c.device, c.graph, NULL, &session), EQ_ERR_ARGUMENT);
+    ck_assert_msg(strstr(eq_last_error(), "'workspace'"), "%s", eq_last_error());
+    ck_assert_ptr_null(session);
+    close_caller(&c);
+    // an input that nothing reads
+    open_caller(&c, false);
+    EQ_TEST_OK(eq_graph_create(&c.graph));
+    EQ_TEST_OK(eq_graph_input(c.graph, "x", N, 8, 4, 4, &x));
+    EQ_TEST_OK(eq_graph_input(c.graph, "unread", N, 8, 4, 4, &extra));
+    EQ_TEST_OK(eq_graph_activation(c.graph, x, EQ_ELU, &y));
+    EQ_TEST_OK(eq_graph_output(c.graph, y, "y"));
+    make_session(&c, NULL);
+    ck_assert_int_eq(eq_session_write(c.session, "unread", values), EQ_ERR_NOT_FOUND);
+    ck_assert_msg(strstr(eq_last_error(), "nothing in the graph reads the input 'unread'"), "%s", eq_last_error());
+    const struct eq_session_params gradients = { .training = true, .differentiate = y, .input_gradients = true };
+    ck_assert_int_eq(eq_session_create(c.weights, c.graph, &gradients, &session), EQ_ERR_ARGUMENT);
+    ck_assert_msg(strstr(eq_last_error(), "unread"), "%s", eq_last_error());
+    close_caller(&c);
+    free(values);
+}
+END_TEST
+
 // An evaluation of weights that were never trained, not even when a part of the network without gates was.
 START_TEST(test_untrained)
 {
@@ -341,6 +483,7 @@ START_TEST(test_untrained)
     struct eq_graph *part;
     struct eq_session *stem;
     eq_value x;
+    float *images = eq_check_uniform("images", ELEMS, 1);
     open_caller(&c, false);
     build_network(&c, "ce-resnet20", false);
     make_session(&c, NULL);
@@ -350,7 +493,13 @@ START_TEST(test_untrained)
     EQ_TEST_OK(eq_graph_conv2d(part, x, "conv1", &conv, &x));
     EQ_TEST_OK(eq_graph_batch_norm(part, x, "bn1", NULL, &x));
     EQ_TEST_OK(eq_graph_output(part, x, "y"));
+    // the part has no such scale
+    EQ_TEST_OK(eq_session_create(c.weights, part, NULL, &stem));
+    EQ_TEST_OK(eq_session_write(stem, "images", images));
+    EQ_TEST_OK(eq_session_run(stem));
+    eq_session_destroy(&stem);
     EQ_TEST_OK(eq_session_create(c.weights, part, &(struct eq_session_params){ .training = true }, &stem));
+    EQ_TEST_OK(eq_session_write(stem, "images", images));
     for (int round = 0; round < 2; round++) {
         ck_assert_int_eq(eq_session_run(c.session), EQ_ERR_NUMERIC);
         ck_assert_msg(strstr(eq_last_error(), "running_scale is 0"), "%s", eq_last_error());
@@ -359,6 +508,7 @@ START_TEST(test_untrained)
     eq_session_destroy(&stem);
     eq_graph_destroy(&part);
     close_caller(&c);
+    free(images);
 }
 END_TEST
 
@@ -530,5 +680,5 @@ START_TEST(test_block)
 END_TEST
 
 EQ_TEST_MAIN("session_train", { test_outer_gradient, 4 }, { test_input_gradient, 0 }, { test_training, 2 },
-             { test_held_back, 2 }, { test_momenta, 0 }, { test_session_refused, 0 }, { test_untrained, 0 },
-             { test_load_memory, 0 }, { test_block, 4 })
+             { test_held_back, 2 }, { test_momenta, 0 }, { test_session_refused, 0 }, { test_halves, 0 },
+             { test_part_update, 0 }, { test_names, 0 }, { test_untrained, 0 }, { test_load_memory, 0 }, { test_block, 4 })
