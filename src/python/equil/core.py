@@ -622,7 +622,7 @@ class CEBlock:
         return self._training["y"]
 
     def backward(self, grad_y: Array) -> Array:
-        """The gradient of x, of the last forward(); those of the parameters: weights.gradient(NAME)."""
+        """The gradient of x, of the last forward(), each of which takes one backward(); of the parameters: weights.gradient(NAME)."""
         if self._training is None:
             raise ValueError("backward() before any forward()")
         self._training["grad.y"] = grad_y
