@@ -1,4 +1,4 @@
-// Base layer: status, log, options, strings, hashing, random numbers, clock, files. Uses libc and POSIX only.
+// Base layer: status, log, options, strings, numbers as texts, hashing, random numbers, clock, files. Uses libc and POSIX only.
 #ifndef EQ_BASE_BASE_H
 #define EQ_BASE_BASE_H
 
@@ -94,6 +94,20 @@ char *eq_strdup(const char *text);
 char *eq_path_join(const char *folder, const char *name);
 bool eq_str_starts(const char *text, const char *prefix);
 bool eq_str_ends(const char *text, const char *suffix);
+
+// ---- numbers as texts (number.c): files have them with '.', whatever LC_NUMERIC the calling program has chosen
+
+// As "%.*g" in the C locale. Returns text.
+const char *eq_number_digits(char text[40], int digits, double value);
+// Shortest decimal text that reads back as the same number. Returns text.
+const char *eq_number_text(char text[40], double value);
+// Whether the whole text is a decimal number, without spaces; *value stays where it is not.
+bool eq_number_read(const char *text, double *value);
+// What the above are made of, between '.' and another decimal point, of several bytes where it is not ASCII. Into '.', in
+// place, whatever the point is; from '.' into a copy, which is false for what no number is that eq_number_text() makes.
+enum { EQ_NUMBER_BYTES = 64 };
+void eq_number_from_local(char *text);
+bool eq_number_to_local(const char *text, const char *point, char local[EQ_NUMBER_BYTES]);
 
 // ---- hashing and random numbers (random.c)
 

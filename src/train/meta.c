@@ -58,6 +58,14 @@ static char *names_json(char *const *names, int num)
     return text;
 }
 
+static eq_status write_colour(const char *key, const float value[3], struct eq_texts *texts)
+{
+    char numbers[3][40];
+    for (int i = 0; i < 3; i++)
+        eq_number_digits(numbers[i], 9, (double)value[i]);
+    return eq_texts_add_format(texts, key, "[%s, %s, %s]", numbers[0], numbers[1], numbers[2]);
+}
+
 eq_status eq_meta_write(const struct eq_meta *meta, struct eq_texts *texts)
 {
     const struct eq_input_form *form = &meta->form;
@@ -68,10 +76,8 @@ eq_status eq_meta_write(const struct eq_meta *meta, struct eq_texts *texts)
     EQ_TRY(eq_texts_add_format(texts, "act", "%s", meta->model.act == EQ_ELU ? "elu" : "relu"));
     EQ_TRY(eq_texts_add_format(texts, "size", "%d", form->size));
     EQ_TRY(eq_texts_add_format(texts, "resize", "%d", form->resize));
-    EQ_TRY(eq_texts_add_format(texts, "mean", "[%.9g, %.9g, %.9g]", (double)form->mean[0], (double)form->mean[1],
-                               (double)form->mean[2]));
-    EQ_TRY(eq_texts_add_format(texts, "std", "[%.9g, %.9g, %.9g]", (double)form->deviation[0], (double)form->deviation[1],
-                               (double)form->deviation[2]));
+    EQ_TRY(write_colour("mean", form->mean, texts));
+    EQ_TRY(write_colour("std", form->deviation, texts));
     if (!meta->class_names)
         return EQ_OK;
     return eq_texts_add(texts, "class_names", names_json(meta->class_names, meta->model.classes));

@@ -56,16 +56,6 @@ static const void *field(const struct eq_train_params *params, const struct row 
     return (const char *)params + row->offset;
 }
 
-const char *eq_number_text(char text[40], double value)
-{
-    for (int digits = 6; digits <= 17; digits++) {
-        snprintf(text, 40, "%.*g", digits, value);
-        if (strtod(text, NULL) == value)
-            break;
-    }
-    return text;
-}
-
 int eq_train_options_num(void)
 {
     return NUM_ROWS;
@@ -133,7 +123,7 @@ static eq_status set_text(struct eq_train_options *options, const struct row *ro
     case KIND_STRING: return *text ? set_string(options, text, at) : EQ_OK;
     case KIND_BOOL: *(bool *)at = strcmp(text, "yes") == 0; return EQ_OK;
     case KIND_INT: *(int *)at = (int)strtol(text, &end, 10); break;
-    case KIND_NUMBER: *(double *)at = strtod(text, &end); break;
+    case KIND_NUMBER: end += eq_number_read(text, at) ? strlen(text) : 0; break;
     case KIND_SEED: *(uint64_t *)at = strtoull(text, &end, 10); break;
     case KIND_CHOICE:
         for (int i = 1; row->choices[i]; i++)

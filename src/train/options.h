@@ -27,7 +27,4 @@ const char *eq_train_option_key(int index);
 // malloc'ed, as eq_json_escape() makes it: paths need not be UTF-8. NULL without memory.
 char *eq_train_option_text(const struct eq_train_params *params, int index);
 
-// Shortest decimal text that reads back as the same number. Returns text.
-const char *eq_number_text(char text[40], double value);
-
 #endif

@@ -273,6 +273,56 @@ START_TEST(text_of_names)
 }
 END_TEST
 
+static const struct {
+    const char *local, *point, *plain;
+} numbers[] = {
+    { "0,49", ",", "0.49" },           { "-1,5e-07", ",", "-1.5e-07" },           { "0.49", ".", "0.49" },
+    { "12", ",", "12" },               { "1e+30", ",", "1e+30" },                 { "0\331\25349", "\331\253", "0.49" },
+    { "-0''5e+10", "''", "-0.5e+10" }, { "1,7976931348623157e+308", ",", "1.7976931348623157e+308" },
+};
+
+START_TEST(numbers_of_locales)
+{
+    char text[EQ_NUMBER_BYTES];
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        strcpy(text, numbers[i].local);
+        eq_number_from_local(text);
+        ck_assert_str_eq(text, numbers[i].plain);
+        ck_assert(eq_number_to_local(numbers[i].plain, numbers[i].point, text));
+        ck_assert_str_eq(text, numbers[i].local);
+    }
+    static const char *const untouched[] = { "inf", "-inf", "nan", "-nan" };
+    for (size_t i = 0; i < sizeof untouched / sizeof *untouched; i++) {
+        strcpy(text, untouched[i]);
+        eq_number_from_local(text);
+        ck_assert_str_eq(text, untouched[i]);
+    }
+    char longest[EQ_NUMBER_BYTES + 1];
+    memset(longest, '1', EQ_NUMBER_BYTES);
+    longest[EQ_NUMBER_BYTES] = '\0';
+    ck_assert(!eq_number_to_local(longest, ".", text) && !eq_number_to_local("0,49", ",", text));
+}
+END_TEST
+
+START_TEST(numbers_as_texts)
+{
+    const double values[] = { 0, 0.1, 1.0 / 3, 1e-4, 5e-324, 1e30, 12345678.9, -1.5, 1.7976931348623157e308 };
+    static const char *const refused[] = { "", " 1", "1 ", "0,49", "1.2.3", "0x10", "nan", "inf", "1e", "-", "." };
+    char text[40];
+    double value;
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        ck_assert(eq_number_read(eq_number_text(text, values[i]), &value));
+        ck_assert_double_eq(value, values[i]);
+    }
+    ck_assert_str_eq(eq_number_text(text, 0.1), "0.1");
+    ck_assert_str_eq(eq_number_text(text, 1e-4), "0.0001");
+    ck_assert_str_eq(eq_number_digits(text, 3, 2.0 / 3), "0.667");
+    value = 7;
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
+        ck_assert_msg(!eq_number_read(refused[i], &value) && value == 7, "\"%s\" is %g", refused[i], value);
+}
+END_TEST
+
 int main(void)
 {
     if (!mkdtemp(folder))
@@ -280,6 +330,7 @@ int main(void)
     const TTest *const tests[] = {
         error_text, error_text_per_thread, random_numbers, permutation, atomic_write, write_through_links,
         write_to_pipes_and_devices, file_errors, growing_text, text_of_names,
+        numbers_of_locales, numbers_as_texts,
     };
     Suite *suite = suite_create("base");
     TCase *tcase = tcase_create("base");

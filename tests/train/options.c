@@ -1,8 +1,10 @@
 // Defaults by network, texts, and what a resumed run takes over or refuses.
+#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "support/support.h"
+#include "train/meta.h"
 #include "train/options.h"
 
 static const struct eq_train_params small = { .arch = "ce-resnet20", .data = "shapes", .out = "out" };
@@ -237,18 +239,61 @@ START_TEST(test_path_texts)
 }
 END_TEST
 
-START_TEST(test_number_text)
+// A locale with a decimal comma, made in `folder`: containers have none. False where it cannot be made.
+static bool choose_comma(const char *folder)
 {
-    const double numbers[] = { 0, 0.1, 1.0 / 3, 1e-4, 5e-324, 1e30, 12345678.9 };
-    char text[40];
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
-        ck_assert_double_eq(strtod(eq_number_text(text, numbers[i]), NULL), numbers[i]);
-    ck_assert_str_eq(eq_number_text(text, 0.1), "0.1");
-    ck_assert_str_eq(eq_number_text(text, 1e-4), "0.0001");
+    char command[400];
+    snprintf(command, sizeof command, "localedef -i de_DE -f UTF-8 '%s/de_DE.UTF-8' >'%s/log' 2>&1", folder, folder);
+    if (system(command) != 0 || setenv("LOCPATH", folder, 1) != 0 || !setlocale(LC_ALL, "de_DE.UTF-8"))
+        return false;
+    char half[8];
+    snprintf(half, sizeof half, "%.1f", 0.5);
+    ck_assert_str_eq(half, "0,5");
+    return true;
+}
+
+static void check_texts_of_comma(void)
+{
+    struct eq_train_options run, resumed;
+    struct eq_texts texts = { .num = 0 };
+    const struct eq_meta meta = { .model = { .arch = "resnet20", .classes = 2 },
+                                  .form = { 32, 32, { 0.5f, 0.25f, 1 }, { 0.125f, 0.5f, 2 } } };
+    resolve_run(&run);
+    ck_assert_str_eq(saved_option(&run.params, "option.lr"), "0.07");
+    EQ_TEST_OK(eq_train_options_resolve(&(struct eq_train_params){ .out = "out", .resume = true }, saved_option, &run.params,
+                                        &resumed));
+    ck_assert(resumed.params.rate == 0.07 && resumed.params.warmup == 1.5);
+    eq_train_options_free(&resumed);
+    eq_train_options_free(&run);
+    EQ_TEST_OK(eq_meta_write(&meta, &texts));
+    int num_seen = 0;
+    for (size_t i = 0; i < texts.num; i++) {
+        if (strcmp(texts.items[i].key, "mean") != 0 && strcmp(texts.items[i].key, "std") != 0)
+            continue;
+        ck_assert_str_eq(texts.items[i].value, *texts.items[i].key == 'm' ? "[0.5, 0.25, 1]" : "[0.125, 0.5, 2]");
+        num_seen++;
+    }
+    ck_assert_int_eq(num_seen, 2);
+    eq_texts_free(&texts);
+}
+
+// Files are those of other programs, whatever the calling one has for a decimal point.
+START_TEST(test_locale)
+{
+    char folder[] = "/tmp/equil-locale-XXXXXX", command[64];
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    if (choose_comma(folder))
+        check_texts_of_comma();
+    else
+        printf("# skipped: no locale with a decimal comma can be made (localedef and its sources)\n");
+    setlocale(LC_ALL, "C");
+    unsetenv("LOCPATH");
+    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    ck_assert_int_eq(system(command), 0);
 }
 END_TEST
 
 EQ_TEST_MAIN("options", { test_small_defaults, 0 }, { test_large_defaults, 0 }, { test_switched_off, 0 },
              { test_refused, sizeof refused / sizeof *refused }, { test_resume_takes_over, 0 },
              { test_resume_given, sizeof given / sizeof *given }, { test_resume_paths, 0 },
-             { test_path_texts, sizeof paths / sizeof *paths }, { test_number_text, 0 })
+             { test_path_texts, sizeof paths / sizeof *paths }, { test_locale, 0 })
