@@ -6,6 +6,7 @@
 #include "command.h"
 #include "equil/equil.h"
 #include "output.h"
+#include "signals.h"
 #include "workers.h"
 
 static const struct command *const commands[] = {
@@ -21,7 +22,7 @@ static void print_help(void)
     for (int i = 0; i < NUM_COMMANDS; i++)
         printf("  %-10s  %s\n", commands[i]->name, commands[i]->help);
     printf("\n'equil COMMAND --help' has the options of a command. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a "
-           "comparison found something slower, 130 train or tune were stopped by Ctrl-C or SIGTERM.\n");
+           "comparison found something slower, 130 train or tune were stopped by Ctrl-C, SIGTERM or SIGHUP.\n");
 }
 
 static void print_log(void *user, enum eq_log_level level, const char *text)
@@ -51,6 +52,7 @@ static int run_command(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    signals_remember();
     eq_log_set(print_log, NULL, EQ_LOG_WARNING);
     workers_allow();
     int exit_code = run_command(argc, argv);

@@ -1,6 +1,5 @@
 // equil train: a network from images.
 #include <math.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,30 +8,14 @@
 #include "command.h"
 #include "network.h"
 #include "output.h"
+#include "signals.h"
 #include "workers.h"
 
 static struct eq_trainer *running; // for the signal handler
 
-// The first Ctrl-C asks for an end after the step, a second one ends the program: SA_RESETHAND.
-static void on_signal(int number)
+static void stop_running(void)
 {
-    (void)number;
     eq_trainer_stop(running);
-}
-
-static void catch_signals(struct eq_trainer *trainer)
-{
-    struct sigaction action = { .sa_handler = on_signal, .sa_flags = (int)(SA_RESETHAND | SA_RESTART) };
-    running = trainer;
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
-
-static void ignore_signals(void)
-{
-    signal(SIGINT, SIG_DFL);
-    signal(SIGTERM, SIG_DFL);
 }
 
 // `user`: whether an epoch has ended, when all kernels have run.
@@ -124,10 +107,12 @@ static int train(const char *selector, const char *precision, const struct eq_tr
         bool has_epoch = false;
         print_summary(device, summary);
         workers_help(&workers, device, &job);
-        catch_signals(trainer);
+        running = trainer;
+        signals_ignore_pipe(); // not before: the workers have it as it was
+        signals_catch(stop_running);
         const struct eq_train_callbacks callbacks = { .progress = print_progress, .user = &has_epoch };
         eq_status status = eq_trainer_run(trainer, &callbacks);
-        ignore_signals();
+        signals_release();
         workers_end_help(&workers, device, status == EQ_OK || (status == EQ_ERR_INTERRUPTED && has_epoch));
         if (status == EQ_ERR_INTERRUPTED) {
             message("%s; go on with --resume", eq_last_error());
@@ -285,11 +270,11 @@ static const struct arg_spec spec = {
     .command = "train",
     .summary = "Trains a network on labelled images.",
     .options = options,
-    .notes = "\"small\" stands for resnet20, resnet56 and --small. Ctrl-C ends after the step and saves the position in "
-             "the epoch (exit code\n"
-             "130); --resume then gives the same bits as a run that was never stopped, and a warning where another version's\n"
-             "kernels may sum in another order. DIR gets model.safetensors (last epoch), best.safetensors (best validation\n"
-             "top-1), checkpoint.safetensors and log.jsonl (one JSON object a line).",
+    .notes = "\"small\" stands for resnet20, resnet56 and --small. Ctrl-C, SIGTERM and SIGHUP end after the step and save the "
+             "position in the\n"
+             "epoch (exit code 130); --resume then gives the same bits as a run that was never stopped, and a warning where\n"
+             "another version's kernels may sum in another order. DIR gets model.safetensors (last epoch), best.safetensors\n"
+             "(best validation top-1), checkpoint.safetensors and log.jsonl (one JSON object a line).",
 };
 
 // Numbers whose 0 is a value and not the default.

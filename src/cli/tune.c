@@ -6,22 +6,13 @@
 #include "network.h"
 #include "output.h"
 #include "rehearsal.h"
+#include "signals.h"
 
 static volatile sig_atomic_t is_stopped;
 
-// The first Ctrl-C asks for an end, a second one ends the program: SA_RESETHAND.
-static void on_signal(int number)
+static void stop(void)
 {
-    (void)number;
     is_stopped = 1;
-}
-
-static void catch_signals(void)
-{
-    struct sigaction action = { .sa_handler = on_signal, .sa_flags = (int)(SA_RESETHAND | SA_RESTART) };
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
 }
 
 // What the library's callbacks get.
@@ -83,7 +74,7 @@ static int tune(const char *selector, const char *precision, const struct eq_tun
     if (open_device(selector, precision, &device) != EQ_OK)
         return fail_with_last_error(NULL);
     message("tuning on %s (driver %s), %s", eq_device_name(device), eq_device_driver(device), eq_device_precision_text(device));
-    catch_signals();
+    signals_catch(stop);
     eq_status status = eq_tune_network(device, params, on_progress, tuning, &summary);
     rehearsal_end(&tuning->rehearsal);
     int exit_code = EXIT_SUCCESS;

@@ -20,10 +20,10 @@ same_run() {
     check "$1: the log is the same" cmp "$folder/log1" "$folder/log2"
 }
 
-# start ARGUMENT...: equil in the background, as $child.
+# start ARGUMENT...: equil in the background, as $child; Ctrl-C is not ignored, as it is in what a script has there.
 start() {
     : >"$folder/stderr"
-    "$equil" "$@" >"$folder/stdout" 2>>"$folder/stderr" &
+    env --default-signal=INT "$equil" "$@" >"$folder/stdout" 2>>"$folder/stderr" &
     child=$!
 }
 
@@ -106,6 +106,34 @@ expect "resumed by another library" 0 stderr "results may differ in their last b
 check "one warning, with both libraries" sh -c "test \$(grep -c 'warning:' '$folder/stderr') = 1 &&
     grep -E 'is by Equil 0.0.1 .kernels 0123456789abcdef, tuning [0-9a-z]+., and this is Equil [0-9.]+ .kernels [0-9a-f]{16}, tuning [0-9a-z]+.:' '$folder/stderr'"
 same_run "an upgrade" "$folder/upgraded"
+
+# ---- other signals, and messages that nobody reads
+
+mkfifo "$folder/pipe"
+cat "$folder/pipe" >"$folder/stderr" &
+reader=$!
+env --default-signal=INT "$equil" $train --epochs 3 --out "$folder/piped" >/dev/null 2>"$folder/pipe" &
+child=$!
+wait_for grep -q "step [1-9]" "$folder/stderr"
+kill -9 $reader
+wait $reader 2>/dev/null
+kill -INT $child
+wait $child
+check "Ctrl-C where the messages' reader has gone: exit code 130" test $? -eq 130
+expect "and the position is saved" 0 stderr "resuming in epoch 1 after step" $again --out "$folder/piped"
+same_run "a reader that went" "$folder/piped"
+
+: >"$folder/stderr"
+"$equil" $train --epochs 3 --out "$folder/hung" >/dev/null 2>"$folder/stderr" & # a shell without job control ignores Ctrl-C for it
+child=$!
+wait_for grep -q "step [1-9]" "$folder/stderr"
+kill -INT $child
+check "what was ignored at the start stays so" wait_for grep -q "epoch 1/3 .*validation: loss" "$folder/stderr"
+kill -HUP $child
+wait $child
+check "a terminal that is closed: exit code 130" test $? -eq 130
+expect "and the position is saved" 0 stderr "resuming in epoch" $again --out "$folder/hung"
+same_run "a terminal that was closed" "$folder/hung"
 
 # ---- killed, and resumed from the last epoch
 
