@@ -130,7 +130,8 @@ EQ_API const struct eq_train_summary *eq_trainer_summary(const struct eq_trainer
 //     model.safetensors       weights after the last epoch, with all that eq_classifier_create() needs in the metadata
 //     best.safetensors        weights after the epoch with the best val_top1
 //     checkpoint.safetensors  weights, velocities, options and position, to resume from; also when the run is stopped
-//     log.jsonl               a JSON object a line: "start", "step" and "epoch"
+//     log.jsonl               a JSON object a line: "start", "step" and "epoch". What a new run finds there becomes log.jsonl.1,
+//                             or .2 and so on where that is taken, with a warning in the library's log
 // Paths among the options are texts there: a byte that is not UTF-8 is \xNN, and a backslash two.
 // callbacks may be NULL.
 // Errors: EQ_ERR_INTERRUPTED (eq_trainer_stop(): the checkpoint has the position in the epoch), EQ_ERR_NUMERIC (a loss that is

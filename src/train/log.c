@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "io/json.h"
@@ -11,6 +12,36 @@
 static eq_status fail_log(const char *path, const char *what)
 {
     return eq_fail(EQ_ERR_IO, "%s: cannot %s: %s", path, what, strerror(errno));
+}
+
+// The first name behind `path` that is free. malloc'ed, NULL on no memory.
+static char *free_name(const char *path)
+{
+    for (int i = 1;; i++) {
+        struct eq_str name = { 0 };
+        eq_str_append(&name, "%s.%d", path, i);
+        if (name.failed || !eq_file_exists(name.text))
+            return name.text;
+        eq_str_free(&name);
+    }
+}
+
+eq_status eq_train_log_set_aside(const char *path)
+{
+    struct stat info;
+    if (stat(path, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size == 0)
+        return EQ_OK;
+    char *name = free_name(path);
+    if (!name)
+        return EQ_ERR_HOST_MEMORY;
+    eq_status status = EQ_OK;
+    if (rename(path, name) == 0)
+        eq_log(EQ_LOG_WARNING, "%s: the log of another run was there; it is %s now", path, name);
+    else
+        status = eq_fail(EQ_ERR_IO, "%s: the log of another run is there, and cannot be renamed to %s: %s", path, name,
+                         strerror(errno));
+    free(name);
+    return status;
 }
 
 // Position behind the first `lines` whole lines; *found is how many there are of them.

@@ -11,6 +11,9 @@ struct eq_train_log {
     char *path;
     int64_t lines;
 };
+// For a new run: renames a log of another one that is there, unless it is empty, to path and the first free of .1, .2 ..., and
+// says so in the library's log.
+eq_status eq_train_log_set_aside(const char *path);
 // Opens path, keeping its first `lines` lines (fewer where it has fewer).
 eq_status eq_train_log_open(struct eq_train_log *log, const char *path, int64_t lines);
 // Appends the object as a line, and frees it; NULL is a lack of memory.

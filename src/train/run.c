@@ -309,6 +309,8 @@ eq_status eq_trainer_run(struct eq_trainer *trainer, const struct eq_train_callb
     struct run run = { .trainer = trainer, .callbacks = callbacks };
     EQ_TRY(make_parts(trainer));
     if (!trainer->log.file) {
+        if (!trainer->options.params.resume)
+            EQ_TRY(eq_train_log_set_aside(trainer->log_path));
         EQ_TRY(eq_train_log_open(&trainer->log, trainer->log_path, trainer->state.log_lines));
         if (trainer->log.lines == 0)
             EQ_TRY(log_start(trainer));

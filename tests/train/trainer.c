@@ -112,6 +112,29 @@ static eq_status run(const struct eq_train_params *params, struct plan *plan)
     return status;
 }
 
+static struct {
+    int num;
+    char last[1024];
+} warnings;
+
+static void keep_warning(void *user, enum eq_log_level level, const char *text)
+{
+    (void)user;
+    ck_assert_int_eq(level, EQ_LOG_WARNING);
+    warnings.num++;
+    snprintf(warnings.last, sizeof warnings.last, "%s", text);
+}
+
+static eq_status run_with_warnings(const struct eq_train_params *params, struct plan *plan)
+{
+    warnings.num = 0;
+    warnings.last[0] = '\0';
+    eq_log_set(keep_warning, NULL, EQ_LOG_WARNING);
+    const eq_status status = run(params, plan);
+    eq_log_set(NULL, NULL, EQ_LOG_WARNING);
+    return status;
+}
+
 static void check_same_file(const char *a, const char *b, const char *name)
 {
     char *data[2], text[2][128];
@@ -261,29 +284,6 @@ START_TEST(test_other_device)
 END_TEST
 
 // ---- checkpoints of other libraries
-
-static struct {
-    int num;
-    char last[1024];
-} warnings;
-
-static void keep_warning(void *user, enum eq_log_level level, const char *text)
-{
-    (void)user;
-    ck_assert_int_eq(level, EQ_LOG_WARNING);
-    warnings.num++;
-    snprintf(warnings.last, sizeof warnings.last, "%s", text);
-}
-
-static eq_status run_with_warnings(const struct eq_train_params *params, struct plan *plan)
-{
-    warnings.num = 0;
-    warnings.last[0] = '\0';
-    eq_log_set(keep_warning, NULL, EQ_LOG_WARNING);
-    const eq_status status = run(params, plan);
-    eq_log_set(NULL, NULL, EQ_LOG_WARNING);
-    return status;
-}
 
 // Writes over a text of the metadata, which keeps its length; an empty value takes the text away, by another key.
 static void edit_text(char *header, const char *key, const char *value)
@@ -493,6 +493,40 @@ START_TEST(test_classifier_values)
 }
 END_TEST
 
+// ---- what is in the folder of results
+
+// A run that never came to a checkpoint has left its log, and the next one, and a third.
+START_TEST(test_log_is_kept)
+{
+    static const char *const kept[] = { "of the first\n", "of the second\n" };
+    struct eq_train_params params;
+    make_data();
+    EQ_TEST_OK(eq_dir_make(path_of("logs")));
+    for (int i = 0; i < 2; i++) {
+        struct plan plan = { .epoch = 0, .step = 1 };
+        char want[32], *data;
+        size_t bytes;
+        EQ_TEST_OK(eq_file_write(path_of("logs/log.jsonl"), kept[i], strlen(kept[i])));
+        params = params_for("logs", false);
+        ck_assert_int_eq(run_with_warnings(&params, &plan), EQ_ERR_INTERRUPTED);
+        snprintf(want, sizeof want, "logs/log.jsonl.%d", i + 1);
+        ck_assert_msg(warnings.num == 1 && strstr(warnings.last, path_of(want)), "%d: %s", warnings.num, warnings.last);
+        EQ_TEST_OK(eq_file_read(path_of(want), 100, &data, &bytes));
+        ck_assert_str_eq(data, kept[i]);
+        free(data);
+        EQ_TEST_OK(eq_file_read(path_of("logs/log.jsonl"), 10000, &data, &bytes));
+        ck_assert(eq_str_starts(data, "{\"event\":\"start\"") && !strstr(data, kept[i]));
+        free(data);
+        ck_assert_int_eq(unlink(path_of("logs/checkpoint.safetensors")), 0);
+        EQ_TEST_OK(eq_file_write(path_of("logs/log.jsonl"), "", 0)); // an empty one is none
+    }
+    struct plan plan = { .epoch = 0, .step = 1 };
+    params = params_for("logs", false);
+    ck_assert_int_eq(run_with_warnings(&params, &plan), EQ_ERR_INTERRUPTED);
+    ck_assert_msg(warnings.num == 0 && !eq_file_exists(path_of("logs/log.jsonl.3")), "%s", warnings.last);
+}
+END_TEST
+
 // ---- metadata
 
 static const struct {
@@ -538,5 +572,5 @@ END_TEST
 
 EQ_TEST_MAIN("trainer", { test_stop, sizeof stops / sizeof *stops }, { test_stop_always, 0 }, { test_full_disk, 0 },
              { test_other_device, 0 }, { test_library_is_stored, 0 }, { test_library, sizeof libraries / sizeof *libraries },
-             { test_shipped_tuning, 0 }, { test_classifier, 0 }, { test_classifier_values, 0 },
+             { test_shipped_tuning, 0 }, { test_classifier, 0 }, { test_classifier_values, 0 }, { test_log_is_kept, 0 },
              { test_meta, sizeof metas / sizeof *metas })
