@@ -167,6 +167,8 @@ eq_status eq_meta_read(const struct eq_tensors *file, struct eq_meta *meta)
     EQ_TRY(read_int(file, "small", 0, 1, 0, &is_small));
     meta->model.small = is_small;
     meta->model.act = act && strcmp(act, "elu") == 0 ? EQ_ELU : EQ_RELU;
+    EQ_REQUIRE(!act || meta->model.act == EQ_ELU || strcmp(act, "relu") == 0, EQ_ERR_FORMAT,
+               "%s: its metadata has act \"%.40s\"; relu and elu are known", eq_tensors_path(file), act);
     EQ_REQUIRE(eq_model_check(&meta->model) == EQ_OK, EQ_ERR_FORMAT, "%s: its metadata: %s", eq_tensors_path(file),
                eq_last_error());
     EQ_TRY(read_int(file, "size", 8, 4096, eq_model_is_small(&meta->model) ? 32 : 224, &size));

@@ -238,6 +238,8 @@ static eq_status check_out(struct eq_trainer *trainer)
         EQ_TRY(lock_out(trainer, p->out));
         EQ_TRY(check_empty(trainer));
     }
+    EQ_TRY(eq_file_check(trainer->model_path));
+    EQ_TRY(eq_file_check(trainer->best_path));
     return eq_file_check(trainer->checkpoint_path);
 }
 

@@ -527,6 +527,28 @@ START_TEST(test_log_is_kept)
 }
 END_TEST
 
+// Each of the files is looked at before anything is computed.
+START_TEST(test_files_are_checked)
+{
+    static const char *const names[] = { "model", "best" };
+    struct plan plan = { .epoch = 0, .at_end = true };
+    struct eq_train_params params = params_for("checked", false);
+    make_data();
+    ck_assert_int_eq(run(&params, &plan), EQ_ERR_INTERRUPTED);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct eq_trainer *trainer;
+        char name[64];
+        snprintf(name, sizeof name, "checked/%s.safetensors", names[i]);
+        ck_assert_int_eq(unlink(path_of(name)), 0);
+        EQ_TEST_OK(eq_dir_make(path_of(name)));
+        params = params_for("checked", true);
+        ck_assert_int_eq(eq_trainer_create(eq_test_device, &params, &trainer), EQ_ERR_IO);
+        ck_assert_msg(strstr(eq_last_error(), name) != NULL, "%s", eq_last_error());
+        ck_assert_int_eq(rmdir(path_of(name)), 0);
+    }
+}
+END_TEST
+
 // ---- metadata
 
 static const struct {
@@ -543,6 +565,7 @@ static const struct {
     { "size", { { "arch", "resnet20" }, { "classes", "2" }, { "size", "1000000" } } },
     { "std", { { "arch", "resnet20" }, { "classes", "2" }, { "std", "[1, 0, 1]" } } },
     { "mean", { { "arch", "resnet20" }, { "classes", "2" }, { "mean", "[1, 2]" } } },
+    { "act \"gelu\"", { { "arch", "resnet20" }, { "classes", "2" }, { "act", "gelu" } } },
 };
 
 START_TEST(test_meta)
@@ -572,5 +595,5 @@ END_TEST
 
 EQ_TEST_MAIN("trainer", { test_stop, sizeof stops / sizeof *stops }, { test_stop_always, 0 }, { test_full_disk, 0 },
              { test_other_device, 0 }, { test_library_is_stored, 0 }, { test_library, sizeof libraries / sizeof *libraries },
-             { test_shipped_tuning, 0 }, { test_classifier, 0 }, { test_classifier_values, 0 }, { test_log_is_kept, 0 },
+             { test_shipped_tuning, 0 }, { test_classifier, 0 }, { test_classifier_values, 0 }, { test_log_is_kept, 0 }, { test_files_are_checked, 0 },
              { test_meta, sizeof metas / sizeof *metas })
