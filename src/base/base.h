@@ -94,6 +94,8 @@ char *eq_strdup(const char *text);
 char *eq_path_join(const char *folder, const char *name);
 bool eq_str_starts(const char *text, const char *prefix);
 bool eq_str_ends(const char *text, const char *suffix);
+// Bytes of the character that the text begins with, 0 where it is none in UTF-8.
+int eq_utf8_bytes(const char *text);
 
 // ---- numbers as texts (number.c): files have them with '.', whatever LC_NUMERIC the calling program has chosen
 

@@ -83,3 +83,20 @@ bool eq_str_ends(const char *text, const char *suffix)
     size_t length = strlen(text), tail = strlen(suffix);
     return length >= tail && strcmp(text + length - tail, suffix) == 0;
 }
+
+// By itself, for Jansson's own check allocates.
+int eq_utf8_bytes(const char *text)
+{
+    const unsigned char *at = (const unsigned char *)text, first = *at;
+    const int more = first < 0x80 ? 0 : first >= 0xc2 && first < 0xe0 ? 1 : first >> 4 == 0xe ? 2 : 3;
+    if (first >= 0xf5 || (first >= 0x80 && first < 0xc2))
+        return 0;
+    uint32_t code = more ? first & (0x3fu >> more) : first;
+    for (int i = 1; i <= more; i++) {
+        if ((at[i] & 0xc0) != 0x80)
+            return 0;
+        code = code << 6 | (at[i] & 0x3fu);
+    }
+    const bool is_overlong = (more == 2 && code < 0x800) || (more == 3 && code < 0x10000);
+    return is_overlong || code > 0x10ffff || (code >= 0xd800 && code < 0xe000) ? 0 : more + 1;
+}

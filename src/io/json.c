@@ -37,27 +37,10 @@ char *eq_json_text(const json_t *json, size_t flags)
     return NULL;
 }
 
-// Bytes of the character at `at`, 0 for none in UTF-8. By itself, for Jansson's own check allocates.
-static int utf8_bytes(const unsigned char *at)
-{
-    const unsigned char first = *at;
-    const int more = first < 0x80 ? 0 : first >= 0xc2 && first < 0xe0 ? 1 : first >> 4 == 0xe ? 2 : 3;
-    if (first >= 0xf5 || (first >= 0x80 && first < 0xc2))
-        return 0;
-    uint32_t code = more ? first & (0x3fu >> more) : first;
-    for (int i = 1; i <= more; i++) {
-        if ((at[i] & 0xc0) != 0x80)
-            return 0;
-        code = code << 6 | (at[i] & 0x3fu);
-    }
-    const bool is_overlong = (more == 2 && code < 0x800) || (more == 3 && code < 0x10000);
-    return is_overlong || code > 0x10ffff || (code >= 0xd800 && code < 0xe000) ? 0 : more + 1;
-}
-
 bool eq_json_is_utf8(const char *text)
 {
-    for (const unsigned char *at = (const unsigned char *)text; *at;) {
-        const int bytes = utf8_bytes(at);
+    for (const char *at = text; *at;) {
+        const int bytes = eq_utf8_bytes(at);
         if (!bytes)
             return false;
         at += bytes;
@@ -68,10 +51,10 @@ bool eq_json_is_utf8(const char *text)
 char *eq_json_escape(const char *text)
 {
     char *escaped = eq_malloc(strlen(text) + 1, 4), *to = escaped;
-    for (const unsigned char *at = (const unsigned char *)text; escaped && *at;) {
-        const int bytes = utf8_bytes(at);
+    for (const char *at = text; escaped && *at;) {
+        const int bytes = eq_utf8_bytes(at);
         if (!bytes) {
-            to += sprintf(to, "\\x%02x", *at++);
+            to += sprintf(to, "\\x%02x", (unsigned char)*at++);
             continue;
         }
         if (*at == '\\')

@@ -1,5 +1,4 @@
 // Finding, choosing and opening devices. Every property is read once, here.
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -62,9 +61,17 @@ const char *eq_cl_error(cl_int code)
 
 void eq_keep_text(const char *text, char out[128])
 {
-    snprintf(out, 128, "%.127s", text);
-    for (size_t n = strlen(out); n > 0 && isspace((unsigned char)out[n - 1]);)
-        out[--n] = '\0';
+    size_t length = 0;
+    for (size_t bytes; *text; text += bytes, length += bytes) {
+        const int valid = eq_utf8_bytes(text);
+        bytes = valid ? (size_t)valid : 1;
+        if (length + bytes > 127)
+            break;
+        memcpy(out + length, valid ? text : "?", bytes);
+    }
+    while (length > 0 && strchr(" \t\n\v\f\r", out[length - 1]))
+        length--;
+    out[length] = '\0';
 }
 
 static _Thread_local cl_int ask_error;

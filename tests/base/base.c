@@ -281,6 +281,21 @@ static const struct {
     { "-0''5e+10", "''", "-0.5e+10" }, { "1,7976931348623157e+308", ",", "1.7976931348623157e+308" },
 };
 
+START_TEST(utf8)
+{
+    static const struct {
+        const char *text;
+        int bytes;
+    } characters[] = {
+        { "a", 1 },        { "\303\251", 2 },          { "\342\202\254", 3 },     { "\360\237\230\200", 4 }, { "\303", 0 },
+        { "\251", 0 },     { "\300\257", 0 },          { "\355\240\200", 0 },     { "\364\220\200\200", 0 }, { "\377", 0 },
+        { "\342\202", 0 }, { "\340\200\200\200", 0 }, { "\360\200\200\200", 0 }, { "\303a", 0 },
+    };
+    for (size_t i = 0; i < sizeof characters / sizeof *characters; i++)
+        ck_assert_int_eq(eq_utf8_bytes(characters[i].text), characters[i].bytes);
+}
+END_TEST
+
 START_TEST(numbers_of_locales)
 {
     char text[EQ_NUMBER_BYTES];
@@ -330,7 +345,7 @@ int main(void)
     const TTest *const tests[] = {
         error_text, error_text_per_thread, random_numbers, permutation, atomic_write, write_through_links,
         write_to_pipes_and_devices, file_errors, growing_text, text_of_names,
-        numbers_of_locales, numbers_as_texts,
+        utf8, numbers_of_locales, numbers_as_texts,
     };
     Suite *suite = suite_create("base");
     TCase *tcase = tcase_create("base");

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "rt/internal.h"
 #include "support.h"
 
 START_TEST(choosing)
@@ -223,6 +224,24 @@ START_TEST(damaged_cache)
 }
 END_TEST
 
+// What drivers say goes into logs, checkpoints and JSON.
+START_TEST(kept_texts)
+{
+    char text[200], kept[128];
+    eq_keep_text("G\344te \303\251 \t\n", kept);
+    ck_assert_str_eq(kept, "G?te \303\251");
+    eq_keep_text(" \n", kept);
+    ck_assert_str_eq(kept, "");
+    memset(text, 'x', sizeof text);
+    memcpy(text + 126, "\303\251", 3); // of which the second byte would be the 128th
+    eq_keep_text(text, kept);
+    ck_assert_uint_eq(strlen(kept), 126);
+    memcpy(text + 125, "\303\251", 3);
+    eq_keep_text(text, kept);
+    ck_assert_str_eq(kept, text);
+}
+END_TEST
+
 START_TEST(peaks)
 {
     double flops, bytes;
@@ -237,4 +256,4 @@ START_TEST(peaks)
 END_TEST
 
 EQ_TEST_MAIN("rt", { choosing, 1 }, { winograd, 1 }, { buffers, 1 }, { lists, 1 }, { products, 1 }, { damaged_cache, 1 },
-             { peaks, 1 })
+             { kept_texts, 1 }, { peaks, 1 })
