@@ -1,4 +1,5 @@
 // Labelled image sets: spec, parts, the held-out tenth, lists of classes from outside.
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,9 +49,12 @@ static eq_status open_shapes(const struct eq_dataset_params *params, enum eq_par
     int size = params->size ? params->size : EQ_SHAPES_SIZE;
     if (params->spec[6] == ':') {
         char *end;
+        errno = 0;
         seed = strtoull(params->spec + 7, &end, 10);
         EQ_REQUIRE(params->spec[7] >= '0' && params->spec[7] <= '9' && !*end, EQ_ERR_ARGUMENT, "%s: the seed is not a number",
                    params->spec);
+        EQ_REQUIRE(errno != ERANGE, EQ_ERR_ARGUMENT, "%s: the seed is above %llu", params->spec,
+                   (unsigned long long)UINT64_MAX);
     }
     EQ_REQUIRE(size >= EQ_SHAPES_MIN_SIZE && size <= EQ_SHAPES_MAX_SIZE, EQ_ERR_ARGUMENT,
                "shapes of %d pixels: %d to %d are possible", size, EQ_SHAPES_MIN_SIZE, EQ_SHAPES_MAX_SIZE);

@@ -307,6 +307,8 @@ START_TEST(shapes_specs)
     struct eq_dataset *set, *other;
     struct eq_image a, b;
     IO_FAILS(eq_dataset_open(&(struct eq_dataset_params){ .spec = "shapes:x" }, &set), EQ_ERR_ARGUMENT, "not a number");
+    IO_FAILS(eq_dataset_open(&(struct eq_dataset_params){ .spec = "shapes:18446744073709551616" }, &set), EQ_ERR_ARGUMENT,
+             "the seed is above 18446744073709551615");
     IO_FAILS(eq_dataset_open(&(struct eq_dataset_params){ .spec = "shapes", .size = 8 }, &set), EQ_ERR_ARGUMENT,
              "shapes of 8 pixels");
     IO_OK(eq_dataset_open(&(struct eq_dataset_params){ .spec = "shapes", .split = EQ_SPLIT_TEST }, &set));
