@@ -21,8 +21,8 @@ struct eq_image {
 
 // Decodes a JPEG or PNG file; its first bytes decide which it is, not its name. Grey, palette, 16-bit, CMYK and YCCK images
 // become 8-bit RGB: 16-bit samples keep their upper byte, alpha is dropped (not blended), an EXIF orientation is applied,
-// colour profiles and gamma are ignored. Bits are those of Pillow's convert("RGB"). At most 2^26 pixels, 65535 on a side, and
-// 512 MiB of file.
+// colour profiles and gamma are ignored. Bits are those of Pillow's convert("RGB"), but for grey PNGs of 16 bits, whose samples
+// Pillow clips to 255. At most 2^26 pixels, 65535 on a side, and 512 MiB of file.
 //   image  write   free it with eq_image_free(); zeroed on failure
 // Errors: EQ_ERR_IO (cannot be read), EQ_ERR_FORMAT (neither JPEG nor PNG, damaged or cut short, a variant that the decoders do
 // not know, such as 12-bit JPEG, a larger file), EQ_ERR_UNSUPPORTED (too many pixels; a JPEG of more than 100 scans).

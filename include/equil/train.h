@@ -102,7 +102,8 @@ struct eq_train_summary {
     size_t train_images, val_images;
     bool is_held_out;        // validation images were held out of `data`
     int64_t steps_per_epoch; // updates
-    size_t planned_bytes;    // peak of memory on the device: training, validation and transfers
+    size_t planned_bytes;    // peak of memory on the device: training, validation and transfers. Pictures larger than `size`
+                             // can take up to 256 MiB more in the transfers of training, and as much in those of validation
     int epoch;               // first epoch to run, from 0
     int64_t step;            // and step in it
 };
@@ -118,8 +119,8 @@ struct eq_trainer;
 // a run, or a file of one, or another trainer writes there; the name of a class is not UTF-8; another value or other images
 // than those of the run to resume, with both in the text, or no data to go on with), EQ_ERR_NOT_FOUND (no such network; nothing
 // to resume), EQ_ERR_UNSUPPORTED (another device, number of compute units, driver, kernel family, precision, use of Winograd's
-// convolution or tuning of one's own than that of the run to resume), those of eq_dataset_open(), eq_network_create() and
-// eq_weights_load(), EQ_ERR_IO.
+// convolution, EQUIL_BUILD_OPTIONS or tuning of one's own than that of the run to resume), those of eq_dataset_open(),
+// eq_network_create() and eq_weights_load(), EQ_ERR_IO.
 EQ_API eq_status eq_trainer_create(struct eq_device *device, const struct eq_train_params *params, struct eq_trainer **trainer);
 EQ_API void eq_trainer_destroy(struct eq_trainer **trainer); // *trainer becomes NULL; NULL is allowed
 
@@ -130,8 +131,8 @@ EQ_API const struct eq_train_summary *eq_trainer_summary(const struct eq_trainer
 //     model.safetensors       weights after the last epoch, with all that eq_classifier_create() needs in the metadata
 //     best.safetensors        weights after the epoch with the best val_top1
 //     checkpoint.safetensors  weights, velocities, options and position, to resume from; also when the run is stopped
-//     log.jsonl               a JSON object a line: "start", "step" and "epoch". What a new run finds there becomes log.jsonl.1,
-//                             or .2 and so on where that is taken, with a warning in the library's log
+//     log.jsonl               a JSON object a line: "start", "step" and "epoch". What a new run finds there becomes
+//                             log.jsonl.1, or .2 and so on where that is taken, with a warning in the library's log
 // Paths among the options are texts there: a byte that is not UTF-8 is \xNN, and a backslash two.
 // callbacks may be NULL.
 // Errors: EQ_ERR_INTERRUPTED (eq_trainer_stop(): the checkpoint has the position in the epoch), EQ_ERR_NUMERIC (a loss that is

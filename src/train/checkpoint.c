@@ -6,7 +6,7 @@
 #include "io/json.h"
 #include "train/options.h"
 
-enum { FORMAT = 1, NUM_PLAN = 9 };
+enum { FORMAT = 1, NUM_PLAN = 10 };
 
 void eq_train_state_clear(struct eq_train_state *state)
 {
@@ -29,6 +29,17 @@ struct plan_text {
     bool is_optional; // not in checkpoints of older versions
 };
 
+// Options that are too long for the text, or not for JSON, are told from others by a hash.
+static void build_options_text(char *text, size_t bytes)
+{
+    const char *options = eq_option(EQ_OPTION_BUILD);
+    const size_t length = options ? strlen(options) : 0;
+    if (length < bytes && (!options || eq_json_is_utf8(options)))
+        snprintf(text, bytes, "%s", options ? options : "");
+    else
+        snprintf(text, bytes, "hash %016llx", (unsigned long long)eq_fnv1a(options, length, EQ_FNV_START));
+}
+
 static void plan_texts(const struct eq_device *device, struct plan_text texts[NUM_PLAN])
 {
     const struct eq_target *target = &device->target;
@@ -40,7 +51,8 @@ static void plan_texts(const struct eq_device *device, struct plan_text texts[NU
                                                 { "plan.winograd", "use of Winograd's convolution", "" },
                                                 { "plan.tuning", "tuning", "" },
                                                 { "plan.precision", "precision", "" },
-                                                { "plan.units", "number of compute units", "", true } };
+                                                { "plan.units", "number of compute units", "", true },
+                                                { "plan.build_options", "EQUIL_BUILD_OPTIONS", "", true } };
     char hash[20];
     memcpy(texts, filled, sizeof filled);
     snprintf(texts[0].value, sizeof texts[0].value, "%s", device->name);
@@ -52,6 +64,7 @@ static void plan_texts(const struct eq_device *device, struct plan_text texts[NU
     snprintf(texts[6].value, sizeof texts[6].value, "%s", eq_tuning_hash(target->tuning, hash));
     snprintf(texts[7].value, sizeof texts[7].value, "%s", eq_device_precision_text(device));
     snprintf(texts[8].value, sizeof texts[8].value, "%d", target->compute_units);
+    build_options_text(texts[9].value, sizeof texts[9].value);
 }
 
 static eq_status write_plan(const struct eq_device *device, struct eq_texts *texts)

@@ -296,7 +296,7 @@ static void edit_text(char *header, const char *key, const char *value)
 }
 
 struct library {
-    const char *name, *version, *kernels, *is_shipped; // NULL: what there is
+    const char *name, *version, *kernels, *is_shipped, *build_options; // NULL: what there is
 };
 
 static void edit_library(const char *path, const struct library *library)
@@ -311,11 +311,40 @@ static void edit_library(const char *path, const struct library *library)
         edit_text(data + 8, "plan.kernels", library->kernels);
     if (library->is_shipped)
         edit_text(data + 8, "plan.tuning_is_shipped", library->is_shipped);
+    if (library->build_options)
+        edit_text(data + 8, "plan.build_options", library->build_options);
     EQ_TEST_OK(eq_writer_open(&writer, path));
     EQ_TEST_OK(eq_writer_write(&writer, data, bytes));
     EQ_TEST_OK(eq_writer_commit(&writer));
     free(data);
 }
+
+// Options of compilers change sums as another kernel does. Checkpoints of older versions do not have them.
+START_TEST(test_build_options)
+{
+    static char many[1000] = "-DEQ_OTHER -D";
+    const char *const others[] = { "-DEQ_OTHER", "-DEQ_OTHER=\"\377\"", many }, *own = getenv("EQUIL_BUILD_OPTIONS");
+    char *kept = eq_strdup(own ? own : "");
+    struct eq_trainer *trainer;
+    struct plan plan = { .epoch = 0, .step = 1 };
+    struct eq_train_params params = params_for("options", false);
+    memset(many + strlen(many), 'X', sizeof many - 1 - strlen(many));
+    make_data();
+    ck_assert_int_eq(run(&params, &plan), EQ_ERR_INTERRUPTED);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        params = params_for("options", true);
+        setenv("EQUIL_BUILD_OPTIONS", others[i], 1);
+        ck_assert_int_eq(eq_trainer_create(eq_test_device, &params, &trainer), EQ_ERR_UNSUPPORTED);
+        ck_assert_msg(strstr(eq_last_error(), " as EQUIL_BUILD_OPTIONS") != NULL, "%s", eq_last_error());
+    }
+    setenv("EQUIL_BUILD_OPTIONS", others[0], 1);
+    edit_library(path_of("options/checkpoint.safetensors"), &(struct library){ .build_options = "" });
+    EQ_TEST_OK(eq_trainer_create(eq_test_device, &params, &trainer));
+    eq_trainer_destroy(&trainer);
+    setenv("EQUIL_BUILD_OPTIONS", kept, 1);
+    free(kept);
+}
+END_TEST
 
 START_TEST(test_library_is_stored)
 {
@@ -594,6 +623,7 @@ START_TEST(test_meta)
 END_TEST
 
 EQ_TEST_MAIN("trainer", { test_stop, sizeof stops / sizeof *stops }, { test_stop_always, 0 }, { test_full_disk, 0 },
-             { test_other_device, 0 }, { test_library_is_stored, 0 }, { test_library, sizeof libraries / sizeof *libraries },
-             { test_shipped_tuning, 0 }, { test_classifier, 0 }, { test_classifier_values, 0 }, { test_log_is_kept, 0 }, { test_files_are_checked, 0 },
+             { test_other_device, 0 }, { test_build_options, 0 }, { test_library_is_stored, 0 },
+             { test_library, sizeof libraries / sizeof *libraries }, { test_shipped_tuning, 0 }, { test_classifier, 0 },
+             { test_classifier_values, 0 }, { test_log_is_kept, 0 }, { test_files_are_checked, 0 },
              { test_meta, sizeof metas / sizeof *metas })
