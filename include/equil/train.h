@@ -53,11 +53,13 @@ struct eq_train_params {
     const char *val;  // set to validate on: its test part, or all of it. NULL: the test part of `data`; when it has none, a
                       // tenth of `data`, drawn by the seed, which is then not learned from
     int epochs;       // 0 means 30 for small networks and 100 for the others
-    int batch;        // images in a batch; 0 means 64 for small networks and 32 for the others; at most the training images
+    int batch;        // images in a batch; 0 means 64 for small networks and 32 for the others; where there are too few images
+                      // for an update, those that there are, with a warning in the log
     int accumulate;   // batches whose gradients are averaged before an update; 0 means 1. Batch statistics are those of each
                       // batch
     int size;         // side of the network's images in pixels; 0 means 32 for small networks and 224 for the others
-    double rate;      // base learning rate; 0 means 0.1 for small networks, and 0.1 * batch * accumulate / 256 for the others
+    double rate;      // base learning rate; 0 means 0.1 for small networks, and 0.1 * batch * accumulate / 256 for the others,
+                      // of the batch that is used
     enum eq_train_schedule schedule;
     double warmup; // epochs over which the rate rises from 0; 0 means 1 for small networks and 5 for the others, but at most a
                    // quarter of the epochs

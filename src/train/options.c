@@ -194,14 +194,21 @@ static void set_int(int *value, int fallback)
     *value = *value ? *value : fallback;
 }
 
-static void fill_defaults(struct eq_train_params *p)
+static double rate_of_batch(int batch, int accumulate)
 {
+    return 0.1 * batch * accumulate / 256;
+}
+
+static void fill_defaults(struct eq_train_options *options)
+{
+    struct eq_train_params *p = &options->params;
     bool is_small = eq_model_is_small(&(struct eq_model_params){ .arch = p->arch, .small = p->small });
     set_int(&p->epochs, is_small ? 30 : 100);
     set_int(&p->batch, is_small ? 64 : 32);
     set_int(&p->accumulate, 1);
     set_int(&p->size, is_small ? 32 : 224);
-    set_number(&p->rate, is_small ? 0.1 : 0.1 * p->batch * p->accumulate / 256);
+    options->has_batch_rate = !is_small && !p->rate;
+    set_number(&p->rate, is_small ? 0.1 : rate_of_batch(p->batch, p->accumulate));
     set_number(&p->warmup, fmin(is_small ? 1 : 5, p->epochs / 4.0));
     set_number(&p->momentum, 0.9);
     set_number(&p->weight_decay, 1e-4);
@@ -275,9 +282,15 @@ eq_status eq_train_options_resolve(const struct eq_train_params *params, eq_save
     EQ_REQUIRE(p->data && *p->data, EQ_ERR_ARGUMENT, "no data is given");
     EQ_TRY(eq_model_check(&(struct eq_model_params){ .arch = p->arch, .classes = 2, .small = p->small, .act = p->act }));
     if (!saved)
-        fill_defaults(p);
+        fill_defaults(options);
     set_numbers_off(p);
     return check_ranges(p);
+}
+
+void eq_train_options_use_batch(struct eq_train_options *options, int batch)
+{
+    if (options->has_batch_rate)
+        options->params.rate = rate_of_batch(batch, options->params.accumulate);
 }
 
 void eq_train_options_free(struct eq_train_options *options)

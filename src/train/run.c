@@ -16,6 +16,7 @@ struct run {
     int64_t epoch_start_seen; // images then
     double val_seconds;       // of the last validation
     size_t skipped;           // broken images before the epoch's first step in this run
+    size_t all_skipped;       // those that were met behind the epoch's last step, too
     // The batch that was enqueued last: the device has the next one before this one's loss is looked at.
     struct eq_feed_batch pending; // num 0: none
     double pending_rate;
@@ -180,9 +181,9 @@ static eq_status train_epoch(struct run *run)
     struct eq_train_state *state = &trainer->state;
     struct eq_feed_batch batch;
     int64_t per_epoch = trainer->summary.steps_per_epoch;
+    run->skipped = run->all_skipped = state->skipped;
     if (state->step >= per_epoch)
         return EQ_OK;
-    run->skipped = state->skipped;
     run->pending.num = 0;
     EQ_TRY(eq_step_begin(trainer->step));
     EQ_TRY(eq_feed_start(trainer->feed, state->epoch, state->position));
@@ -192,7 +193,9 @@ static eq_status train_epoch(struct run *run)
         double rate = eq_schedule_rate(&trainer->schedule, state->epoch * per_epoch + step);
         EQ_TRY(train_update(run, &batch, rate, step + 1 == per_epoch));
     }
-    return take_result(run);
+    EQ_TRY(take_result(run));
+    run->all_skipped = batch.num > 0 ? state->skipped : run->skipped + batch.skipped;
+    return EQ_OK;
 }
 
 static eq_status validate(struct run *run, struct eq_evaluation *evaluation)
@@ -241,14 +244,38 @@ static eq_status record_epoch(struct run *run, const struct eq_evaluation *evalu
     return eq_train_log_write(&trainer->log, line);
 }
 
+static eq_status check_seen(const struct run *run)
+{
+    const struct eq_train_summary *summary = &run->trainer->summary;
+    const struct eq_train_params *p = &summary->params;
+    EQ_REQUIRE(run->trainer->state.seen > 0, EQ_ERR_FORMAT,
+               "%s: %zu of %zu images can be read, not enough for a single step, which needs %d x %d: take a smaller batch "
+               "(--batch)",
+               p->data, summary->train_images - run->all_skipped, summary->train_images, p->batch, p->accumulate);
+    return EQ_OK;
+}
+
+// What was met behind the last step counts when no stop can come any more: a resumed run meets it again.
+static void count_skipped(struct run *run)
+{
+    struct eq_trainer *trainer = run->trainer;
+    struct eq_train_state *state = &trainer->state;
+    const int64_t per_epoch = trainer->summary.steps_per_epoch;
+    state->skipped = run->progress.skipped = run->all_skipped;
+    if (state->step < per_epoch)
+        eq_log(EQ_LOG_WARNING, "%s: epoch %d has %lld of its %lld steps: %zu of %zu images could not be read",
+               trainer->summary.params.data, state->epoch + 1, (long long)state->step, (long long)per_epoch, state->skipped,
+               trainer->summary.train_images);
+}
+
 static eq_status end_epoch(struct run *run)
 {
     struct eq_trainer *trainer = run->trainer;
     struct eq_train_state *state = &trainer->state;
     struct eq_evaluation evaluation;
-    EQ_REQUIRE(state->seen > 0, EQ_ERR_FORMAT, "%s: not enough images can be read for a single step",
-               trainer->options.params.data);
+    EQ_TRY(check_seen(run));
     EQ_TRY(validate(run, &evaluation));
+    count_skipped(run);
     run->progress.is_best = evaluation.top1 > state->best_top1;
     run->progress.val_loss = evaluation.loss;
     run->progress.val_top1 = evaluation.top1;

@@ -85,27 +85,40 @@ static uint64_t hash_items(const struct eq_dataset *dataset, uint64_t hash)
     return hash;
 }
 
+// The summary's options: those of the run, with batches that there are images for.
+static eq_status choose_batch(struct eq_trainer *trainer)
+{
+    const struct eq_train_params *p = &trainer->options.params;
+    const size_t images = eq_dataset_num_items(trainer->train), largest = images / (size_t)p->accumulate;
+    EQ_REQUIRE(largest > 0, EQ_ERR_ARGUMENT, "%s: %zu images to train on, fewer than the %d batches of an update", p->data,
+               images, p->accumulate);
+    const int batch = (size_t)p->batch < largest ? p->batch : (int)largest;
+    if (batch < p->batch && !p->resume) {
+        eq_log(EQ_LOG_WARNING, "%s: %zu images to train on, too few for batches of %d, %d an update: the batch is %d", p->data,
+               images, p->batch, p->accumulate, batch);
+        eq_train_options_use_batch(&trainer->options, batch);
+    }
+    trainer->summary.params = *p;
+    trainer->summary.params.batch = batch;
+    return EQ_OK;
+}
+
 static eq_status open_data(struct eq_trainer *trainer)
 {
     struct eq_train_params *p = &trainer->options.params;
+    struct eq_train_summary *summary = &trainer->summary;
     EQ_TRY(open_train(trainer));
     EQ_TRY(copy_class_names(trainer));
     EQ_TRY(open_val(trainer));
-    size_t images = eq_dataset_num_items(trainer->train), per_update = (size_t)p->batch * (size_t)p->accumulate;
-    EQ_REQUIRE(images >= (size_t)p->accumulate, EQ_ERR_ARGUMENT,
-               "%s: %zu images to train on, fewer than the %d batches of an update", p->data, images, p->accumulate);
-    if (images < per_update)
-        per_update = images / (size_t)p->accumulate * (size_t)p->accumulate;
-    struct eq_train_summary *summary = &trainer->summary;
-    summary->params = *p;
-    summary->params.batch = (int)(per_update / (size_t)p->accumulate);
+    EQ_TRY(choose_batch(trainer));
+    const size_t images = eq_dataset_num_items(trainer->train);
     summary->classes = trainer->meta.model.classes;
     summary->train_images = images;
     summary->val_images = eq_dataset_num_items(trainer->val);
     trainer->data = (struct eq_train_data){ .train_images = images,
                                             .val_images = summary->val_images,
                                             .hash = hash_items(trainer->val, hash_items(trainer->train, EQ_FNV_START)) };
-    summary->steps_per_epoch = (int64_t)(images / per_update);
+    summary->steps_per_epoch = (int64_t)(images / ((size_t)summary->params.batch * (size_t)p->accumulate));
     trainer->schedule = (struct eq_schedule){ .kind = p->schedule,
                                               .base = p->rate,
                                               .warmup = p->warmup,

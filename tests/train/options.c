@@ -19,6 +19,20 @@ static void check_refused(const struct eq_train_params *params, eq_saved_option_
     eq_train_options_free(&options);
 }
 
+// `user` is the options of the run to resume.
+static char *saved_texts[32];
+
+static const char *saved_option(const void *user, const char *key)
+{
+    const struct eq_train_params *params = user;
+    for (int i = 0; i < eq_train_options_num(); i++)
+        if (strcmp(eq_train_option_key(i), key) == 0) {
+            free(saved_texts[i]);
+            return saved_texts[i] = eq_train_option_text(params, i);
+        }
+    return NULL;
+}
+
 START_TEST(test_small_defaults)
 {
     struct eq_train_options options;
@@ -68,6 +82,33 @@ START_TEST(test_large_defaults)
 }
 END_TEST
 
+// The rate is that of the batch that there are images for, unless it is given or does not follow from the batch.
+START_TEST(test_fewer_images)
+{
+    const struct eq_train_params base[] = { { .batch = 64 }, { .batch = 64, .rate = 0.3 }, { .batch = 64, .rate = -1 },
+                                            { .batch = 64, .small = true } };
+    for (size_t i = 0; i < sizeof base / sizeof *base; i++) {
+        struct eq_train_options options, fewer, resumed;
+        struct eq_train_params params = base[i];
+        params.arch = large.arch;
+        params.data = "shapes";
+        params.out = large.out;
+        EQ_TEST_OK(eq_train_options_resolve(&params, NULL, NULL, &options));
+        params.batch = 8;
+        EQ_TEST_OK(eq_train_options_resolve(&params, NULL, NULL, &fewer));
+        eq_train_options_use_batch(&options, 8);
+        ck_assert_double_eq(options.params.rate, fewer.params.rate);
+        ck_assert_int_eq(options.params.batch, 64);
+        params = (struct eq_train_params){ .out = "out", .batch = 64, .resume = true };
+        EQ_TEST_OK(eq_train_options_resolve(&params, saved_option, &options.params, &resumed));
+        ck_assert(resumed.params.batch == 64 && resumed.params.rate == options.params.rate);
+        eq_train_options_free(&resumed);
+        eq_train_options_free(&fewer);
+        eq_train_options_free(&options);
+    }
+}
+END_TEST
+
 START_TEST(test_switched_off)
 {
     struct eq_train_options options;
@@ -104,20 +145,7 @@ START_TEST(test_refused)
 }
 END_TEST
 
-// ---- resumed runs: `user` is the options of the run to resume
-
-static char *saved_texts[32];
-
-static const char *saved_option(const void *user, const char *key)
-{
-    const struct eq_train_params *params = user;
-    for (int i = 0; i < eq_train_options_num(); i++)
-        if (strcmp(eq_train_option_key(i), key) == 0) {
-            free(saved_texts[i]);
-            return saved_texts[i] = eq_train_option_text(params, i);
-        }
-    return NULL;
-}
+// ---- resumed runs
 
 static void resolve_run(struct eq_train_options *run)
 {
@@ -294,6 +322,6 @@ START_TEST(test_locale)
 END_TEST
 
 EQ_TEST_MAIN("options", { test_small_defaults, 0 }, { test_large_defaults, 0 }, { test_switched_off, 0 },
-             { test_refused, sizeof refused / sizeof *refused }, { test_resume_takes_over, 0 },
+             { test_fewer_images, 0 }, { test_refused, sizeof refused / sizeof *refused }, { test_resume_takes_over, 0 },
              { test_resume_given, sizeof given / sizeof *given }, { test_resume_paths, 0 },
              { test_path_texts, sizeof paths / sizeof *paths }, { test_locale, 0 })

@@ -578,6 +578,115 @@ START_TEST(test_files_are_checked)
 }
 END_TEST
 
+// ---- broken images
+
+// Copies of the data whose first `num_broken` images are no images, as folder "broken/NAME"; returns its path.
+static const char *make_broken(const char *name, int num_broken)
+{
+    static char data[300];
+    char command[1400];
+    make_data();
+    snprintf(data, sizeof data, "%s/broken-%s", folder, name);
+    snprintf(command, sizeof command,
+             "cp -r '%s/data' '%s' && find '%s' -name '*.png' | sort | head -n %d | "
+             "while read file; do echo no >\"$file\"; done",
+             folder, data, data, num_broken);
+    ck_assert_int_eq(system(command), 0);
+    return data;
+}
+
+static struct eq_train_params broken_params(const char *data, const char *out)
+{
+    struct eq_train_params params = params_for(out, false);
+    params.data = data;
+    params.val = path_of("data");
+    params.epochs = 1;
+    return params;
+}
+
+enum { NUM_IMAGES = NUM_CLASSES * PER_CLASS };
+
+struct seen {
+    size_t skipped;
+    int num_steps;
+};
+
+static void note_end(void *user, const struct eq_train_progress *progress)
+{
+    struct seen *seen = user;
+    if (progress->is_epoch_end)
+        seen->skipped = progress->skipped;
+    else if (!progress->is_validation)
+        seen->num_steps++;
+}
+
+// As many broken ones as make the last batch an incomplete one: all of them are met, and counted, and the step that is
+// missing is spoken of.
+START_TEST(test_skipped)
+{
+    enum { NUM_BROKEN = NUM_IMAGES % BATCH + 1 };
+    struct seen seen = { 0 };
+    struct eq_trainer *trainer;
+    const char *data = make_broken("few", NUM_BROKEN);
+    const struct eq_train_params params = broken_params(data, "few");
+    char want[200];
+    eq_log_set(keep_warning, NULL, EQ_LOG_WARNING);
+    warnings.num = 0;
+    EQ_TEST_OK(eq_trainer_create(eq_test_device, &params, &trainer));
+    EQ_TEST_OK(eq_trainer_run(trainer, &(struct eq_train_callbacks){ .progress = note_end, .user = &seen }));
+    eq_trainer_destroy(&trainer);
+    eq_log_set(NULL, NULL, EQ_LOG_WARNING);
+    ck_assert_uint_eq(seen.skipped, NUM_BROKEN);
+    ck_assert_int_eq(seen.num_steps, NUM_IMAGES / BATCH - 1);
+    snprintf(want, sizeof want, "epoch 1 has %d of its %d steps: %d of %d images could not be read", NUM_IMAGES / BATCH - 1,
+             NUM_IMAGES / BATCH, NUM_BROKEN, NUM_IMAGES);
+    ck_assert_int_eq(warnings.num, NUM_BROKEN + 1); // each image, and the steps
+    ck_assert_msg(strstr(warnings.last, want) != NULL, "%s: not in %s", want, warnings.last);
+}
+END_TEST
+
+START_TEST(test_no_step)
+{
+    struct plan plan = { .epoch = -1 };
+    const char *data = make_broken("one", 1);
+    struct eq_train_params params = broken_params(data, "one");
+    char want[200];
+    params.batch = NUM_IMAGES + 8;
+    ck_assert_int_eq(run_with_warnings(&params, &plan), EQ_ERR_FORMAT);
+    snprintf(want, sizeof want, "%d of %d images can be read, not enough for a single step, which needs %d x 1", NUM_IMAGES - 1,
+             NUM_IMAGES, NUM_IMAGES);
+    ck_assert_msg(strstr(eq_last_error(), want) && strstr(eq_last_error(), "smaller batch"), "%s: not in %s", want,
+                  eq_last_error());
+    ck_assert_int_eq(warnings.num, 2); // the batch, and the image
+}
+END_TEST
+
+START_TEST(test_large_batch)
+{
+    struct eq_trainer *trainer;
+    struct eq_train_params params = params_for("large", false);
+    char want[200];
+    make_data();
+    params.val = path_of("data");
+    params.arch = "resnet18";
+    params.size = 32;
+    params.rate = 0;
+    params.batch = 100;
+    params.accumulate = 2;
+    eq_log_set(keep_warning, NULL, EQ_LOG_WARNING);
+    warnings.num = 0;
+    EQ_TEST_OK(eq_trainer_create(eq_test_device, &params, &trainer));
+    eq_log_set(NULL, NULL, EQ_LOG_WARNING);
+    const struct eq_train_params *used = &eq_trainer_summary(trainer)->params;
+    ck_assert_int_eq(used->batch, NUM_IMAGES / 2);
+    ck_assert_double_eq_tol(used->rate, 0.1 * NUM_IMAGES / 256, 1e-12);
+    snprintf(want, sizeof want, "%d images to train on, too few for batches of 100, 2 an update: the batch is %d", NUM_IMAGES,
+             NUM_IMAGES / 2);
+    ck_assert_msg(warnings.num == 1 && strstr(warnings.last, want), "%s: not in %s", want, warnings.last);
+    eq_trainer_destroy(&trainer);
+}
+END_TEST
+
 // ---- metadata
 
 static const struct {
@@ -626,4 +735,5 @@ EQ_TEST_MAIN("trainer", { test_stop, sizeof stops / sizeof *stops }, { test_stop
              { test_other_device, 0 }, { test_build_options, 0 }, { test_library_is_stored, 0 },
              { test_library, sizeof libraries / sizeof *libraries }, { test_shipped_tuning, 0 }, { test_classifier, 0 },
              { test_classifier_values, 0 }, { test_log_is_kept, 0 }, { test_files_are_checked, 0 },
+             { test_skipped, 0 }, { test_no_step, 0 }, { test_large_batch, 0 },
              { test_meta, sizeof metas / sizeof *metas })
