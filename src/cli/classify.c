@@ -142,8 +142,20 @@ static void print_csv(const struct job *job, const struct item *item, const floa
         print_csv_text(item->name);
         printf(",%d,%d,", r + 1, labels[r]);
         print_csv_text(eq_classifier_class_name(job->classifier, labels[r]));
-        printf(",%.6f\n", (double)probabilities[labels[r]]);
+        printf(",%.6f", (double)probabilities[labels[r]]);
+        if (job->num_datasets) {
+            putchar(',');
+            print_csv_text(true_class(item) ? true_class(item) : "");
+        }
+        putchar('\n');
     }
+}
+
+// Drawn shapes have their class in the name, in brackets at its end.
+static bool says_class(const char *name, const char *class_name)
+{
+    const size_t bytes = strlen(name), tail = strlen(class_name) + 2;
+    return bytes > tail && name[bytes - tail] == '(' && strncmp(name + bytes - tail + 1, class_name, tail - 2) == 0;
 }
 
 static void print_text(const struct job *job, const struct item *item, const struct eq_image *image, const float *probabilities,
@@ -151,7 +163,7 @@ static void print_text(const struct job *job, const struct item *item, const str
 {
     const char *truth = true_class(item);
     put_text(stdout, item->name);
-    if (truth && !strstr(item->name, truth)) {
+    if (truth && !says_class(item->name, truth)) {
         printf(" (");
         put_text(stdout, truth);
         printf(")");
@@ -237,7 +249,7 @@ static bool classify_all(struct job *job, int batch)
     if (!ok)
         message("out of memory");
     if (ok && strcmp(job->format, "csv") == 0)
-        printf("file,rank,label,class,probability\n");
+        printf("file,rank,label,class,probability%s\n", job->num_datasets ? ",true_class" : "");
     for (size_t at = 0; ok && num > 0;) {
         num = load_batch(job, &at, batch, images, items);
         if (num > 0)
@@ -353,7 +365,8 @@ static int run_classify(int argc, char **argv)
         .max_positional = -1,
         .options = options,
         .notes = "A data set (shapes, cifar10:DIR, idx:DIR) may stand for a folder: a few images of its test part, with their "
-                 "true classes.\n"
+                 "true classes\n"
+                 "(in CSV the column true_class, which is there when a data set is, and empty for files).\n"
                  "An image that cannot be read is named; the others are done, and the exit code is 1.",
     };
     struct arg_result args;

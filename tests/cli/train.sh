@@ -260,6 +260,24 @@ expect "classify" 0 stderr "" classify --weights "$folder/whole/best.safetensors
 check "classify: three classes for each of 35 images, and a head line" test "$(wc -l <"$folder/stdout")" -eq 106
 cp "$folder/data/red/000.png" "$folder/one/000.png"
 head -c 300 "$folder/data/red/000.png" >"$folder/one/broken.png"
+check "and no true classes" grep -qx "file,rank,label,class,probability" "$folder/stdout"
+mkdir "$folder/idx"
+python3 - "$folder/idx" <<'PYTHON'
+import struct, sys
+for name, header, size in (("t10k-images-idx3-ubyte", (0x803, 2, 28, 28), 2 * 28 * 28), ("t10k-labels-idx1-ubyte", (0x801, 2), 2)):
+    with open(sys.argv[1] + "/" + name, "wb") as file:
+        file.write(struct.pack(">%di" % len(header), *header) + b"\1" * size)
+PYTHON
+expect "classify: classes of a data set" 0 stdout "t10k-images-idx3-ubyte, image 1 (1)" classify --weights "$folder/whole/best.safetensors" "idx:$folder/idx"
+expect "classify: drawn shapes" 0 stdout "shape 1000000 (arrow)" classify --weights "$folder/whole/best.safetensors" --limit 1 shapes
+check "say their class once" sh -c "! grep 'arrow).*arrow)' '$folder/stdout'"
+expect "classify: a data set and a file in a table" 0 stderr "" classify --weights "$folder/whole/best.safetensors" --top 1 --format csv "idx:$folder/idx" \
+    "$folder/data/blue/000.png"
+check "have a column of true classes" python3 - "$folder/stdout" <<'PYTHON'
+import csv, sys
+rows = list(csv.DictReader(open(sys.argv[1], newline="")))
+assert [row["true_class"] for row in rows] == ["1", "1", ""] and list(rows[0])[-1] == "true_class", rows
+PYTHON
 expect "classify: two forms at once" 2 stderr "--json and --format csv are two things" classify --weights x --json --format csv y
 expect "classify: drawings in a table" 2 stderr "--show is for text, not csv" classify --weights x --show --format csv y
 expect "a broken image is an error that names it" 1 stderr "broken.png" classify --weights "$folder/whole/best.safetensors" --json "$folder/one"
