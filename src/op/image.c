@@ -300,24 +300,25 @@ static eq_status run_turn(struct eq_image_batch *batch, const struct eq_image_jo
     return eq_list_run(batch->list);
 }
 
-eq_status eq_image_batch_run(struct eq_image_batch *batch, const struct eq_image_job *jobs, int num)
+eq_status eq_image_batch_run(struct eq_image_batch *batch, const struct eq_image_job *jobs, int first, int num)
 {
     const struct eq_image_batch_params *p = &batch->params;
     const size_t most = (p->max_bytes ? p->max_bytes : DEFAULT_BYTES) / sizeof(int32_t);
-    EQ_REQUIRE(num >= 1 && num <= p->num, EQ_ERR_ARGUMENT, "%d images for a batch of %d", num, p->num);
-    for (int i = 0; i < num; i++)
+    EQ_REQUIRE(first >= 0 && first < p->num && num >= 1 && num <= p->num - first, EQ_ERR_ARGUMENT,
+               "%d images from number %d on for a batch of %d", num, first, p->num);
+    for (int i = first; i < first + num; i++)
         EQ_TRY(check_job(&jobs[i], i));
-    for (int first = 0, last; first < num; first = last) {
+    for (int at = first, last; at < first + num; at = last) {
         size_t words = JOB_WORDS;
-        for (last = first; last < num; last++) {
+        for (last = at; last < first + num; last++) {
             const size_t more = job_words(&jobs[last], p->size);
-            if (last > first && words + more > most)
+            if (last > at && words + more > most)
                 break;
             words += more;
         }
         EQ_REQUIRE(words <= INT_MAX / sizeof(int32_t), EQ_ERR_UNSUPPORTED,
                    "images of %zu bytes at a time; this version takes up to %d", words * sizeof(int32_t), INT_MAX);
-        EQ_TRY(run_turn(batch, jobs, first, last - first, words));
+        EQ_TRY(run_turn(batch, jobs, at, last - at, words));
     }
     return EQ_OK;
 }

@@ -6,7 +6,7 @@
 //
 //     struct eq_image_job jobs[n];
 //     eq_image_job_centre(&jobs[i], height, width, 256, 224);     // or one of the random ones; then jobs[i].pixels = ...
-//     eq_image_batch_run(batch, jobs, n);                         // enqueues; does not wait
+//     eq_image_batch_run(batch, jobs, 0, n);                      // enqueues; does not wait
 #ifndef EQ_OP_IMAGE_H
 #define EQ_OP_IMAGE_H
 
@@ -49,9 +49,10 @@ struct eq_image_batch;
 eq_status eq_image_batch_create(struct eq_device *device, const struct eq_image_batch_params *params,
                                 struct eq_image_batch **batch);
 void eq_image_batch_destroy(struct eq_image_batch **batch); // *batch becomes NULL; NULL is allowed
-// Makes images 0 .. num-1 of the output. Pixels are copied before it returns; the device's work is enqueued, not waited for.
-// Errors: EQ_ERR_SHAPE (a box outside of its picture, an extent below 1), EQ_ERR_ARGUMENT (num).
-eq_status eq_image_batch_run(struct eq_image_batch *batch, const struct eq_image_job *jobs, int num);
+// Makes images first .. first + num-1 of the output from the jobs of these numbers. Pixels are copied before it returns; the
+// device's work is enqueued, not waited for. Errors: EQ_ERR_SHAPE (a box outside of its picture, an extent below 1),
+// EQ_ERR_ARGUMENT (first, num).
+eq_status eq_image_batch_run(struct eq_image_batch *batch, const struct eq_image_job *jobs, int first, int num);
 // Device memory for pictures of so many bytes in all.
 size_t eq_image_batch_bytes(int num, int size, size_t picture_bytes);
 

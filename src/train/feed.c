@@ -8,6 +8,7 @@
 #include "op/image.h"
 
 enum { PAD = 4 }; // pixels that EQ_TRAIN_AUGMENT_LIGHT moves the crop by
+static const size_t DEFAULT_BYTES = (size_t)128 << 20;
 
 // Labels of a batch, two in turn: one is on its way to the device, or in use by the caller, while the other is filled.
 struct slot {
@@ -23,6 +24,7 @@ struct eq_feed {
     int turn;
     struct eq_image *images; // [n] of the batch that is being made
     struct eq_image_job *jobs;
+    int num_enqueued;        // of them; their images are freed but for the first, with copies of which the batch is filled up
     struct eq_buffer *plain; // f32 [n, 3, size, size]
     struct eq_image_batch *batch;
     struct eq_list *list;     // from `plain` into the network's input
@@ -76,6 +78,7 @@ eq_status eq_feed_create(struct eq_device *device, const struct eq_compiled *com
     EQ_ALLOC(*feed, 1);
     (*feed)->device = device;
     (*feed)->params = *params;
+    (*feed)->params.max_bytes = params->max_bytes ? params->max_bytes : DEFAULT_BYTES;
     (*feed)->n = compiled->n;
     (*feed)->size = compiled->h;
     eq_status status = fill_feed(*feed, compiled);
@@ -125,6 +128,15 @@ static void make_job(const struct eq_feed *feed, const struct eq_image *image, u
     job->pixels = image->pixels;
 }
 
+// Enqueues the way of the jobs before number `num` to the device, as far as it is not yet.
+static eq_status enqueue_jobs(struct eq_feed *feed, int num)
+{
+    if (num > feed->num_enqueued)
+        EQ_TRY(eq_image_batch_run(feed->batch, feed->jobs, feed->num_enqueued, num - feed->num_enqueued));
+    feed->num_enqueued = num;
+    return EQ_OK;
+}
+
 // Enqueues the way of feed->jobs [num] and the slot's labels to the device.
 static eq_status upload(struct eq_feed *feed, struct slot *slot, int num)
 {
@@ -132,7 +144,7 @@ static eq_status upload(struct eq_feed *feed, struct slot *slot, int num)
         feed->jobs[i] = feed->jobs[0];
         slot->labels[i] = slot->labels[0];
     }
-    EQ_TRY(eq_image_batch_run(feed->batch, feed->jobs, feed->n));
+    EQ_TRY(enqueue_jobs(feed, feed->n));
     if (feed->labels.buffer)
         EQ_TRY(eq_ref_write_start(feed->labels, slot->labels, (size_t)feed->n, sizeof *slot->labels, &slot->ticket));
     return eq_list_run(feed->list);
@@ -141,14 +153,22 @@ static eq_status upload(struct eq_feed *feed, struct slot *slot, int num)
 static struct slot *next_slot(struct eq_feed *feed)
 {
     feed->turn = 1 - feed->turn;
+    feed->num_enqueued = 0;
     return &feed->slots[feed->turn];
 }
 
-// Takes up to a batch of images from the loader: jobs and labels.
+static void free_images(struct eq_feed *feed, int first, int num)
+{
+    for (int i = first; i < num; i++)
+        eq_image_free(&feed->images[i]);
+}
+
+// Takes up to a batch of images from the loader: jobs and labels. Large ones are not held until there are all.
 static eq_status take_images(struct eq_feed *feed, struct slot *slot, int *num)
 {
     struct eq_loaded loaded;
-    for (*num = 0; *num < feed->n; ++*num) {
+    size_t held = 0;
+    for (*num = 0; *num < feed->n;) {
         EQ_TRY(eq_loader_next(feed->loader, &loaded));
         if (!loaded.image.pixels)
             return EQ_OK;
@@ -156,6 +176,13 @@ static eq_status take_images(struct eq_feed *feed, struct slot *slot, int *num)
         feed->position = loaded.position;
         make_job(feed, &loaded.image, loaded.item, &feed->jobs[*num]);
         slot->labels[*num] = loaded.label;
+        ++*num;
+        held += (size_t)loaded.image.height * (size_t)loaded.image.width * 3;
+        if (held <= feed->params.max_bytes)
+            continue;
+        EQ_TRY(enqueue_jobs(feed, *num));
+        free_images(feed, 1, *num);
+        held = 0;
     }
     return EQ_OK;
 }
@@ -169,8 +196,7 @@ eq_status eq_feed_next(struct eq_feed *feed, struct eq_feed_batch *batch)
     bool is_used = num == feed->n || (num > 0 && !feed->params.is_shuffled);
     if (status == EQ_OK && is_used)
         status = upload(feed, slot, num);
-    for (int i = 0; i < num; i++)
-        eq_image_free(&feed->images[i]);
+    free_images(feed, 0, num);
     *batch = (struct eq_feed_batch){ .num = is_used ? num : 0,
                                      .labels = slot->labels,
                                      .position = feed->position,

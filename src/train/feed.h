@@ -13,6 +13,8 @@ struct eq_feed_params {
     enum eq_train_augment augment; // EQ_TRAIN_AUGMENT_NONE: centre crops
     bool is_shuffled;              // a new order every epoch, and whole batches only; else ascending, the last batch cut short
     uint64_t seed;
+    size_t max_bytes; // decoded pictures of a batch that are held at a time: one with more goes to the device in parts, the
+                      // same bits. 0 means 128 MiB
 };
 
 // A batch whose way to the device is enqueued. Labels stay valid until the second eq_feed_next() after this one.
@@ -30,7 +32,7 @@ eq_status eq_feed_create(struct eq_device *device, const struct eq_compiled *com
 void eq_feed_destroy(struct eq_feed **feed); // *feed becomes NULL; NULL is allowed
 // Begins the pass `epoch` behind the first `position` items of its order.
 eq_status eq_feed_start(struct eq_feed *feed, int epoch, size_t position);
-// Waits for decoded images, not for the device.
+// Waits for decoded images, not for the device, unless the batch goes in parts.
 eq_status eq_feed_next(struct eq_feed *feed, struct eq_feed_batch *batch);
 // The same for images at hand: 1 <= num <= the batch.
 eq_status eq_feed_images(struct eq_feed *feed, const struct eq_image *images, int num);

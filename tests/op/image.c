@@ -158,16 +158,18 @@ static void test_refused(int index)
     eq_image_job_centre(&jobs[0], 2, 2, 2, 2);
     jobs[0].pixels = pixels;
     jobs[1] = jobs[0];
-    EQ_CHECK_INT(eq_image_batch_run(batch, jobs, 2), EQ_ERR_ARGUMENT);
-    EQ_CHECK(strstr(eq_last_error(), "2 images for a batch of 1"), "%s", eq_last_error());
+    EQ_CHECK_INT(eq_image_batch_run(batch, jobs, 0, 2), EQ_ERR_ARGUMENT);
+    EQ_CHECK(strstr(eq_last_error(), "2 images from number 0 on for a batch of 1"), "%s", eq_last_error());
+    EQ_CHECK_INT(eq_image_batch_run(batch, jobs, 1, 1), EQ_ERR_ARGUMENT);
+    EQ_CHECK_INT(eq_image_batch_run(batch, jobs, -1, 1), EQ_ERR_ARGUMENT);
     jobs[0].box_x = 1;
-    EQ_CHECK_INT(eq_image_batch_run(batch, jobs, 1), EQ_ERR_SHAPE);
+    EQ_CHECK_INT(eq_image_batch_run(batch, jobs, 0, 1), EQ_ERR_SHAPE);
     EQ_CHECK(strstr(eq_last_error(), "2 x 2 pixels at (0, 1)"), "%s", eq_last_error());
     jobs[1].resize_w = 0;
-    EQ_CHECK_INT(eq_image_batch_run(batch, &jobs[1], 1), EQ_ERR_SHAPE);
+    EQ_CHECK_INT(eq_image_batch_run(batch, &jobs[1], 0, 1), EQ_ERR_SHAPE);
     jobs[1].resize_w = 2;
     jobs[1].pixels = NULL;
-    EQ_CHECK_INT(eq_image_batch_run(batch, &jobs[1], 1), EQ_ERR_ARGUMENT);
+    EQ_CHECK_INT(eq_image_batch_run(batch, &jobs[1], 0, 1), EQ_ERR_ARGUMENT);
     eq_image_batch_destroy(&batch);
     eq_buffer_destroy(&buffer);
 }

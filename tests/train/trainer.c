@@ -9,6 +9,7 @@
 
 #include "support/support.h"
 #include "train/checkpoint.h"
+#include "train/feed.h"
 #include "train/options.h"
 
 enum { NUM_CLASSES = 3, PER_CLASS = 14, EPOCHS = 3, BATCH = 4 };
@@ -687,6 +688,62 @@ START_TEST(test_large_batch)
 }
 END_TEST
 
+// ---- feeding
+
+// The network's input and the labels of a pass, batch after batch, the last of which is filled up. malloc'ed.
+static float *feed_all(struct eq_network *network, const struct eq_feed_params *params, size_t *num)
+{
+    const struct eq_compiled *compiled = &network->infer;
+    struct eq_feed *feed;
+    struct eq_feed_batch batch;
+    struct eq_ref input;
+    struct eq_tensor tensor;
+    EQ_TEST_OK(eq_exec_find(compiled->exec, compiled->model.images, &input, &tensor));
+    const size_t elems = eq_tensor_bytes(&tensor) / sizeof(float);
+    float *values = eq_calloc((NUM_IMAGES / BATCH + 1) * elems, sizeof *values);
+    ck_assert_ptr_nonnull(values);
+    *num = 0;
+    EQ_TEST_OK(eq_feed_create(eq_test_device, compiled, params, &feed));
+    EQ_TEST_OK(eq_feed_start(feed, 0, 0));
+    EQ_TEST_OK(eq_feed_next(feed, &batch));
+    while (batch.num > 0) {
+        EQ_TEST_OK(eq_ref_read(input, values + *num, elems, sizeof *values));
+        *num += elems;
+        EQ_TEST_OK(eq_feed_next(feed, &batch));
+    }
+    ck_assert_uint_eq(batch.position, NUM_IMAGES);
+    eq_feed_destroy(&feed);
+    return values;
+}
+
+// A batch that goes to the device picture by picture, or in parts of some, is the one that goes at once.
+START_TEST(test_feed_in_parts)
+{
+    const size_t limits[] = { 1, 16 * 16 * 3 + 1, 0 }; // bytes of pictures of 16 x 16: one, two, and a batch
+    const struct eq_model_params model = { .arch = "resnet20", .classes = NUM_CLASSES };
+    struct eq_feed_params params = { .form = eq_input_form_default(&model, 16), .augment = EQ_TRAIN_AUGMENT_NONE };
+    struct eq_network *network;
+    struct eq_dataset *dataset;
+    float *values[3];
+    size_t num[3];
+    make_data();
+    EQ_TEST_OK(eq_dataset_open(&(struct eq_dataset_params){ .spec = path_of("data") }, &dataset));
+    EQ_TEST_OK(eq_network_create(eq_test_device, &model, &network));
+    EQ_TEST_OK(eq_network_compile_infer(network, BATCH, 16, 16));
+    params.dataset = dataset;
+    for (int i = 0; i < 3; i++) {
+        params.max_bytes = limits[i];
+        values[i] = feed_all(network, &params, &num[i]);
+    }
+    for (int i = 0; i < 2; i++)
+        ck_assert(num[i] == num[2] && memcmp(values[i], values[2], num[2] * sizeof *values[i]) == 0);
+    for (int i = 0; i < 3; i++)
+        free(values[i]);
+    eq_network_destroy(&network);
+    eq_dataset_destroy(&dataset);
+}
+END_TEST
+
 // ---- metadata
 
 static const struct {
@@ -735,5 +792,5 @@ EQ_TEST_MAIN("trainer", { test_stop, sizeof stops / sizeof *stops }, { test_stop
              { test_other_device, 0 }, { test_build_options, 0 }, { test_library_is_stored, 0 },
              { test_library, sizeof libraries / sizeof *libraries }, { test_shipped_tuning, 0 }, { test_classifier, 0 },
              { test_classifier_values, 0 }, { test_log_is_kept, 0 }, { test_files_are_checked, 0 },
-             { test_skipped, 0 }, { test_no_step, 0 }, { test_large_batch, 0 },
+             { test_skipped, 0 }, { test_no_step, 0 }, { test_large_batch, 0 }, { test_feed_in_parts, 0 },
              { test_meta, sizeof metas / sizeof *metas })
