@@ -78,9 +78,14 @@ static void run_trainer(void)
         add_result();
 }
 
-static void remove_out(void)
+// The folder of results has the log of another run, which is kept.
+static const char other_log[] = "of another run\n";
+
+static void renew_out(void)
 {
     fault_remove("out");
+    EQ_TEST_OK(eq_dir_make(fault_path("out")));
+    EQ_TEST_OK(eq_file_write(fault_path("out/log.jsonl"), other_log, strlen(other_log)));
 }
 
 // No file is damaged, and no temporary one left.
@@ -112,7 +117,7 @@ START_TEST(test_trainer)
 {
     fault_sweep(&(struct fault_scenario){ .name = "trainer",
                                           .run = run_trainer,
-                                          .before = remove_out,
+                                          .before = renew_out,
                                           .after = check_out,
                                           .one_of = 16,
                                           .harmless = " pthread_create opendir fclose open64 fsync unlink ",
@@ -140,7 +145,7 @@ static void classify(void)
 
 START_TEST(test_classifier)
 {
-    remove_out();
+    fault_remove("out");
     ck_assert_msg(train(false), "%s", eq_last_error());
     ck_assert_int_eq(rename(fault_path("out/model.safetensors"), fault_path("model.safetensors")), 0);
     fault_sweep(&(struct fault_scenario){ .name = "classifier",
