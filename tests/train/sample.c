@@ -98,7 +98,7 @@ END_TEST
 START_TEST(failures_are_passed_on)
 {
     struct eq_bench_time time;
-    for (int at = 1; at <= 12; at++) {
+    for (int at = 1; at <= 9; at++) { // three that warm up and six that count come however slow the machine is
         struct work work = { .seconds = 1e-3, .fails_at = at };
         ck_assert_int_eq(eq_bench_sample(spin, &work, 0.05, 1e-12, &time), EQ_ERR_DEVICE);
         ck_assert_int_eq(work.calls, at);
