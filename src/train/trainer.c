@@ -94,7 +94,7 @@ static eq_status choose_batch(struct eq_trainer *trainer)
                images, p->accumulate);
     const int batch = (size_t)p->batch < largest ? p->batch : (int)largest;
     if (batch < p->batch && !p->resume) {
-        eq_log(EQ_LOG_WARNING, "%s: %zu images to train on, too few for batches of %d, %d an update: the batch is %d", p->data,
+        eq_log(EQ_LOG_WARNING, "%s: %zu images to train on, fewer than the %d x %d of an update: the batch is %d", p->data,
                images, p->batch, p->accumulate, batch);
         eq_train_options_use_batch(&trainer->options, batch);
     }

@@ -681,7 +681,7 @@ START_TEST(test_large_batch)
     const struct eq_train_params *used = &eq_trainer_summary(trainer)->params;
     ck_assert_int_eq(used->batch, NUM_IMAGES / 2);
     ck_assert_double_eq_tol(used->rate, 0.1 * NUM_IMAGES / 256, 1e-12);
-    snprintf(want, sizeof want, "%d images to train on, too few for batches of 100, 2 an update: the batch is %d", NUM_IMAGES,
+    snprintf(want, sizeof want, "%d images to train on, fewer than the 100 x 2 of an update: the batch is %d", NUM_IMAGES,
              NUM_IMAGES / 2);
     ck_assert_msg(warnings.num == 1 && strstr(warnings.last, want), "%s: not in %s", want, warnings.last);
     eq_trainer_destroy(&trainer);
