@@ -205,7 +205,7 @@ static eq_status shape(struct eq_call *call)
         workspace = eq_conv2d_winograd_filter_elems(call->target, algorithm, &s) +
                     eq_conv2d_winograd_scratch_elems(call->target, algorithm, &s);
     }
-    call->output[1] = eq_tensor_vector((int)workspace);
+    EQ_TRY(eq_workspace("conv2d", workspace, &call->output[1]));
     EQ_TRY(eq_tensor_check(&call->output[0]));
     const struct eq_conv2d_attributes *a = call->attributes;
     if (a->moment_tiles == 0)

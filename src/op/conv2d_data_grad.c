@@ -105,8 +105,7 @@ static eq_status shape(struct eq_call *call)
     }
     call->num_outputs = 2;
     call->output[0] = x;
-    call->output[1] = eq_tensor_vector((int)workspace);
-    return EQ_OK;
+    return eq_workspace("conv2d_data_grad", workspace, &call->output[1]);
 }
 
 static int halo(const struct eq_call *call, int input)
@@ -241,7 +240,7 @@ static eq_status emit_class(struct eq_list *list, const struct eq_call *call, co
     const struct eq_tensor *w = &call->input[W];
     const bool has_taps = y->taps > 0 && x->taps > 0;
     const bool is_in_place = call->has[ADD] && eq_ref_equal(in[ADD], out[0]);
-    if (y->out == 0 || x->out == 0 || (!has_taps && is_in_place))
+    if (x->out == 0 || (!has_taps && is_in_place))
         return EQ_OK;
     struct eq_conv2d_job job = make_job(call, in, out, y, x);
     const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
@@ -268,12 +267,13 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
     if (is_plain(call))
         return emit_plain(list, call, in, out);
     EQ_TRY(emit_transpose(list, call, in[W], out[1]));
-    for (int r = 0; r < a->conv.stride_h; r++)
-        for (int s = 0; s < a->conv.stride_w; s++) {
-            const struct class y = make_class(a->ih, w->h, a->conv.stride_h, a->conv.pad_h, r);
+    for (int r = 0; r < a->conv.stride_h; r++) {
+        const struct class y = make_class(a->ih, w->h, a->conv.stride_h, a->conv.pad_h, r);
+        for (int s = 0; s < a->conv.stride_w && y.out > 0; s++) {
             const struct class x = make_class(a->iw, w->w, a->conv.stride_w, a->conv.pad_w, s);
             EQ_TRY(emit_class(list, call, in, out, &y, &x));
         }
+    }
     return EQ_OK;
 }
 
@@ -290,15 +290,16 @@ static eq_status tunables(const struct eq_call *call, struct eq_tunable *tunable
     EQ_TRY(eq_conv2d_algorithm_tunable(call->target, &a->conv, w->h, w->w, w->block_in, &s, &tunables[(*num)++]));
     if (algorithm != EQ_CONV2D_DIRECT)
         return eq_conv2d_winograd_tunable(call->target, algorithm, &s, &tunables[(*num)++]);
-    for (int r = 0; r < a->conv.stride_h; r++)
-        for (int q = 0; q < a->conv.stride_w && *num < max; q++) {
-            const struct class y = make_class(a->ih, w->h, a->conv.stride_h, a->conv.pad_h, r);
+    for (int r = 0; r < a->conv.stride_h && *num < max; r++) {
+        const struct class y = make_class(a->ih, w->h, a->conv.stride_h, a->conv.pad_h, r);
+        for (int q = 0; q < a->conv.stride_w && *num < max && y.out > 0 && y.taps > 0; q++) {
             const struct class x = make_class(a->iw, w->w, a->conv.stride_w, a->conv.pad_w, q);
-            if (y.out == 0 || x.out == 0 || y.taps == 0 || x.taps == 0)
+            if (x.out == 0 || x.taps == 0)
                 continue;
             const struct eq_conv2d_job job = make_job(call, none, none, &y, &x);
             EQ_TRY(eq_conv2d_job_tunable(call->target, &job, &tunables[(*num)++]));
         }
+    }
     return EQ_OK;
 }
 

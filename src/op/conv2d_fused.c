@@ -96,7 +96,7 @@ static eq_status prepare_shape(struct eq_call *call)
                    EQ_ERR_SHAPE, "conv2d_prepare: input %d of the batch norm has %zu elements, not %d", i,
                    call->num_inputs > i && call->has[i] ? eq_tensor_logical(&call->input[i]) : 0, a->fused.oc);
     call->num_outputs = 3;
-    call->output[0] = eq_tensor_vector((int)filter_elems(call->target, &a->fused, &a->x, &z));
+    EQ_TRY(eq_workspace("conv2d_prepare", filter_elems(call->target, &a->fused, &a->x, &z), &call->output[0]));
     call->output[1] = eq_tensor_vector(bias_elems(&z));
     call->output[2] = eq_tensor_vector(bias_elems(&z));
     return EQ_OK;
@@ -203,9 +203,9 @@ static eq_status fused_shape(struct eq_call *call)
     const enum eq_conv2d_algorithm algorithm = algorithm_of(call->target, a, x, &z, &shape);
     call->num_outputs = 2;
     call->output[0] = z;
-    call->output[1] = eq_tensor_vector(
-        algorithm == EQ_CONV2D_DIRECT ? 1 : (int)eq_conv2d_winograd_scratch_elems(call->target, algorithm, &shape));
-    return EQ_OK;
+    const size_t scratch =
+        algorithm == EQ_CONV2D_DIRECT ? 1 : eq_conv2d_winograd_scratch_elems(call->target, algorithm, &shape);
+    return eq_workspace("conv2d_fused", scratch, &call->output[1]);
 }
 
 // Winograd's transform looks where it reads: that takes less time than a launch that zeroes a halo.

@@ -175,6 +175,19 @@ static enum eq_conv2d_algorithm algorithm_of(const struct eq_call *call)
     return eq_conv2d_choose(call->target, &a->conv, a->kh, a->kw, call->output[0].block_in, &s);
 }
 
+static size_t workspace_elems(const struct eq_call *call)
+{
+    const struct eq_conv2d_weight_grad_attributes *a = call->attributes;
+    const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
+    const struct eq_conv2d_shape s = shape_of(call);
+    if (a->conv.groups > 1)
+        return eq_conv2d_grouped_weight_grad_elems(call);
+    if (algorithm != EQ_CONV2D_DIRECT)
+        return eq_conv2d_winograd_grad_elems(call->target, algorithm, &s);
+    const struct split split = split_of(call);
+    return split.parts > 1 ? (size_t)split.parts * eq_tensor_elems(&call->output[0]) : 1;
+}
+
 static eq_status shape(struct eq_call *call)
 {
     const struct eq_conv2d_weight_grad_attributes *a = call->attributes;
@@ -191,19 +204,7 @@ static eq_status shape(struct eq_call *call)
                dz->n, dz->h, dz->w, dz->block, x->n, oh, ow, call->target->block);
     call->num_outputs = 2;
     call->output[0] = w;
-    if (a->conv.groups > 1) {
-        call->output[1] = eq_tensor_vector((int)eq_conv2d_grouped_weight_grad_elems(call));
-        return EQ_OK;
-    }
-    const enum eq_conv2d_algorithm algorithm = algorithm_of(call);
-    if (algorithm != EQ_CONV2D_DIRECT) {
-        const struct eq_conv2d_shape s = shape_of(call);
-        call->output[1] = eq_tensor_vector((int)eq_conv2d_winograd_grad_elems(call->target, algorithm, &s));
-        return EQ_OK;
-    }
-    const struct split split = split_of(call);
-    call->output[1] = eq_tensor_vector(split.parts > 1 ? split.parts * (int)eq_tensor_elems(&w) : 1);
-    return EQ_OK;
+    return eq_workspace("conv2d_weight_grad", workspace_elems(call), &call->output[1]);
 }
 
 static int halo(const struct eq_call *call, int input)

@@ -12,6 +12,8 @@
 enum { MAX_CHUNK = 32, GROUP_BYTES = 300 << 10, MAX_COLUMNS = 14, MAX_BLOCKS = 4 };
 // With the filter transformed late: one block of outputs at a time, for all tiles where that goes.
 enum { MAX_LATE_COLUMNS = 16, MAX_LATE_BLOCKS = 1 };
+// 4 GiB; with the filter that a data gradient transposes before, 9 / 16 of this at most, a workspace still has room.
+enum { MAX_ELEMS = 1 << 30 };
 
 struct plan {
     bool is_late;
@@ -203,14 +205,27 @@ static double cost_of(const struct eq_target *target, enum eq_conv2d_algorithm a
     return algorithm == EQ_CONV2D_DIRECT ? direct_cycles(target, shape) : winograd_cycles(target, algorithm, shape);
 }
 
+// Whether filters and tiles are no more than a workspace can have. Direct sums need none.
+static bool has_room(const struct eq_target *target, enum eq_conv2d_algorithm algorithm, const struct eq_conv2d_shape *shape)
+{
+    if (algorithm == EQ_CONV2D_DIRECT)
+        return true;
+    const size_t elems = shape->is_weight_grad ? eq_conv2d_winograd_grad_elems(target, algorithm, shape)
+                                               : eq_conv2d_winograd_filter_elems(target, algorithm, shape) +
+                                                     eq_conv2d_winograd_scratch_elems(target, algorithm, shape);
+    return elems <= MAX_ELEMS;
+}
+
 static enum eq_conv2d_algorithm fastest(const struct eq_target *target, const struct eq_conv2d_shape *shape)
 {
     enum eq_conv2d_algorithm best = EQ_CONV2D_DIRECT;
     double least = cost_of(target, best, shape);
     for (enum eq_conv2d_algorithm a = EQ_CONV2D_WINOGRAD_2; a <= last_algorithm(target, shape); a++) {
         const double cost = cost_of(target, a, shape);
-        best = cost < least ? a : best;
-        least = fmin(least, cost);
+        if (cost >= least || !has_room(target, a, shape))
+            continue;
+        best = a;
+        least = cost;
     }
     return best;
 }
@@ -247,7 +262,9 @@ enum eq_conv2d_algorithm eq_conv2d_choose(const struct eq_target *target, const 
         return attributes->algorithm == EQ_CONV2D_AUTO ? EQ_CONV2D_DIRECT : attributes->algorithm;
     const enum eq_conv2d_algorithm last = last_algorithm(target, shape);
     algorithm_key(target, shape, key);
-    if (eq_tuning_choose(target->tuning, key, &value, 1, is_algorithm, &last))
+    // the tuning's batch may have been smaller
+    if (eq_tuning_choose(target->tuning, key, &value, 1, is_algorithm, &last) &&
+        has_room(target, (enum eq_conv2d_algorithm)value, shape))
         return (enum eq_conv2d_algorithm)value;
     return fastest(target, shape);
 }
@@ -261,7 +278,8 @@ eq_status eq_conv2d_algorithm_tunable(const struct eq_target *target, const stru
         return EQ_OK;
     EQ_TRY(eq_tunable_add(tunable, (const int[]){ (int)fastest(target, shape) }));
     for (int value = EQ_CONV2D_DIRECT; value <= (int)last_algorithm(target, shape); value++)
-        EQ_TRY(eq_tunable_add(tunable, &value));
+        if (has_room(target, (enum eq_conv2d_algorithm)value, shape))
+            EQ_TRY(eq_tunable_add(tunable, &value));
     return EQ_OK;
 }
 

@@ -1,9 +1,12 @@
 // Winograd's convolution and its filter's gradient on GPUs, a launch a step: tiles are transformed, multiplied point by point
 // by the kernels of 1 x 1 convolutions with a filter for each point, and transformed back. See cl/conv2d_winograd.cl.
+#include <math.h>
+
 #include "op/conv2d.h"
 
 // Transformed tiles of the input and of the output take about CHUNK_BYTES, near what last-level caches hold; a weight gradient
-// has sums of its own for every chunk and part, which GRAD_CHUNK_BYTES keeps few. Parts of MIN_PART_TILES or more.
+// has sums of its own for every chunk and part, which GRAD_CHUNK_BYTES keeps few, and larger chunks where there are more than
+// some hundred channels. Parts of MIN_PART_TILES or more.
 enum { CHUNK_BYTES = 32 << 20, GRAD_CHUNK_BYTES = 64 << 20, MIN_PART_TILES = 128 };
 
 struct plan {
@@ -148,10 +151,23 @@ struct grad_plan {
     size_t sums_elems;  // of a chunk
 };
 
+// The tiles of a chunk and the sums of all chunks take least together where a chunk has the geometric mean of all tiles and of
+// one chunk's sums.
+static size_t grad_chunk_bytes(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,
+                               const struct eq_conv2d_shape *shape)
+{
+    const double side = eq_conv2d_winograd_tile(algorithm) + 2, point = sizeof(float) * side * side;
+    const double x = ceil_div(shape->ic, target->block) * (double)target->block,
+                 oc = ceil_div(shape->oc, target->block) * (double)target->block, tile = side - 2;
+    const double tiles = shape->n * ceil(shape->oh / tile) * ceil(shape->ow / tile);
+    return (size_t)fmax(GRAD_CHUNK_BYTES, sqrt(point * tiles * (x + oc) * (point * x * oc)));
+}
+
 static struct grad_plan make_grad_plan(const struct eq_target *target, enum eq_conv2d_algorithm algorithm,
                                        const struct eq_conv2d_shape *shape)
 {
-    struct grad_plan grad = { .plan = make_plan(target, algorithm, shape, GRAD_CHUNK_BYTES), .parts = 1 };
+    struct grad_plan grad = { .plan = make_plan(target, algorithm, shape, grad_chunk_bytes(target, algorithm, shape)),
+                              .parts = 1 };
     struct plan *plan = &grad.plan;
     const struct eq_conv2d_view v = view_of(plan, EQ_REF_NONE, shape->ic, plan->x_blocks, plan->points, plan->chunk),
                                 d = view_of(plan, EQ_REF_NONE, shape->oc, plan->oc_blocks, plan->points, plan->chunk);

@@ -42,6 +42,14 @@ bool eq_refs_are_aligned(const struct eq_ref *refs, int num)
     return true;
 }
 
+eq_status eq_workspace(const char *op, size_t elems, struct eq_tensor *workspace)
+{
+    EQ_REQUIRE(elems <= INT_MAX, EQ_ERR_UNSUPPORTED, "%s: needs %zu floats of workspace; this version takes up to %d", op,
+               elems, INT_MAX);
+    *workspace = eq_tensor_vector((int)elems);
+    return EQ_OK;
+}
+
 double eq_call_conv_flops(const struct eq_call *call)
 {
     static const struct eq_op *const convs[] = { &eq_op_conv2d, &eq_op_conv2d_fused, &eq_op_conv2d_data_grad,

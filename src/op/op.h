@@ -101,6 +101,9 @@ bool eq_streams(const struct eq_target *target, struct eq_ref to, size_t elems);
 // ones are.
 bool eq_refs_are_aligned(const struct eq_ref *refs, int num);
 
+// A workspace of so many floats, for the output of a call of `op`. EQ_ERR_UNSUPPORTED: more than an extent can be.
+eq_status eq_workspace(const char *op, size_t elems, struct eq_tensor *workspace);
+
 // Arithmetic of the convolution in a call, counted as direct sums: all of it where the op is one or a gradient of one, the
 // convolution's part of conv2d_gated; 0 for others.
 double eq_call_conv_flops(const struct eq_call *call);

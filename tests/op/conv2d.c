@@ -1,5 +1,6 @@
 // What convolutions refuse, cost and ask for, and the calls of their gradients. What they compute is checked in
 // src/verify/conv2d.c.
+#include "op/conv2d.h"
 #include "verify/check.h"
 
 // Above 4 MiB the CPU's weight gradient is cut for the cache, whatever the number of compute units.
@@ -76,6 +77,44 @@ static void test_refused(int index)
                              .input = { x, eq_tensor_blocked(2, 64, 9, 7, target.block, 0) } };
     EQ_CHECK_INT(call.op->shape(&call), EQ_ERR_SHAPE);
     EQ_CHECK(strstr(eq_last_error(), "9 x 7") && strstr(eq_last_error(), "5 x 4"), "%s", eq_last_error());
+}
+
+// Gradients of filters whose transformed sums are more than an int counts: what is asked for is what is needed, and the fastest
+// algorithm is one that has room.
+static void test_large_workspaces(int index)
+{
+    (void)index;
+    static const struct {
+        int n, channels, size;
+    } rows[] = {
+        { 64, 1280, 64 }, { 256, 2048, 14 }, { 16, 512, 512 }, { 32, 1280, 64 }, { 1024, 512, 56 }, { 1024, 1024, 14 },
+        { 256, 8192, 8 }, { 128, 512, 7 }, // the last: as ResNet-50 has it
+    };
+    int num_refused = 0;
+    struct eq_target target = eq_target_default();
+    target.family = EQ_FAMILY_SIMT;
+    target.compute_units = 132;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        for (int algorithm = EQ_CONV2D_AUTO; algorithm <= EQ_CONV2D_WINOGRAD_4; algorithm++) {
+            const int n = rows[i].n, c = rows[i].channels, size = rows[i].size;
+            const struct eq_conv2d_weight_grad_attributes attributes = { { 1, 1, 1, 1, .algorithm = algorithm }, 3, 3 };
+            const struct eq_tensor x = eq_tensor_blocked(n, c, size, size, target.block, 0);
+            struct eq_call call = { .op = &eq_op_conv2d_weight_grad, .attributes = &attributes, .target = &target,
+                                    .num_inputs = 2, .has = { true, true }, .input = { x, x } };
+            const struct eq_conv2d_shape s = { n, c, c, size, size, .is_weight_grad = true };
+            const eq_status status = call.op->shape(&call);
+            if (algorithm >= EQ_CONV2D_WINOGRAD_2) {
+                const size_t elems = eq_conv2d_winograd_grad_elems(&target, algorithm, &s);
+                EQ_CHECK(status == (elems <= 0x7fffffff ? EQ_OK : EQ_ERR_UNSUPPORTED), "row %zu: %s", i, eq_last_error());
+                EQ_CHECK(status != EQ_OK || eq_tensor_elems(&call.output[1]) == elems, "row %zu asks for %zu of %zu floats", i,
+                         eq_tensor_elems(&call.output[1]), elems);
+                num_refused += status != EQ_OK;
+            } else {
+                EQ_CHECK(status == EQ_OK && eq_tensor_elems(&call.output[1]) <= 1 << 30, "row %zu: %zu floats, %s", i,
+                         eq_tensor_elems(&call.output[1]), eq_last_error());
+            }
+        }
+    EQ_CHECK(num_refused > 0, "no row has more sums than a workspace takes");
 }
 
 // Late transforms are evaluation's, on processors.
@@ -229,5 +268,6 @@ static void test_gradient(int index)
 }
 
 EQ_CHECK_SUITE(test_suite_conv2d, "conv2d", { "large weight gradient", test_weight_grad_large, 0 },
-               { "refused", test_refused, 0 }, { "late, refused", test_late_refused, 0 },
-               { "cost and halo", test_cost_and_halo, 0 }, { "gradient", test_gradient, 0 })
+               { "refused", test_refused, 0 }, { "large workspaces", test_large_workspaces, 0 },
+               { "late, refused", test_late_refused, 0 }, { "cost and halo", test_cost_and_halo, 0 },
+               { "gradient", test_gradient, 0 })
