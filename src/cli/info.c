@@ -71,13 +71,17 @@ static bool options_from_weights(const char *path, struct network_options *netwo
     const char *arch = eq_tensors_text(file, "arch"), *classes = eq_tensors_text(file, "classes"),
                *stem = eq_tensors_text(file, "small");
     const char *act = eq_tensors_text(file, "act"), *side = eq_tensors_text(file, "size");
-    bool ok = arch && classes && atoi(classes) >= 2;
-    if (ok) {
+    const struct eq_model_params own = { .arch = arch, .small = stem && strcmp(stem, "1") == 0 };
+    bool ok = arch && classes;
+    if (ok && eq_model_check_file(&own, path) != EQ_OK) {
+        ok = false;
+        fail_with_last_error(NULL);
+    } else if (ok) {
         static char arch_text[64], act_text[16]; // outlive the file
         snprintf(arch_text, sizeof arch_text, "%s", arch);
         snprintf(act_text, sizeof act_text, "%s", act ? act : "relu");
         *network = (struct network_options){
-            .arch = arch_text, .act = act_text, .classes = atoi(classes), .small = stem && strcmp(stem, "1") == 0
+            .arch = arch_text, .act = act_text, .classes = atoi(classes), .small = own.small
         };
         if (side && *size == 0)
             *size = atoi(side);

@@ -44,7 +44,7 @@ static bool read_images(struct network_job *job)
         return false;
     }
     if (d[0] < 1 || d[1] != 3 || d[2] < 1 || d[3] < 1 || d[0] > INT_MAX || d[2] > 65535 || d[3] > 65535) {
-        message("%s: input is [%lld, %lld, %lld, %lld]%s; it must be [N, 3, H, W], each extent at least 1", path,
+        message("%s: input is [%lld, %lld, %lld, %lld]%s; it must be [N, 3, H, W], H and W 1 to 65535", path,
                 (long long)d[0], (long long)d[1], (long long)d[2], (long long)d[3], d[0] == 0 ? ", an empty batch" : "");
         return false;
     }

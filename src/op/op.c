@@ -93,8 +93,12 @@ eq_status eq_planes_check(const char *op, const struct eq_tensor *tensor)
     EQ_TRY(eq_tensor_check(tensor));
     EQ_REQUIRE(tensor->form == EQ_FORM_BLOCKED, EQ_ERR_SHAPE, "%s: a tensor of shape %s is not in blocks of channels", op,
                eq_tensor_shape_text(tensor, text));
-    EQ_REQUIRE(eq_tensor_plane(tensor) <= INT_MAX && (size_t)tensor->n * (size_t)eq_tensor_blocks(tensor) <= INT_MAX / 64,
-               EQ_ERR_UNSUPPORTED, "%s: a tensor of shape %s has planes of %zu elements; this version takes up to %d", op,
+    EQ_REQUIRE(eq_tensor_plane(tensor) <= INT_MAX, EQ_ERR_UNSUPPORTED,
+               "%s: a tensor of shape %s has planes of %zu elements; this version takes up to %d", op,
                eq_tensor_shape_text(tensor, text), eq_tensor_plane(tensor), INT_MAX);
+    const size_t planes = (size_t)tensor->n * (size_t)eq_tensor_blocks(tensor);
+    EQ_REQUIRE(planes <= INT_MAX / 64, EQ_ERR_UNSUPPORTED,
+               "%s: a tensor of shape %s has %zu planes; this version takes up to %d", op, eq_tensor_shape_text(tensor, text),
+               planes, INT_MAX / 64);
     return EQ_OK;
 }

@@ -210,6 +210,7 @@ eq_status eq_ref_write(struct eq_ref ref, const void *host, size_t elems, size_t
     if (!ref.buffer->mem)
         return EQ_OK;
     const struct eq_turn turn = eq_turn_next(ref.buffer->device);
+    EQ_TRY(eq_turn_check(ref.buffer->device));
     EQ_CL(clEnqueueWriteBuffer(ref.buffer->device->queue, ref.buffer->mem, CL_TRUE, byte_of(ref, elem_bytes),
                                elems * elem_bytes, host, turn.num, turn.wait, NULL),
           "writing to the device");
@@ -220,6 +221,7 @@ eq_status eq_ref_read(struct eq_ref ref, void *host, size_t elems, size_t elem_b
 {
     EQ_TRY(check_span(ref, elems, elem_bytes, "read"));
     const struct eq_turn turn = eq_turn_next(ref.buffer->device);
+    EQ_TRY(eq_turn_check(ref.buffer->device));
     EQ_CL(clEnqueueReadBuffer(ref.buffer->device->queue, ref.buffer->mem, CL_TRUE, byte_of(ref, elem_bytes), elems * elem_bytes,
                               host, turn.num, turn.wait, NULL),
           "reading from the device");
@@ -246,6 +248,7 @@ eq_status eq_ref_write_start(struct eq_ref ref, const void *host, size_t elems, 
     EQ_TRY(check_span(ref, elems, elem_bytes, "write"));
     EQ_TRY(eq_ticket_wait(ticket));
     const struct eq_turn turn = eq_turn_next(ref.buffer->device);
+    EQ_TRY(eq_turn_check(ref.buffer->device));
     EQ_CL(clEnqueueWriteBuffer(ref.buffer->device->queue, ref.buffer->mem, CL_FALSE, byte_of(ref, elem_bytes),
                                elems * elem_bytes, host, turn.num, turn.wait, &ticket->event),
           "writing to the device");
@@ -257,6 +260,7 @@ eq_status eq_ref_read_start(struct eq_ref ref, void *host, size_t elems, size_t 
     EQ_TRY(check_span(ref, elems, elem_bytes, "read"));
     EQ_TRY(eq_ticket_wait(ticket));
     const struct eq_turn turn = eq_turn_next(ref.buffer->device);
+    EQ_TRY(eq_turn_check(ref.buffer->device));
     EQ_CL(clEnqueueReadBuffer(ref.buffer->device->queue, ref.buffer->mem, CL_FALSE, byte_of(ref, elem_bytes),
                               elems * elem_bytes, host, turn.num, turn.wait, &ticket->event),
           "reading from the device");

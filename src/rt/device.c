@@ -526,6 +526,8 @@ void eq_device_destroy(struct eq_device **device)
     eq_device_close_tuning(*device);
     if ((*device)->last)
         clReleaseEvent((*device)->last);
+    if ((*device)->before)
+        clReleaseEvent((*device)->before);
     if ((*device)->queue)
         clReleaseCommandQueue((*device)->queue);
     if ((*device)->context)

@@ -14,17 +14,30 @@ static cl_int state_of(cl_event event)
     return code == CL_SUCCESS ? state : CL_COMPLETE;
 }
 
-// What waits for a failed command fails as well, or on some drivers never ends: what comes next waits for the queue instead,
-// for a marker may have failed by an event of the caller's while commands before it run. The failure is told by the next call
-// that waits for the device.
+// What waits for a failed command fails as well, or on some drivers never ends. What comes next waits for the command before
+// the marker that failed by an event of the caller's, which may still run; where a command failed by itself that one has ended.
+// The failure is told by the next call that waits for the device.
 static void drop_failed(struct eq_device *device)
 {
-    if (!device->last || state_of(device->last) >= 0)
-        return;
-    device->failed = state_of(device->last);
-    clFinish(device->queue);
-    clReleaseEvent(device->last);
-    device->last = NULL;
+    while (device->last && state_of(device->last) < 0) {
+        device->failed = state_of(device->last);
+        clReleaseEvent(device->last);
+        device->last = device->before;
+        device->before = NULL;
+    }
+}
+
+static cl_int take_failed(struct eq_device *device)
+{
+    const cl_int failed = device->failed;
+    device->failed = CL_SUCCESS;
+    return failed;
+}
+
+eq_status eq_turn_check(struct eq_device *device)
+{
+    EQ_CL(take_failed(device), "a command before this one");
+    return EQ_OK;
 }
 
 struct eq_turn eq_turn_next(struct eq_device *device)
@@ -112,6 +125,10 @@ eq_status eq_device_wait_for(struct eq_device *device, const cl_event *events, c
     const cl_int code = clEnqueueMarkerWithWaitList(device->queue, num + (device->last ? 1 : 0), list, &device->next);
     free(list);
     EQ_CL(code, "waiting for the caller's events");
+    if (device->before)
+        clReleaseEvent(device->before);
+    device->before = device->last;
+    device->last = NULL;
     eq_turn_end(device);
     return EQ_OK;
 }
@@ -158,10 +175,8 @@ static cl_int finish(struct eq_device *device, const char **what)
     cl_event event;
     drop_failed(device);
     if (device->is_out_of_order && !device->last) {
-        const cl_int failed = device->failed;
         *what = "waiting for the device";
-        device->failed = CL_SUCCESS;
-        return failed;
+        return take_failed(device);
     }
     *what = "marking the end of the queue";
     const cl_int marked = mark(device, &event);
@@ -170,14 +185,12 @@ static cl_int finish(struct eq_device *device, const char **what)
     *what = "flushing the queue";
     const cl_int flushed = clFlush(device->queue), waited = eq_event_wait(event);
     clReleaseEvent(event);
-    if (waited != CL_SUCCESS) {
-        drop_failed(device);
-        device->failed = CL_SUCCESS; // told here
-    }
     if (flushed != CL_SUCCESS)
         return flushed;
     *what = "waiting for the device";
-    return waited;
+    drop_failed(device);
+    const cl_int failed = take_failed(device);
+    return waited != CL_SUCCESS ? waited : failed;
 }
 
 eq_status eq_device_finish(struct eq_device *device)
@@ -191,8 +204,11 @@ eq_status eq_device_finish(struct eq_device *device)
 void eq_device_settle(struct eq_device *device)
 {
     const char *what;
-    if (finish(device, &what) != CL_SUCCESS)
+    const cl_int code = finish(device, &what);
+    if (code != CL_SUCCESS)
         clFinish(device->queue);
+    if (device->is_out_of_order)
+        device->failed = code; // whoever waits next is told
 }
 
 // What work under way holds, and what was freed, comes back to the driver when the queue is empty.

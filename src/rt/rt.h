@@ -79,7 +79,8 @@ struct eq_device {
     bool is_own_queue;    // nobody else enqueues there
     bool is_out_of_order; // the queue: then a command waits for the one before it through
     cl_event last, next;  // the event of the last one, and the place for that of the next
-    cl_int failed;        // how a last one ended that nothing waits for any more; CL_SUCCESS where none failed
+    cl_event before;      // the last one before a marker that waits for events of the caller's
+    cl_int failed;        // how a last one ended that nothing waits for any more, until it is told; else CL_SUCCESS
     enum eq_kind kind;
     struct eq_limits limits; // no launch goes beyond them
     struct eq_target target;

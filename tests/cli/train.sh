@@ -278,6 +278,9 @@ import csv, sys
 rows = list(csv.DictReader(open(sys.argv[1], newline="")))
 assert [row["true_class"] for row in rows] == ["1", "1", ""] and list(rows[0])[-1] == "true_class", rows
 PYTHON
+sed 's/"act":"relu"/"act":"gelu"/' "$folder/whole/best.safetensors" >"$folder/gelu.safetensors"
+expect "info of a file" 0 stdout "parameters" info --weights "$folder/whole/best.safetensors"
+expect "info: what nothing can be made of" 1 stderr 'gelu.safetensors: its metadata has act "gelu"' info --weights "$folder/gelu.safetensors"
 expect "classify: two forms at once" 2 stderr "--json and --format csv are two things" classify --weights x --json --format csv y
 expect "classify: drawings in a table" 2 stderr "--show is for text, not csv" classify --weights x --show --format csv y
 expect "a broken image is an error that names it" 1 stderr "broken.png" classify --weights "$folder/whole/best.safetensors" --json "$folder/one"

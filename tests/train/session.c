@@ -388,7 +388,7 @@ END_TEST
 // that fail are of a graph without calls: PoCL 3.1 ends the process for kernels behind an event that failed.
 START_TEST(test_failed_event)
 {
-    const bool waits = _i & 1;
+    enum { WAIT, WRITE, RUN } way = (unsigned)_i; // what comes first behind the failure
     struct caller c;
     struct eq_graph *empty;
     struct eq_weights *none;
@@ -406,15 +406,22 @@ START_TEST(test_failed_event)
     EQ_TEST_OK(eq_graph_create(&empty));
     EQ_TEST_OK(eq_weights_create(c.device, empty, &none));
     EQ_TEST_OK(eq_session_create(none, empty, NULL, &failing));
+    EQ_TEST_OK(eq_session_write(c.session, "images", images));
     cl_event gate = clCreateUserEvent(c.context, &code);
     EQ_TEST_OK(eq_session_enqueue(failing, EQ_SESSION_ALL, &gate, 1, NULL));
     clFlush(c.queue);
     ck_assert_int_eq(clSetUserEventStatus(gate, -7), CL_SUCCESS);
-    for (int i = 0; i < 2 && waits; i++)
+    for (int i = 0; i < 2 && way == WAIT; i++)
         ck_assert_int_eq(eq_session_wait(failing), i == 0 ? EQ_ERR_DEVICE : EQ_OK);
-    EQ_TEST_OK(eq_session_write(c.session, "images", images));
+    if (way == WRITE)
+        ck_assert_int_eq(eq_session_write(c.session, "images", images), EQ_ERR_DEVICE);
+    if (way != RUN)
+        EQ_TEST_OK(eq_session_write(c.session, "images", images));
     EQ_TEST_OK(eq_session_run(c.session));
+    if (way == RUN)
+        ck_assert_int_eq(eq_session_read(c.session, "logits", got), EQ_ERR_DEVICE);
     EQ_TEST_OK(eq_session_read(c.session, "logits", got));
+    EQ_TEST_OK(eq_session_wait(c.session));
     compare_logits(got, want, 0, "after a failure");
     clReleaseEvent(gate);
     eq_session_destroy(&failing);
@@ -427,4 +434,4 @@ END_TEST
 
 EQ_TEST_MAIN("session", { test_refused, 0 }, { test_input_forms, NUM_FORMS }, { test_output_forms, 0 },
              { test_features, 0 },
-             { test_bind_refused, 0 }, { test_unaligned, 2 }, { test_events, 4 }, { test_failed_event, 2 })
+             { test_bind_refused, 0 }, { test_unaligned, 2 }, { test_events, 4 }, { test_failed_event, 3 })
