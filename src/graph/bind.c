@@ -234,7 +234,7 @@ eq_status eq_exec_run_bindings(struct eq_exec *exec, bool inputs, enum eq_exec_p
     return EQ_OK;
 }
 
-// Labels may be missing: see write_no_labels().
+// Labels may be missing: see fill_no_labels().
 static eq_status check_given(const struct eq_exec *exec, enum eq_exec_part part)
 {
     for (int v = 0; v < exec->ir->num_values; v++) {

@@ -79,16 +79,14 @@ static bool is_stored(const struct eq_ir_value *value)
     return value->grad_of >= 0 || value->kind == EQ_VALUE_PARAMETER || value->kind == EQ_VALUE_STATE;
 }
 
-// Labels until there are others: no class, so that the loss is no number where a caller wants the logits alone.
-static eq_status write_no_labels(struct eq_ref ref, size_t num)
+// Labels until there are others: no class, so that the loss is no number where a caller wants the logits alone. A fill, by the
+// float of the same bits, because a write would wait for the device.
+static eq_status fill_no_labels(struct eq_ref ref, size_t num)
 {
-    int32_t *labels = eq_malloc(num, sizeof *labels);
-    if (!labels)
-        return EQ_ERR_HOST_MEMORY;
-    memset(labels, 0xff, num * sizeof *labels);
-    const eq_status status = eq_ref_write(ref, labels, num, sizeof *labels);
-    free(labels);
-    return status;
+    const int32_t none = -1;
+    float bits;
+    memcpy(&bits, &none, sizeof bits);
+    return eq_ref_fill(ref, bits, num);
 }
 
 static eq_status make_slot(struct eq_exec *exec, int v)
@@ -103,7 +101,7 @@ static eq_status make_slot(struct eq_exec *exec, int v)
         EQ_TRY(eq_buffer_create(exec->device, bytes, &exec->slots[v]));
     exec->slots[v]->may_move = eq_exec_is_dense(&value->tensor);
     exec->refs[v] = eq_ref_at(exec->slots[v], 0);
-    return value->tensor.dtype == EQ_I32 ? write_no_labels(exec->refs[v], eq_tensor_elems(&value->tensor)) : EQ_OK;
+    return value->tensor.dtype == EQ_I32 ? fill_no_labels(exec->refs[v], eq_tensor_elems(&value->tensor)) : EQ_OK;
 }
 
 static eq_status make_slots(struct eq_exec *exec)

@@ -104,13 +104,9 @@ static eq_status shape(struct eq_call *call)
     struct plan plan;
     EQ_TRY(make_plan(call, EQ_REF_NONE, &plan));
     EQ_TRY(eq_unit_check_operands("conv2d_gated", call, &plan.unit, &plan.z));
-    EQ_REQUIRE(plan.elems <= INT32_MAX, EQ_ERR_UNSUPPORTED,
-               "conv2d_gated: %d images, %d to %d channels need %zu elements of workspace", plan.z.n,
-               call->input[EQ_CONV2D_GATED_X].c, plan.z.c, plan.elems);
     call->num_outputs = 2;
     call->output[0] = plan.z;
-    call->output[1] = eq_tensor_vector((int)plan.elems);
-    return eq_tensor_check(&call->output[1]);
+    return eq_workspace("conv2d_gated", plan.elems, &call->output[1]);
 }
 
 static int in_place(const struct eq_call *call, int output)

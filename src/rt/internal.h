@@ -36,7 +36,7 @@ struct eq_turn {
 };
 struct eq_turn eq_turn_next(struct eq_device *device);
 void eq_turn_end(struct eq_device *device);
-// For calls that wait for the device, right after eq_turn_next(): EQ_ERR_DEVICE, once, where a command before has failed.
+// For copies from and to the host, right after eq_turn_next(): EQ_ERR_DEVICE, once, where a command before has failed.
 eq_status eq_turn_check(struct eq_device *device);
 // Fills bytes `at` to `at + bytes`, all of them whole floats, in turns that reach no further than limits.fill_bytes from the
 // beginning of what they are given.

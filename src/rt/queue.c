@@ -16,14 +16,21 @@ static cl_int state_of(cl_event event)
 
 // What waits for a failed command fails as well, or on some drivers never ends. What comes next waits for the command before
 // the marker that failed by an event of the caller's, which may still run; where a command failed by itself that one has ended.
-// The failure is told by the next call that waits for the device.
+// If that one failed, too, by an earlier marker, what ran before it is known to the queue alone. The failure is told by the
+// next call that waits for the device.
 static void drop_failed(struct eq_device *device)
 {
-    while (device->last && state_of(device->last) < 0) {
-        device->failed = state_of(device->last);
+    const cl_int state = device->last ? state_of(device->last) : CL_COMPLETE;
+    if (state >= 0)
+        return;
+    device->failed = state;
+    clReleaseEvent(device->last);
+    device->last = device->before;
+    device->before = NULL;
+    if (device->last && state_of(device->last) < 0) {
+        clFinish(device->queue);
         clReleaseEvent(device->last);
-        device->last = device->before;
-        device->before = NULL;
+        device->last = NULL;
     }
 }
 
