@@ -40,6 +40,14 @@ EQ_API bool eq_image_has_name(const char *path);
 EQ_API eq_status eq_image_list(const char *path, char ***paths, size_t *num);
 EQ_API void eq_image_list_free(char **paths, size_t num); // NULL with num 0 is allowed
 
+// An image that is still to be read.
+struct eq_dataset;
+struct eq_image_item {
+    const char *path;                 // a file; NULL: an item of a set
+    const struct eq_dataset *dataset; // where path is NULL
+    size_t item;
+};
+
 // Writes a PNG, 8-bit RGB, atomically (a reader sees the old file or the whole new one). The image is only read.
 // Errors: EQ_ERR_ARGUMENT (an extent outside 1 .. 65535), EQ_ERR_IO. Thread-safe.
 EQ_API eq_status eq_image_save_png(const char *path, const struct eq_image *image);

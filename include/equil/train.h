@@ -186,6 +186,19 @@ EQ_API const char *eq_classifier_class_name(const struct eq_classifier *classifi
 EQ_API eq_status eq_classifier_run(struct eq_classifier *classifier, const struct eq_image *images, int num,
                                    float *probabilities);
 
+// Called for every image that can be read, in their order, on the thread of the call; true stops.
+//   i              number of the image
+//   probabilities  f32 [classes], softmax of the logits; valid during the call
+typedef bool (*eq_classified_fn)(void *user, size_t i, const float *probabilities);
+// The same for images that are still to be read: decoded ahead on threads (eq_dataset_threads()) while the device computes, not
+// all held at a time. One that cannot be read is named in the log (a warning), counted and left out.
+//   items    read  [num] 1 or more
+//   skipped  write images left out; as it was on failure
+// Errors: as above, EQ_ERR_ARGUMENT also for no items or more than INT_MAX and for EQUIL_THREADS, EQ_ERR_INTERRUPTED (the
+// callback's true). None when no image can be read.
+EQ_API eq_status eq_classifier_each(struct eq_classifier *classifier, const struct eq_image_item *items, size_t num,
+                                    eq_classified_fn result, void *user, size_t *skipped);
+
 struct eq_evaluation {
     double top1, top5;        // fractions of 1; top5 with fewer than 5 classes is 1
     double loss;              // mean cross entropy, without smoothing

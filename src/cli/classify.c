@@ -11,42 +11,47 @@
 
 enum { MAX_BATCH = 32, SHOW_COLUMNS = 32 };
 
-// An image to classify: a file, or an item of a data set, whose class is known.
-struct item {
-    char *name;
-    const struct eq_dataset *dataset; // NULL: the name is a path
-    size_t index;
-};
-
 struct job {
     struct eq_classifier *classifier;
     const char *format;
     int top, limit;
     bool is_shown;
-    struct item *items;
+    struct eq_image_item *items; // files, and items of data sets, whose class is known
+    char **names;                // [num_items]
     size_t num_items, capacity;
     struct eq_dataset *datasets[16];
     int num_datasets;
+    int *labels;     // [top]
     json_t *results; // of --format json
     size_t num_broken, num_unlisted; // unlisted: paths with nothing to read, which no item stands for
 };
 
 // ---- which images
 
+static bool has_room(struct job *job)
+{
+    if (job->num_items < job->capacity)
+        return true;
+    const size_t capacity = job->capacity ? 2 * job->capacity : 64;
+    struct eq_image_item *items = realloc(job->items, capacity * sizeof *items);
+    job->items = items ? items : job->items;
+    char **names = items ? realloc(job->names, capacity * sizeof *names) : NULL;
+    job->names = names ? names : job->names;
+    job->capacity = names ? capacity : job->capacity;
+    return names != NULL;
+}
+
+// Of a data set, or the file of that name.
 static bool add_item(struct job *job, const char *name, const struct eq_dataset *dataset, size_t index)
 {
-    if (job->num_items == job->capacity) {
-        size_t capacity = job->capacity ? 2 * job->capacity : 64;
-        struct item *items = realloc(job->items, capacity * sizeof *items);
-        if (!items)
-            return false;
-        job->items = items;
-        job->capacity = capacity;
+    char *copy = has_room(job) ? strdup(name) : NULL;
+    if (!copy) {
+        message("out of memory for the names of %zu images", job->num_items + 1);
+        return false;
     }
-    char *copy = strdup(name);
-    job->items[job->num_items] = (struct item){ copy, dataset, index };
-    job->num_items += copy != NULL;
-    return copy != NULL;
+    job->names[job->num_items] = copy;
+    job->items[job->num_items++] = (struct eq_image_item){ dataset ? NULL : copy, dataset, index };
+    return true;
 }
 
 static bool is_dataset(const char *text)
@@ -116,9 +121,9 @@ static void find_top(const float *probabilities, int classes, int top, int *labe
     }
 }
 
-static const char *true_class(const struct item *item)
+static const char *true_class(const struct eq_image_item *item)
 {
-    return item->dataset ? eq_dataset_class_name(item->dataset, eq_dataset_label(item->dataset, item->index)) : NULL;
+    return item->dataset ? eq_dataset_class_name(item->dataset, eq_dataset_label(item->dataset, item->item)) : NULL;
 }
 
 static void print_csv_text(const char *text)
@@ -136,16 +141,17 @@ static void print_csv_text(const char *text)
     putchar('"');
 }
 
-static void print_csv(const struct job *job, const struct item *item, const float *probabilities, const int *labels)
+static void print_csv(const struct job *job, size_t i, const float *probabilities, const int *labels)
 {
+    const char *truth = true_class(&job->items[i]);
     for (int r = 0; r < job->top; r++) {
-        print_csv_text(item->name);
+        print_csv_text(job->names[i]);
         printf(",%d,%d,", r + 1, labels[r]);
         print_csv_text(eq_classifier_class_name(job->classifier, labels[r]));
         printf(",%.6f", (double)probabilities[labels[r]]);
         if (job->num_datasets) {
             putchar(',');
-            print_csv_text(true_class(item) ? true_class(item) : "");
+            print_csv_text(truth ? truth : "");
         }
         putchar('\n');
     }
@@ -158,19 +164,31 @@ static bool says_class(const char *name, const char *class_name)
     return bytes > tail && name[bytes - tail] == '(' && strncmp(name + bytes - tail + 1, class_name, tail - 2) == 0;
 }
 
-static void print_text(const struct job *job, const struct item *item, const struct eq_image *image, const float *probabilities,
-                       const int *labels)
+// Decodes the image once more: drawings are for a few.
+static void draw(const struct eq_image_item *item)
 {
-    const char *truth = true_class(item);
-    put_text(stdout, item->name);
-    if (truth && !says_class(item->name, truth)) {
+    struct eq_image image;
+    const eq_status status =
+        item->path ? eq_image_load(item->path, &image) : eq_dataset_get(item->dataset, item->item, &image);
+    if (status == EQ_OK)
+        show_image(&image, SHOW_COLUMNS);
+    else
+        fail_with_last_error(NULL);
+    eq_image_free(&image);
+}
+
+static void print_text(const struct job *job, size_t i, const float *probabilities, const int *labels)
+{
+    const char *truth = true_class(&job->items[i]);
+    put_text(stdout, job->names[i]);
+    if (truth && !says_class(job->names[i], truth)) {
         printf(" (");
         put_text(stdout, truth);
         printf(")");
     }
     printf("\n");
     if (job->is_shown)
-        show_image(image, SHOW_COLUMNS);
+        draw(&job->items[i]);
     for (int r = 0; r < job->top; r++) {
         printf("  %6.2f %%  ", 100 * (double)probabilities[labels[r]]);
         put_text(stdout, eq_classifier_class_name(job->classifier, labels[r]));
@@ -178,8 +196,9 @@ static void print_text(const struct job *job, const struct item *item, const str
     }
 }
 
-static bool add_json(struct job *job, const struct item *item, const float *probabilities, const int *labels)
+static bool add_json(struct job *job, size_t i, const float *probabilities, const int *labels)
 {
+    const char *truth = true_class(&job->items[i]);
     json_t *top = json_array(), *object;
     bool ok = top != NULL;
     for (int r = 0; ok && r < job->top; r++) {
@@ -187,79 +206,46 @@ static bool add_json(struct job *job, const struct item *item, const float *prob
         ok = json_array_append_new(top, json_pack("{s:o, s:i, s:o}", "class", json_text(name), "label", labels[r],
                                                   "probability", json_number((double)probabilities[labels[r]]))) == 0;
     }
-    object = json_pack("{s:o, s:o}", "file", json_text(item->name), "top", top);
-    if (true_class(item))
-        ok = json_object_set_new(object, "true_class", json_text(true_class(item))) == 0 && ok;
+    object = json_pack("{s:o, s:o}", "file", json_text(job->names[i]), "top", top);
+    if (truth)
+        ok = json_object_set_new(object, "true_class", json_text(truth)) == 0 && ok;
     ok = json_array_append_new(job->results, object) == 0 && ok;
     if (!ok)
-        message("%s: no memory for the JSON text", item->name);
+        message("%s: no memory for the JSON text", job->names[i]);
     return ok;
 }
 
-// ---- batches
+// ---- all of them
 
-// Reads up to `batch` images from item *at on; broken ones are named and left out.
-static int load_batch(struct job *job, size_t *at, int batch, struct eq_image *images, const struct item **items)
+// Of one image. Returns true to stop.
+static bool print_result(void *user, size_t i, const float *probabilities)
 {
-    int num = 0;
-    for (; *at < job->num_items && num < batch; (*at)++) {
-        const struct item *item = &job->items[*at];
-        eq_status status =
-            item->dataset ? eq_dataset_get(item->dataset, item->index, &images[num]) : eq_image_load(item->name, &images[num]);
-        if (status == EQ_OK) {
-            items[num++] = item;
-            continue;
-        }
-        job->num_broken++;
-        fail_with_last_error(NULL);
-    }
-    return num;
+    struct job *job = user;
+    find_top(probabilities, eq_classifier_num_classes(job->classifier), job->top, job->labels);
+    if (strcmp(job->format, "json") == 0)
+        return !add_json(job, i, probabilities, job->labels);
+    if (strcmp(job->format, "csv") == 0)
+        print_csv(job, i, probabilities, job->labels);
+    else
+        print_text(job, i, probabilities, job->labels);
+    return false;
 }
 
-static bool classify_batch(struct job *job, const struct eq_image *images, const struct item **items, int num,
-                           float *probabilities, int *labels)
+static bool classify_all(struct job *job)
 {
-    int classes = eq_classifier_num_classes(job->classifier);
-    if (eq_classifier_run(job->classifier, images, num, probabilities) != EQ_OK) {
-        fail_with_last_error(NULL);
+    size_t skipped = 0;
+    job->labels = malloc((size_t)job->top * sizeof *job->labels);
+    if (!job->labels) {
+        message("out of memory");
         return false;
     }
-    bool ok = true;
-    for (int i = 0; ok && i < num; i++) {
-        const float *row = probabilities + (size_t)i * (size_t)classes;
-        find_top(row, classes, job->top, labels);
-        if (strcmp(job->format, "json") == 0)
-            ok = add_json(job, items[i], row, labels);
-        else if (strcmp(job->format, "csv") == 0)
-            print_csv(job, items[i], row, labels);
-        else
-            print_text(job, items[i], &images[i], row, labels);
-    }
-    return ok;
-}
-
-static bool classify_all(struct job *job, int batch)
-{
-    struct eq_image images[MAX_BATCH] = { { 0 } };
-    const struct item *items[MAX_BATCH];
-    int classes = eq_classifier_num_classes(job->classifier), num = 1;
-    float *probabilities = malloc((size_t)batch * (size_t)classes * sizeof *probabilities);
-    int *labels = malloc((size_t)job->top * sizeof *labels);
-    bool ok = probabilities && labels;
-    if (!ok)
-        message("out of memory");
-    if (ok && strcmp(job->format, "csv") == 0)
+    if (strcmp(job->format, "csv") == 0)
         printf("file,rank,label,class,probability%s\n", job->num_datasets ? ",true_class" : "");
-    for (size_t at = 0; ok && num > 0;) {
-        num = load_batch(job, &at, batch, images, items);
-        if (num > 0)
-            ok = classify_batch(job, images, items, num, probabilities, labels);
-        for (int i = 0; i < num; i++)
-            eq_image_free(&images[i]);
-    }
-    free(probabilities);
-    free(labels);
-    return ok;
+    const eq_status status = eq_classifier_each(job->classifier, job->items, job->num_items, print_result, job, &skipped);
+    if (status != EQ_OK && status != EQ_ERR_INTERRUPTED) // that has said what it is
+        fail_with_last_error(NULL);
+    job->num_broken += skipped;
+    return status == EQ_OK;
 }
 
 static int classify(struct eq_device *device, const char *selector, struct eq_classifier_params *params, struct job *job,
@@ -281,7 +267,7 @@ static int classify(struct eq_device *device, const char *selector, struct eq_cl
                                            .device = selector };
     struct workers workers;
     workers_help(&workers, device, &compiling);
-    const bool is_done = classify_all(job, params->batch);
+    const bool is_done = classify_all(job);
     workers_end_help(&workers, device, is_done);
     if (!is_done)
         return EXIT_FAILED;
@@ -297,8 +283,10 @@ static int classify(struct eq_device *device, const char *selector, struct eq_cl
 static void close_job(struct job *job)
 {
     for (size_t i = 0; i < job->num_items; i++)
-        free(job->items[i].name);
+        free(job->names[i]);
+    free(job->names);
     free(job->items);
+    free(job->labels);
     for (int i = 0; i < job->num_datasets; i++)
         eq_dataset_destroy(&job->datasets[i]);
     eq_classifier_destroy(&job->classifier);

@@ -1,5 +1,7 @@
 // Labelled image sets: spec, parts, the held-out tenth, lists of classes from outside.
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -146,6 +148,58 @@ eq_status eq_dataset_open(const struct eq_dataset_params *params, struct eq_data
         status = split_items(params, set);
     if (status == EQ_OK)
         status = map_classes(params, set);
+    if (status != EQ_OK)
+        eq_dataset_destroy(&set);
+    *dataset = set;
+    return status;
+}
+
+// The state of a set of single images.
+struct images {
+    const struct eq_image_item *items; // the caller's
+};
+
+static const struct eq_image_item *image_item(const struct eq_source *source, size_t item)
+{
+    return ((const struct images *)source->state)->items + item;
+}
+
+static eq_status get_image(const struct eq_source *source, size_t item, struct eq_image *image)
+{
+    const struct eq_image_item *from = image_item(source, item);
+    return from->path ? eq_image_load(from->path, image) : eq_dataset_get(from->dataset, from->item, image);
+}
+
+static void describe_image(const struct eq_source *source, size_t item, char *text, size_t bytes)
+{
+    const struct eq_image_item *from = image_item(source, item);
+    if (from->path)
+        snprintf(text, bytes, "%s", from->path);
+    else
+        eq_dataset_item_name(from->dataset, from->item, text, bytes);
+}
+
+static eq_status fill_images(const struct eq_image_item *items, size_t num, struct eq_dataset *set)
+{
+    struct images *images;
+    EQ_ALLOC(images, 1);
+    images->items = items;
+    set->num_items = num;
+    set->source = (struct eq_source){ .num_items = num, .state = images, .get = get_image, .describe = describe_image,
+                                      .destroy_state = free };
+    EQ_ALLOC(set->source.labels, num);
+    for (size_t i = 0; i < num; i++)
+        set->source.labels[i] = (int)i;
+    return EQ_OK;
+}
+
+eq_status eq_dataset_of_images(const struct eq_image_item *items, size_t num, struct eq_dataset **dataset)
+{
+    *dataset = NULL;
+    struct eq_dataset *set;
+    EQ_REQUIRE(num >= 1 && num <= INT_MAX, EQ_ERR_ARGUMENT, "%zu images: 1 to %d are possible", num, INT_MAX);
+    EQ_ALLOC(set, 1);
+    const eq_status status = fill_images(items, num, set);
     if (status != EQ_OK)
         eq_dataset_destroy(&set);
     *dataset = set;

@@ -32,6 +32,10 @@ void eq_source_clear(struct eq_source *source);
 // Copies a list of names into source->class_names. EQ_ERR_HOST_MEMORY.
 eq_status eq_source_set_classes(struct eq_source *source, const char *const *names, int num);
 
+// A set of single images, whose labels are their numbers: that is how results are told apart. It has no classes. The items are
+// kept, and the sets they name. Errors: EQ_ERR_ARGUMENT (none, or more than INT_MAX), EQ_ERR_HOST_MEMORY.
+eq_status eq_dataset_of_images(const struct eq_image_item *items, size_t num, struct eq_dataset **dataset);
+
 bool eq_is_folder(const char *path);
 // A folder that holds train/ (with folders in it) and val/ or test/.
 eq_status eq_folder_has_parts(const char *path, bool *has_parts);

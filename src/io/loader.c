@@ -258,8 +258,9 @@ eq_status eq_loader_next(struct eq_loader *loader, struct eq_loaded *loaded)
         }
         skip(loader, &place);
     }
-    EQ_REQUIRE(loader->num_good > 0 || !loader->is_whole, EQ_ERR_FORMAT, "none of the %zu images can be read; the first: %s",
-               loader->num_items, loader->first_reason ? loader->first_reason : "out of memory");
+    EQ_REQUIRE(loader->num_good > 0 || !loader->is_whole || loader->params.may_be_none, EQ_ERR_FORMAT,
+               "none of the %zu images can be read; the first: %s", loader->num_items,
+               loader->first_reason ? loader->first_reason : "out of memory");
     return EQ_OK;
 }
 

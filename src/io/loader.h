@@ -20,6 +20,7 @@ struct eq_loader_params {
     int num_threads;    // 0: EQUIL_THREADS, or the number of processors
     int ahead;          // items decoded ahead of use at most; 0 means 64
     size_t ahead_bytes; // no item is begun ahead while decoded ones hold this much; 0 means 256 MiB
+    bool may_be_none;   // a pass in which no item can be read is none that failed
 };
 
 // An item. The image is the caller's: eq_image_free(). At the end of the pass its pixels are NULL and the rest is 0.
@@ -39,7 +40,7 @@ void eq_loader_destroy(struct eq_loader **loader);
 // once. One thread at a time, as all functions of a loader.
 eq_status eq_loader_start(struct eq_loader *loader, uint64_t epoch, size_t position);
 // Waits for the next item that can be read. Errors: EQ_ERR_FORMAT when a whole pass, from position 0, had no item that can be
-// read; EQ_ERR_HOST_MEMORY.
+// read, unless may_be_none; EQ_ERR_HOST_MEMORY.
 eq_status eq_loader_next(struct eq_loader *loader, struct eq_loaded *loaded);
 // Items left out since eq_loader_start().
 size_t eq_loader_num_skipped(const struct eq_loader *loader);

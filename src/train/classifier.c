@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/dataset.h"
 #include "train/evaluate.h"
 #include "train/metrics.h"
 
@@ -202,6 +203,51 @@ eq_status eq_classifier_run(struct eq_classifier *classifier, const struct eq_im
         EQ_TRY(run_batch(classifier, images + at, batch, probabilities + (size_t)at * (size_t)classifier->meta.model.classes));
     }
     return EQ_OK;
+}
+
+// ---- images that are still to be read
+
+struct results {
+    int classes;
+    float *probabilities; // [classes]
+    eq_classified_fn result;
+    void *user;
+};
+
+static eq_status give_results(void *user, const float *logits, const int32_t *labels, int num)
+{
+    const struct results *results = user;
+    for (int i = 0; i < num; i++) {
+        eq_metric_softmax(logits + (size_t)i * (size_t)results->classes, results->classes, results->probabilities);
+        EQ_REQUIRE(!results->result(results->user, (size_t)labels[i], results->probabilities), EQ_ERR_INTERRUPTED,
+                   "stopped after image %d", labels[i]);
+    }
+    return EQ_OK;
+}
+
+static eq_status classify_set(struct eq_classifier *classifier, const struct eq_dataset *dataset, struct results *results,
+                              size_t *skipped)
+{
+    struct eq_evaluator *evaluator;
+    EQ_TRY(prepare(classifier));
+    EQ_TRY(eq_evaluator_create(classifier->network, dataset, &classifier->meta.form, classifier->batch, &evaluator));
+    const eq_status status = eq_evaluator_each(evaluator, give_results, results, skipped);
+    eq_evaluator_destroy(&evaluator);
+    return status;
+}
+
+eq_status eq_classifier_each(struct eq_classifier *classifier, const struct eq_image_item *items, size_t num,
+                             eq_classified_fn result, void *user, size_t *skipped)
+{
+    struct results results = { .classes = classifier->meta.model.classes, .result = result, .user = user };
+    struct eq_dataset *dataset;
+    EQ_TRY(eq_dataset_of_images(items, num, &dataset));
+    results.probabilities = eq_malloc((size_t)results.classes, sizeof *results.probabilities);
+    const eq_status status =
+        results.probabilities ? classify_set(classifier, dataset, &results, skipped) : EQ_ERR_HOST_MEMORY;
+    free(results.probabilities);
+    eq_dataset_destroy(&dataset);
+    return status;
 }
 
 // ---- evaluation

@@ -20,17 +20,12 @@ struct eq_evaluator {
     size_t num_logits;
 };
 
-struct sums {
-    double loss;
-    size_t images, hits, hits5, timed_images;
-    int64_t start_ns;
-};
-
 static eq_status fill_evaluator(struct eq_evaluator *evaluator, const struct eq_input_form *form, int batch)
 {
     struct eq_network *network = evaluator->network;
     EQ_TRY(eq_network_compile_infer(network, batch, form->size, form->size));
-    const struct eq_feed_params params = { .dataset = evaluator->dataset, .form = *form, .augment = EQ_TRAIN_AUGMENT_NONE };
+    const struct eq_feed_params params = { .dataset = evaluator->dataset, .form = *form,
+                                           .augment = EQ_TRAIN_AUGMENT_NONE, .may_be_none = true };
     EQ_TRY(eq_feed_create(network->device, &network->infer, &params, &evaluator->feed));
     struct eq_tensor tensor;
     EQ_TRY(eq_exec_find(network->infer.exec, network->infer.model.logits, &evaluator->logits, &tensor));
@@ -74,49 +69,68 @@ static eq_status launch(struct eq_evaluator *evaluator, struct slot *slot)
     return eq_ref_read_start(evaluator->logits, slot->logits, evaluator->num_logits, sizeof *slot->logits, &slot->ticket);
 }
 
-static eq_status count(struct eq_evaluator *evaluator, struct slot *slot, struct sums *sums)
+static eq_status run_pass(struct eq_evaluator *evaluator, eq_evaluator_batch_fn take, void *user, size_t *skipped)
 {
-    int classes = evaluator->network->params.classes;
-    EQ_TRY(eq_ticket_wait(&slot->ticket));
-    for (int i = 0; i < slot->batch.num; i++) {
-        const float *row = slot->logits + (size_t)i * (size_t)classes;
-        int rank = eq_metric_rank(row, classes, slot->batch.labels[i]);
+    struct slot *slots = evaluator->slots;
+    int i = 0;
+    EQ_TRY(eq_feed_start(evaluator->feed, 0, 0));
+    EQ_TRY(launch(evaluator, &slots[0]));
+    for (; slots[i].batch.num > 0; i = 1 - i) {
+        EQ_TRY(launch(evaluator, &slots[1 - i]));
+        EQ_TRY(eq_ticket_wait(&slots[i].ticket));
+        EQ_TRY(take(user, slots[i].logits, slots[i].batch.labels, slots[i].batch.num));
+    }
+    *skipped = slots[i].batch.skipped;
+    return EQ_OK;
+}
+
+eq_status eq_evaluator_each(struct eq_evaluator *evaluator, eq_evaluator_batch_fn take, void *user, size_t *skipped)
+{
+    EQ_TRY(eq_weights_check_scales(evaluator->network->weights, NULL));
+    const eq_status status = run_pass(evaluator, take, user, skipped);
+    for (int i = 0; i < 2; i++)
+        eq_ticket_drop(&evaluator->slots[i].ticket);
+    return status;
+}
+
+// ---- metrics
+
+struct sums {
+    int classes;
+    eq_evaluator_progress_fn progress;
+    void *user;
+    double loss;
+    size_t images, hits, hits5, timed_images;
+    int64_t start_ns;
+};
+
+static eq_status count(void *user, const float *logits, const int32_t *labels, int num)
+{
+    struct sums *sums = user;
+    for (int i = 0; i < num; i++) {
+        const float *row = logits + (size_t)i * (size_t)sums->classes;
+        int rank = eq_metric_rank(row, sums->classes, labels[i]);
         sums->hits += rank < 1;
         sums->hits5 += rank < 5;
-        sums->loss += eq_metric_cross_entropy(row, classes, slot->batch.labels[i]);
+        sums->loss += eq_metric_cross_entropy(row, sums->classes, labels[i]);
     }
     // The first batch pays for compilers and caches: the clock starts behind it.
     if (sums->images == 0)
         sums->start_ns = eq_clock_ns();
     else
-        sums->timed_images += (size_t)slot->batch.num;
-    sums->images += (size_t)slot->batch.num;
-    return EQ_OK;
-}
-
-static eq_status run_pass(struct eq_evaluator *evaluator, eq_evaluator_progress_fn progress, void *user, struct sums *sums)
-{
-    EQ_TRY(eq_feed_start(evaluator->feed, 0, 0));
-    EQ_TRY(launch(evaluator, &evaluator->slots[0]));
-    for (int i = 0; evaluator->slots[i].batch.num > 0; i = 1 - i) {
-        EQ_TRY(launch(evaluator, &evaluator->slots[1 - i]));
-        EQ_TRY(count(evaluator, &evaluator->slots[i], sums));
-        if (progress && progress(user, sums->images))
-            return eq_fail(EQ_ERR_INTERRUPTED, "stopped after %zu images", sums->images);
-    }
+        sums->timed_images += (size_t)num;
+    sums->images += (size_t)num;
+    EQ_REQUIRE(!sums->progress || !sums->progress(sums->user, sums->images), EQ_ERR_INTERRUPTED, "stopped after %zu images",
+               sums->images);
     return EQ_OK;
 }
 
 eq_status eq_evaluator_run(struct eq_evaluator *evaluator, eq_evaluator_progress_fn progress, void *user,
                            struct eq_evaluation *evaluation)
 {
-    struct sums sums = { 0 };
-    EQ_TRY(eq_weights_check_scales(evaluator->network->weights, NULL));
-    eq_status status = run_pass(evaluator, progress, user, &sums);
-    for (int i = 0; i < 2; i++)
-        eq_ticket_drop(&evaluator->slots[i].ticket);
-    EQ_TRY(status);
-    size_t skipped = evaluator->slots[0].batch.num == 0 ? evaluator->slots[0].batch.skipped : evaluator->slots[1].batch.skipped;
+    struct sums sums = { .classes = evaluator->network->params.classes, .progress = progress, .user = user };
+    size_t skipped;
+    EQ_TRY(eq_evaluator_each(evaluator, count, &sums, &skipped));
     EQ_REQUIRE(sums.images > 0, EQ_ERR_FORMAT, "none of the %zu images can be read", skipped);
     double seconds = (double)(eq_clock_ns() - sums.start_ns) * 1e-9, images = (double)sums.images;
     *evaluation = (struct eq_evaluation){ .top1 = (double)sums.hits / images,

@@ -1,4 +1,4 @@
-// Evaluation of a network on a data set: batches through the inference form, metrics on the host.
+// A network's logits for the images of a data set, batch by batch through the inference form; and metrics of them, on the host.
 #ifndef EQ_TRAIN_EVALUATE_H
 #define EQ_TRAIN_EVALUATE_H
 
@@ -11,8 +11,15 @@ eq_status eq_evaluator_create(struct eq_network *network, const struct eq_datase
                               int batch, struct eq_evaluator **evaluator);
 void eq_evaluator_destroy(struct eq_evaluator **evaluator);
 
+// Called for every batch, in order: logits [num, classes] and labels [num] of its images, broken ones left out. Anything but
+// EQ_OK ends the pass, which returns it.
+typedef eq_status (*eq_evaluator_batch_fn)(void *user, const float *logits, const int32_t *labels, int num);
+// A pass over the set: the device has the next batch while one is taken. skipped: broken images; as it was on failure.
+eq_status eq_evaluator_each(struct eq_evaluator *evaluator, eq_evaluator_batch_fn take, void *user, size_t *skipped);
+
 // Called after every batch; true stops the evaluation (EQ_ERR_INTERRUPTED).
 typedef bool (*eq_evaluator_progress_fn)(void *user, size_t images);
+// Errors: EQ_ERR_FORMAT (no image of the set can be read), those of a pass.
 eq_status eq_evaluator_run(struct eq_evaluator *evaluator, eq_evaluator_progress_fn progress, void *user,
                            struct eq_evaluation *evaluation);
 

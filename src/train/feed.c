@@ -68,6 +68,7 @@ static eq_status fill_feed(struct eq_feed *feed, const struct eq_compiled *compi
     const struct eq_loader_params loader = { .dataset = feed->params.dataset,
                                              .is_shuffled = feed->params.is_shuffled,
                                              .seed = feed->params.seed,
+                                             .may_be_none = feed->params.may_be_none,
                                              .ahead = 2 * feed->n };
     return loader.dataset ? eq_loader_create(&loader, &feed->loader) : EQ_OK;
 }

@@ -12,6 +12,7 @@ struct eq_feed_params {
     struct eq_input_form form;
     enum eq_train_augment augment; // EQ_TRAIN_AUGMENT_NONE: centre crops
     bool is_shuffled;              // a new order every epoch, and whole batches only; else ascending, the last batch cut short
+    bool may_be_none;              // a pass in which no image can be read is none that failed
     uint64_t seed;
     size_t max_bytes; // decoded pictures of a batch that are held at a time: one with more goes to the device in parts, the
                       // same bits. 0 means 128 MiB

@@ -1,5 +1,5 @@
 // Whole runs through the public functions: stopped at every kind of place and resumed to the bit, a full disk, checkpoints of
-// other devices and libraries, and metadata.
+// other devices and libraries; and classifiers.
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -9,7 +9,6 @@
 
 #include "support/support.h"
 #include "train/checkpoint.h"
-#include "train/feed.h"
 #include "train/options.h"
 
 enum { NUM_CLASSES = 3, PER_CLASS = 14, EPOCHS = 3, BATCH = 4 };
@@ -486,6 +485,68 @@ START_TEST(test_classifier)
 }
 END_TEST
 
+enum { NUM_ITEMS = 7, BROKEN = 3 };
+
+struct pass {
+    struct eq_classifier *classifier;
+    const struct eq_image_item *items;
+    size_t next, last; // image that has to come, and the one to stop after
+};
+
+// Images come in their order, the broken one left out, each with what it has alone.
+static bool see_image(void *user, size_t i, const float *probabilities)
+{
+    struct pass *pass = user;
+    const struct eq_image_item *item = &pass->items[i];
+    struct eq_image image;
+    float alone[NUM_CLASSES];
+    ck_assert_uint_eq(i, pass->next);
+    pass->next += i + 1 == BROKEN ? 2 : 1;
+    EQ_TEST_OK(item->path ? eq_image_load(item->path, &image) : eq_dataset_get(item->dataset, item->item, &image));
+    EQ_TEST_OK(eq_classifier_run(pass->classifier, &image, 1, alone));
+    eq_image_free(&image);
+    for (int c = 0; c < NUM_CLASSES; c++) // another place in the batch: the same values but for the order of a few sums
+        ck_assert_msg(fabs((double)alone[c] - (double)probabilities[c]) < 1e-5, "image %zu, class %d: %.9g, %.9g alone", i, c,
+                      (double)probabilities[c], (double)alone[c]);
+    return i == pass->last;
+}
+
+// Files and items of a set together, the last batch cut short.
+START_TEST(test_classifier_each)
+{
+    static char paths[NUM_ITEMS][512];
+    struct eq_image_item items[NUM_ITEMS];
+    struct eq_classifier *classifier, *other;
+    struct eq_dataset *shapes;
+    size_t skipped = 99;
+    make_whole();
+    const struct eq_classifier_params params = { .weights = path_of("whole/model.safetensors"), .batch = 2 };
+    EQ_TEST_OK(eq_classifier_create(eq_test_device, &params, &classifier));
+    EQ_TEST_OK(eq_classifier_create(eq_test_device, &params, &other));
+    EQ_TEST_OK(eq_dataset_open(&(struct eq_dataset_params){ .spec = "shapes", .size = 24 }, &shapes));
+    for (int i = 0; i < NUM_ITEMS; i++) {
+        snprintf(paths[i], sizeof paths[i], "%s/data/%s/%s.png", folder, eq_classifier_class_name(classifier, i % NUM_CLASSES),
+                 i == BROKEN ? "none" : "01");
+        items[i] = i % 2 || i == BROKEN ? (struct eq_image_item){ .path = paths[i] }
+                                        : (struct eq_image_item){ .dataset = shapes, .item = (size_t)(10 * i) };
+    }
+    struct pass pass = { .classifier = other, .items = items, .last = NUM_ITEMS };
+    EQ_TEST_OK(eq_classifier_each(classifier, items, NUM_ITEMS, see_image, &pass, &skipped));
+    ck_assert_uint_eq(pass.next, NUM_ITEMS);
+    ck_assert_uint_eq(skipped, 1);
+    pass = (struct pass){ .classifier = other, .items = items, .last = 1 };
+    ck_assert_int_eq(eq_classifier_each(classifier, items, NUM_ITEMS, see_image, &pass, &skipped), EQ_ERR_INTERRUPTED);
+    ck_assert_uint_eq(pass.next, 2);
+    EQ_TEST_OK(eq_classifier_each(classifier, &items[BROKEN], 1, see_image, &pass, &skipped)); // none, of one
+    ck_assert(pass.next == 2 && skipped == 1);
+    ck_assert_int_eq(eq_classifier_each(classifier, items, 0, see_image, &pass, &skipped), EQ_ERR_ARGUMENT);
+    ck_assert(strstr(eq_last_error(), "0 images") != NULL);
+    eq_dataset_destroy(&shapes);
+    eq_classifier_destroy(&other);
+    eq_classifier_destroy(&classifier);
+}
+END_TEST
+
 // What is wrong with names and shapes is said when a classifier is made; what is wrong with values, which a thread reads, when
 // the first images come. Then the file is read again.
 START_TEST(test_classifier_values)
@@ -688,109 +749,8 @@ START_TEST(test_large_batch)
 }
 END_TEST
 
-// ---- feeding
-
-// The network's input and the labels of a pass, batch after batch, the last of which is filled up. malloc'ed.
-static float *feed_all(struct eq_network *network, const struct eq_feed_params *params, size_t *num)
-{
-    const struct eq_compiled *compiled = &network->infer;
-    struct eq_feed *feed;
-    struct eq_feed_batch batch;
-    struct eq_ref input;
-    struct eq_tensor tensor;
-    EQ_TEST_OK(eq_exec_find(compiled->exec, compiled->model.images, &input, &tensor));
-    const size_t elems = eq_tensor_bytes(&tensor) / sizeof(float);
-    float *values = eq_calloc((NUM_IMAGES / BATCH + 1) * elems, sizeof *values);
-    ck_assert_ptr_nonnull(values);
-    *num = 0;
-    EQ_TEST_OK(eq_feed_create(eq_test_device, compiled, params, &feed));
-    EQ_TEST_OK(eq_feed_start(feed, 0, 0));
-    EQ_TEST_OK(eq_feed_next(feed, &batch));
-    while (batch.num > 0) {
-        EQ_TEST_OK(eq_ref_read(input, values + *num, elems, sizeof *values));
-        *num += elems;
-        EQ_TEST_OK(eq_feed_next(feed, &batch));
-    }
-    ck_assert_uint_eq(batch.position, NUM_IMAGES);
-    eq_feed_destroy(&feed);
-    return values;
-}
-
-// A batch that goes to the device picture by picture, or in parts of some, is the one that goes at once.
-START_TEST(test_feed_in_parts)
-{
-    const size_t limits[] = { 1, 16 * 16 * 3 + 1, 0 }; // bytes of pictures of 16 x 16: one, two, and a batch
-    const struct eq_model_params model = { .arch = "resnet20", .classes = NUM_CLASSES };
-    struct eq_feed_params params = { .form = eq_input_form_default(&model, 16), .augment = EQ_TRAIN_AUGMENT_NONE };
-    struct eq_network *network;
-    struct eq_dataset *dataset;
-    float *values[3];
-    size_t num[3];
-    make_data();
-    EQ_TEST_OK(eq_dataset_open(&(struct eq_dataset_params){ .spec = path_of("data") }, &dataset));
-    EQ_TEST_OK(eq_network_create(eq_test_device, &model, &network));
-    EQ_TEST_OK(eq_network_compile_infer(network, BATCH, 16, 16));
-    params.dataset = dataset;
-    for (int i = 0; i < 3; i++) {
-        params.max_bytes = limits[i];
-        values[i] = feed_all(network, &params, &num[i]);
-    }
-    for (int i = 0; i < 2; i++)
-        ck_assert(num[i] == num[2] && memcmp(values[i], values[2], num[2] * sizeof *values[i]) == 0);
-    for (int i = 0; i < 3; i++)
-        free(values[i]);
-    eq_network_destroy(&network);
-    eq_dataset_destroy(&dataset);
-}
-END_TEST
-
-// ---- metadata
-
-static const struct {
-    const char *text; // in the error; NULL: fine
-    struct eq_tensors_text texts[4];
-} metas[] = {
-    { NULL, { { "arch", "resnet20" }, { "classes", "2" }, { "class_names", "[\"a \\\"b\\\"\", \"\\u00e9\"]" } } },
-    { "resnet7", { { "arch", "resnet7" }, { "classes", "2" } } },
-    { "classes", { { "arch", "resnet20" }, { "classes", "-1" } } },
-    { "classes", { { "arch", "resnet20" }, { "classes", "99999999999999" } } },
-    { "class_names", { { "arch", "resnet20" }, { "classes", "3" }, { "class_names", "[\"a\", \"b\"]" } } },
-    { "class_names", { { "arch", "resnet20" }, { "classes", "2" }, { "class_names", "[1, 2]" } } },
-    { "class_names", { { "arch", "resnet20" }, { "classes", "2" }, { "class_names", "{" } } },
-    { "size", { { "arch", "resnet20" }, { "classes", "2" }, { "size", "1000000" } } },
-    { "std", { { "arch", "resnet20" }, { "classes", "2" }, { "std", "[1, 0, 1]" } } },
-    { "mean", { { "arch", "resnet20" }, { "classes", "2" }, { "mean", "[1, 2]" } } },
-    { "act \"gelu\"", { { "arch", "resnet20" }, { "classes", "2" }, { "act", "gelu" } } },
-};
-
-START_TEST(test_meta)
-{
-    struct eq_tensors *file;
-    struct eq_meta meta;
-    size_t num = 0;
-    make_data();
-    while (num < 4 && metas[_i].texts[num].key)
-        num++;
-    EQ_TEST_OK(eq_tensors_save(path_of("meta.safetensors"), NULL, 0, metas[_i].texts, num));
-    EQ_TEST_OK(eq_tensors_open(path_of("meta.safetensors"), &file));
-    eq_status status = eq_meta_read(file, &meta);
-    ck_assert_int_eq(status, metas[_i].text ? EQ_ERR_FORMAT : EQ_OK);
-    if (metas[_i].text) {
-        ck_assert_msg(strstr(eq_last_error(), metas[_i].text) != NULL, "\"%s\" is not in \"%s\"", metas[_i].text,
-                      eq_last_error());
-    } else {
-        ck_assert_str_eq(meta.class_names[0], "a \"b\"");
-        ck_assert_str_eq(meta.class_names[1], "\303\251");
-        ck_assert(meta.form.size == 32 && meta.form.resize == 32);
-    }
-    eq_meta_free(&meta);
-    eq_tensors_close(&file);
-}
-END_TEST
-
 EQ_TEST_MAIN("trainer", { test_stop, sizeof stops / sizeof *stops }, { test_stop_always, 0 }, { test_full_disk, 0 },
              { test_other_device, 0 }, { test_build_options, 0 }, { test_library_is_stored, 0 },
              { test_library, sizeof libraries / sizeof *libraries }, { test_shipped_tuning, 0 }, { test_classifier, 0 },
-             { test_classifier_values, 0 }, { test_log_is_kept, 0 }, { test_files_are_checked, 0 },
-             { test_skipped, 0 }, { test_no_step, 0 }, { test_large_batch, 0 }, { test_feed_in_parts, 0 },
-             { test_meta, sizeof metas / sizeof *metas })
+             { test_classifier_each, 0 }, { test_classifier_values, 0 }, { test_log_is_kept, 0 }, { test_files_are_checked, 0 },
+             { test_skipped, 0 }, { test_no_step, 0 }, { test_large_batch, 0 })
