@@ -317,9 +317,10 @@ static eq_status make_target(const struct eq_device_info *info, cl_device_id id,
         is_vector && kind == EQ_KIND_CPU ? (size_t)EQ_DEVICE_VALUE(cl_ulong, id, CL_DEVICE_GLOBAL_MEM_CACHE_SIZE) : 0;
     *target = (struct eq_target){
         .family = is_vector ? EQ_FAMILY_VECTOR : EQ_FAMILY_SIMT,
-        .block = kind != EQ_KIND_CPU || info->vector_width >= 16 ? 16
-                 : info->vector_width >= 8                       ? 8
-                                                                 : 4,
+        // The kernels for GPUs are written for 16.
+        .block = !is_vector || kind != EQ_KIND_CPU || info->vector_width >= 16 ? 16
+                 : info->vector_width >= 8                                     ? 8
+                                                                               : 4,
         .compute_units = info->compute_units,
         .max_group = info->max_group < 256 ? info->max_group : 256,
         .local_bytes = local_to_plan(info),

@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { NUM_BLOCKS = 3 };
+enum { NUM_VARIANTS = 4 };
 
 struct eq_device *eq_check_device;
 
@@ -184,7 +184,13 @@ bool eq_check_is_patient(void)
     return params.is_patient;
 }
 
-static const int blocks[NUM_BLOCKS] = { 16, 8, 4 };
+// Vectors of 8 and 4 floats are those of processors: the kernels for GPUs have blocks of 16 alone.
+static const struct {
+    enum eq_family family;
+    int block;
+} variants[NUM_VARIANTS] = {
+    { EQ_FAMILY_VECTOR, 16 }, { EQ_FAMILY_SIMT, 16 }, { EQ_FAMILY_VECTOR, 8 }, { EQ_FAMILY_VECTOR, 4 }
+};
 
 bool eq_check_is_own_family(void)
 {
@@ -193,17 +199,18 @@ bool eq_check_is_own_family(void)
 
 int eq_check_turn(void)
 {
-    int turn = eq_check_device->target.family == EQ_FAMILY_SIMT;
-    for (int i = 0; i < NUM_BLOCKS; i++)
-        turn += eq_check_device->target.block == blocks[i] ? 2 * i : 0;
+    const struct eq_target *target = &eq_check_device->target;
+    int turn = 0;
+    while (turn < NUM_VARIANTS && (variants[turn].family != target->family || variants[turn].block != target->block))
+        turn++;
     return turn;
 }
 
 void eq_check_variant(int variant)
 {
     eq_check_device->target = opened_target;
-    eq_check_device->target.family = variant % 2 ? EQ_FAMILY_SIMT : EQ_FAMILY_VECTOR;
-    eq_check_device->target.block = blocks[variant / 2];
+    eq_check_device->target.family = variants[variant].family;
+    eq_check_device->target.block = variants[variant].block;
     name_kernels(NULL);
 }
 
@@ -221,7 +228,7 @@ void eq_check_each_variant(bool is_small, void (*body)(void *user), void *user)
     }
     const bool is_full = params.level == EQ_CHECK_FULL;
     const int first = is_full && !params.is_patient && !is_small ? 1 : 0,
-              end = is_full && params.is_patient && is_small ? 2 * NUM_BLOCKS : 2;
+              end = is_full && params.is_patient && is_small ? NUM_VARIANTS : 2;
     for (int v = first; v < end; v++) {
         eq_check_variant(v);
         eq_check_guard(body, user);

@@ -47,14 +47,15 @@ bool eq_check_is_tiny(void);              // EQ_CHECK_TINY: under a simulator, w
 bool eq_check_is_quick(void);             // EQ_CHECK_QUICK: what the device's users run, and little else
 bool eq_check_is_small(void);             // TINY or QUICK: cases that are not small are left out
 bool eq_check_is_patient(void);           // a full run that takes its time: see eq_check_params
-// Runs body(user) on the variants of the target, each a case of its own: on both families with blocks of 16, 8 and 4 channels.
-// That is all 6 for a small case (is_small) of a patient run, else 2 (both families, block 16): other blocks change indices,
-// not what a compiler is given to do. Where a full run is not patient, a case that is not small has SIMT alone. In a QUICK run
-// it is the device's own alone.
+// Runs body(user) on the variants of the target, each a case of its own: on both families with blocks of 16 channels, and on
+// processors' with blocks of 8 and 4. That is all 4 for a small case (is_small) of a patient run, else the first 2: other
+// blocks change indices, not what a compiler is given to do. Where a full run is not patient, a case that is not small has SIMT
+// alone. In a QUICK run it is the device's own alone.
 void eq_check_each_variant(bool is_small, void (*body)(void *user), void *user);
 // Runs body(user) as a case of its own, on the target as it was opened; body changes it.
 void eq_check_apart(void (*body)(void *user), void *user);
-// Variant by number, without the guard: 2 * (0 to 2 for blocks of 16, 8 and 4) + (1 for SIMT).
+// Variant by number, without the guard: 0 is for processors, 1 for GPUs, both in blocks of 16; 2 and 3 are for processors, of 8
+// and 4.
 void eq_check_variant(int variant);
 // Whether the variant has the kernels that the device's users run.
 bool eq_check_is_own_family(void);

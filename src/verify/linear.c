@@ -96,8 +96,6 @@ static void check_variant(void *user)
 {
     struct eq_target *target = &eq_check_device->target;
     const int max_sums = target->max_sums;
-    if (target->family == EQ_FAMILY_SIMT && target->block != 16 && !eq_check_is_small()) // GPUs' products do not know blocks
-        return;
     check_case(*(const int *)user, true);
     target->max_sums = 32; // as where registers are few
     check_case(*(const int *)user, false);

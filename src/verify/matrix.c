@@ -64,7 +64,6 @@ static void test_round(int index)
 struct setting {
     enum eq_precision precision;
     enum eq_matrix_unit unit;
-    int block;
     const void *user;
 };
 
@@ -74,7 +73,7 @@ static void set_target(const struct setting *setting)
     char text[40];
     target->family = EQ_FAMILY_SIMT;
     target->use_winograd = false;
-    target->block = setting->block;
+    target->block = 16;
     target->precision = setting->precision;
     target->matrix_unit = setting->unit;
     snprintf(text, sizeof text, "%s %s", eq_precision_name(setting->precision), eq_matrix_unit_name(setting->unit));
@@ -89,9 +88,9 @@ static double tolerance_of(enum eq_matrix_unit unit, int roundings_of_sum)
 }
 
 // The emulation, which takes compilers long, and, where there is one, the device's unit.
-static void each_unit(enum eq_precision precision, int block, bool with_emulation, void (*body)(void *user), const void *user)
+static void each_unit(enum eq_precision precision, bool with_emulation, void (*body)(void *user), const void *user)
 {
-    struct setting setting = { precision, EQ_MATRIX_EMULATED, block, user };
+    struct setting setting = { precision, EQ_MATRIX_EMULATED, user };
     if (with_emulation)
         eq_check_apart(body, &setting);
     setting.unit = eq_matrix_find(eq_check_device, precision);
@@ -189,7 +188,7 @@ static void check_tiles(void *user)
 
 static void test_tiles(int index)
 {
-    each_unit(precisions[index], 16, true, check_tiles, NULL);
+    each_unit(precisions[index], true, check_tiles, NULL);
 }
 
 // ---- convolutions
@@ -294,15 +293,12 @@ static void test_conv(int index)
     const struct conv2d_case *c = &conv2d_cases[index];
     if ((eq_check_is_small() && !c->is_tiny) || c->groups > 1) // several groups stay in float32
         return;
-    // Cases take turns: one precision each. The tiny ones, which have every kernel, get all of them in a full run, the
-    // emulation of the third with smaller blocks.
+    // Cases take turns: one precision each. The tiny ones, which have every kernel, get all of them in a full run.
     const bool is_all = c->is_tiny && !eq_check_is_small();
     for (int turn = 0; turn < (is_all ? NUM_PRECISIONS : 1); turn++) {
         const enum eq_precision precision = precisions[(index + turn) % NUM_PRECISIONS];
         const struct conv_run run = { *c, (index + turn) % 2 };
-        each_unit(precision, 16, turn < 2 && !eq_check_is_quick(), check_conv, &run);
-        if (turn == 2)
-            each_unit(precision, index % 2 ? 8 : 4, true, check_conv, &run);
+        each_unit(precision, !eq_check_is_quick(), check_conv, &run);
     }
 }
 
@@ -352,7 +348,7 @@ static void check_split(void *user)
 static void test_split(int index)
 {
     if (!eq_check_is_small())
-        each_unit(precisions[index % NUM_PRECISIONS], 16, true, check_split, &splits[index]);
+        each_unit(precisions[index % NUM_PRECISIONS], true, check_split, &splits[index]);
 }
 
 // A filter with a norm's scale is rounded after it is scaled; bias, residual and activation are added to the sums unrounded.
@@ -419,7 +415,7 @@ static void test_fused(int index)
 {
     if (eq_check_is_tiny() && index > 0) // what is added does not depend on the precision
         return;
-    each_unit(precisions[index], 16, true, check_fused, NULL);
+    each_unit(precisions[index], true, check_fused, NULL);
 }
 
 EQ_CHECK_SUITE(eq_suite_matrix, "matrix", { "rounding", test_round, 0 }, { "tiles", test_tiles, NUM_PRECISIONS },

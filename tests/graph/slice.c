@@ -468,7 +468,7 @@ START_TEST(results)
     static struct results whole, sliced;
     static const int images[] = { 2, 5 };
     const bool has_gates = _i / 2 % 2;
-    eq_check_variant(_i / 4 * 2);
+    eq_check_variant((const int[]){ 0, 2, 3 }[_i / 4]);
     eq_test_device->target.use_winograd = _i % 2;
     for (int k = 0; k < 2; k++) {
         struct net net;

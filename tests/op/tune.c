@@ -206,8 +206,21 @@ static void shape_convolution(int c, struct eq_call *call, struct eq_conv2d_data
             call->input[i].halo = call->op->halo ? call->op->halo(call, i) : 0;
 }
 
-// For processors, for GPUs, and for matrix units, which are emulated: of those a few candidates.
-enum { ON_VECTORS, ON_SIMT, ON_MATRIX, NUM_UNITS, MAX_EMULATED = 4 };
+// For processors, for GPUs, and for matrix units, which are emulated.
+enum { ON_VECTORS, ON_SIMT, ON_MATRIX, NUM_UNITS };
+
+// Each candidate is a program, and the tuner looks at what it computes again where it is used: of those for GPUs, of which a
+// convolution has 135, a spread has to do, of the emulated ones a few. On a processor's own compiler all of its own are tried.
+static void thin_out(struct eq_tunable *choice, int unit)
+{
+    const bool is_patient = eq_check_is_patient();
+    const int most = unit == ON_MATRIX ? 4 : is_patient ? 32 : 16, num = choice->num_candidates;
+    if (num <= most || (unit == ON_VECTORS && is_patient))
+        return;
+    for (int i = 0; i < most; i++) // the first and the last are among them
+        memcpy(choice->candidates[i], choice->candidates[i * (num - 1) / (most - 1)], sizeof *choice->candidates);
+    choice->num_candidates = most;
+}
 
 static void test_convolution(int index)
 {
@@ -221,6 +234,7 @@ static void test_convolution(int index)
     const int c = index / NUM_UNITS, unit = index % NUM_UNITS;
     struct eq_target *target = &eq_check_device->target;
     target->family = unit == ON_VECTORS ? EQ_FAMILY_VECTOR : EQ_FAMILY_SIMT;
+    target->block = unit == ON_VECTORS ? target->block : 16;
     if (unit != ON_VECTORS && (convolutions[c].op == &eq_op_conv2d_weight_grad || strcmp(convolutions[c].name, "odd") != 0))
         return; // nothing is open there
     if (unit == ON_MATRIX) {
@@ -230,8 +244,7 @@ static void test_convolution(int index)
     shape_convolution(c, &call, &data, &weight);
     EQ_CHECK_OK(call.op->tunables(&call, choices, 16, &num));
     for (int i = 0; i < num; i++) {
-        if (unit == ON_MATRIX && choices[i].num_candidates > MAX_EMULATED)
-            choices[i].num_candidates = MAX_EMULATED;
+        thin_out(&choices[i], unit);
         const struct eq_tune_job job = { .device = eq_check_device, .call = &call, .is_result = { true }, .seconds = 1e-3 };
         struct eq_tune_outcome outcome;
         if (choices[i].num_candidates > 1) {
