@@ -41,7 +41,7 @@ static eq_status emit_rows(struct eq_list *list, const struct eq_call *call, con
     const struct eq_planes y = eq_planes(&call->output[0], out[0]);
     const int block = call->output[0].block, chunk = eq_flat_chunk(call->target);
     const struct eq_options options = eq_options_format("-DCHUNK=%d", chunk);
-    struct eq_launch launch = { .source = "add", .options = options.text, .kernel = "add_rows", .cost = cost(call) };
+    struct eq_launch launch = { .source = "add", .options = options.text, .kernel = "add_rows", .cost = cost(call), .cut = 3 };
     launch.range =
         eq_range_3d((const size_t[]){ (size_t)((y.row + chunk - 1) / chunk), (size_t)(y.h + 2 * y.halo), (size_t)y.planes },
                     (const size_t[]){ chunk > 1 ? 1 : 64, 1, 1 });

@@ -64,6 +64,7 @@ eq_status eq_conv2d_border_emit(struct eq_list *list, const struct eq_tensor *te
         .kernel = "conv2d_border_zero",
         .range = eq_range_2d((size_t)(tensor->h + 2 * tensor->halo), (size_t)planes, 8, 8),
         .cost = { 0, 16.0 * tensor->halo * (tensor->h + tensor->w) * planes * tensor->block },
+        .cut = 2,
     };
     return eq_list_kernel(list, &launch,
                           EQ_ARGS(EQ_REF(ref), EQ_I32(planes), EQ_I32(tensor->h), EQ_I32(tensor->w), EQ_I32(tensor->halo),

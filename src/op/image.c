@@ -241,6 +241,7 @@ static eq_status grow_device(struct eq_image_batch *batch, size_t words)
         .kernel = "image_fwd",
         .range = eq_range_3d((const size_t[]){ size, size, num }, (const size_t[]){ GROUP, 1, 1 }),
         .cost = { 0, 4.0 * ((double)words + 3.0 * (double)(num * size * size)) },
+        .cut = 3,
     };
     const eq_status status =
         eq_list_kernel(batch->list, &launch, EQ_ARGS(EQ_REF(eq_ref_at(batch->buffer, 0)), EQ_REF(p->output), EQ_I32(size)));

@@ -55,6 +55,7 @@ static eq_status append(struct eq_list *list, const char *kernel, const struct e
         .range = eq_range_3d((const size_t[]){ is_simt ? global[0] : 1, global[1], global[2] },
                              (const size_t[]){ is_simt ? 64 : 1, 1, 1 }),
         .cost = { 0, (4.0 + (double)eq_view_bytes(view->type)) * (double)eq_tensor_logical(blocked) },
+        .cut = 3,
     };
     return eq_list_kernel(list, &launch, args, num_args);
 }

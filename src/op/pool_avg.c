@@ -103,6 +103,7 @@ static eq_status grad_emit(struct eq_list *list, const struct eq_call *call, con
         .kernel = "pool_avg_bwd",
         .range = eq_range_3d((const size_t[]){ width, rows, planes }, (const size_t[]){ is_simt ? GROUP : 1, 1, 1 }),
         .cost = grad_cost(call),
+        .cut = 3,
     };
     return eq_list_kernel(list, &launch,
                           EQ_ARGS(EQ_REF(in[0]), EQ_REF(dx.at), EQ_I32(dx.planes), EQ_I32(call->output[0].c),

@@ -78,6 +78,7 @@ static eq_status emit(struct eq_list *list, const struct eq_call *call, const st
         .kernel = "pool_max_fwd",
         .range = range_of(call->target, &y),
         .cost = cost(call),
+        .cut = 3,
     };
     return eq_list_kernel(list, &launch,
                           EQ_ARGS(EQ_REF(x.origin), EQ_REF(y.at), EQ_REF(out[INDEX]), EQ_I32(x.planes), EQ_I32(x.h),
@@ -166,6 +167,7 @@ static eq_status grad_emit(struct eq_list *list, const struct eq_call *call, con
         .kernel = "pool_max_bwd",
         .range = range_of(call->target, &dx),
         .cost = grad_cost(call),
+        .cut = 3,
     };
     return eq_list_kernel(list, &launch,
                           EQ_ARGS(EQ_REF(dy.origin), EQ_REF(in[GRAD_INDEX]), EQ_REF(has_add(call) ? add.origin : EQ_REF_NONE),

@@ -190,6 +190,9 @@ static eq_status check_range(const struct eq_list *list, cl_kernel kernel, const
         EQ_REQUIRE(range->local[d] <= device->limits.max_items[d], EQ_ERR_UNSUPPORTED,
                    "kernel %s wants work-groups of %zu work-items in dimension %d; %s allows %zu", launch->kernel,
                    range->local[d], d, device->name, device->limits.max_items[d]);
+        EQ_REQUIRE(d == 0 || d == launch->cut - 1 || range->global[d] / range->local[d] <= device->limits.max_groups,
+                   EQ_ERR_UNSUPPORTED, "kernel %s wants %zu work-groups in dimension %d; %s allows %zu", launch->kernel,
+                   range->global[d] / range->local[d], d, device->name, device->limits.max_groups);
         items *= range->local[d];
     }
     EQ_REQUIRE(items <= limit, EQ_ERR_UNSUPPORTED, "kernel %s wants work-groups of %zu work-items; %s allows %zu",
@@ -229,16 +232,18 @@ eq_status eq_list_rebind(struct eq_list *list, const struct eq_buffer *buffer)
     return EQ_OK;
 }
 
-// Work-items of dimension `dim` in an enqueue, so that it stays within the device's arithmetic: whole work-groups, one at
-// least.
+// Work-items of dimension `dim` in an enqueue, so that it stays within the device's work-groups and arithmetic: whole
+// work-groups, one at least.
 static size_t piece_length(const struct eq_device *device, const struct eq_launch *launch, int dim)
 {
-    const size_t global = launch->range.global[dim], local = launch->range.local[dim];
+    const size_t local = launch->range.local[dim], all = launch->range.global[dim] / local;
     const double limit = device->limits.launch_flops;
-    if (!launch->cut || limit <= 0 || launch->cost.flops <= limit)
-        return global;
-    const double groups = (double)(global / local) * limit / launch->cost.flops;
-    return local * (groups < 1 ? 1 : (size_t)groups);
+    size_t groups = all;
+    if (launch->cut && limit > 0 && launch->cost.flops > limit)
+        groups = (size_t)((double)all * limit / launch->cost.flops);
+    if (launch->cut && dim > 0 && groups > device->limits.max_groups)
+        groups = device->limits.max_groups;
+    return local * (groups < 1 ? 1 : groups);
 }
 
 eq_status eq_list_kernel(struct eq_list *list, const struct eq_launch *launch, const struct eq_arg *args, int num_args)

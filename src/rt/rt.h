@@ -29,6 +29,7 @@ struct eq_limits {
     size_t memory_bytes;    // of all buffers
     size_t fill_bytes;      // of one fill, and from the beginning of a buffer to its end, a multiple of 4
     size_t origin_bytes;    // of which the beginning of a buffer's part is a multiple
+    size_t max_groups;      // work-groups of an enqueue in each dimension but the first, where it may have 2^31 - 1
     double launch_flops;    // of one enqueued kernel, for drivers that stop it after some seconds; 0: as many as it has
 };
 
@@ -248,11 +249,12 @@ struct eq_launch {
     struct eq_range range;
     struct eq_cost cost;
     bool is_preparation; // of weights, where evaluation finds it done: see eq_list_num_preparing()
-    int cut;             // 1 + the dimension that may be cut into several enqueues; 0: none. There the kernel has EQ_GROUP()
-                         // for get_group_id(), and neither the number of groups nor the global size. What is not cut does
-                         // little with what it reads (Winograd's transforms, 4 flops a value), or is CLBlast's: the largest
-                         // products that grow with the batch are those of a classifier's gradient, 4 MFLOP an image each with
-                         // 2048 features and 1000 classes
+    int cut;             // 1 + the dimension that may be cut into several enqueues, for the device's limits of arithmetic and
+                         // of work-groups; 0: none. There the kernel has get_global_id(), or EQ_GROUP() for get_group_id(),
+                         // and neither the number of groups nor the global size. What is not cut does little with what it
+                         // reads (Winograd's transforms, 4 flops a value), or is CLBlast's: the largest products that grow
+                         // with the batch are those of a classifier's gradient, 4 MFLOP an image each with 2048 features and
+                         // 1000 classes
 };
 
 struct eq_list;

@@ -13,6 +13,9 @@
 // Kernels of which a piece that was not the first has been enqueued, each name between blanks.
 static char cut[4096];
 
+// Most work-groups of an enqueue in a dimension that is not the first.
+static size_t most_groups;
+
 static bool was_cut(const char *kernel)
 {
     char text[80];
@@ -31,6 +34,9 @@ cl_int clEnqueueNDRangeKernel(cl_command_queue queue, cl_kernel kernel, cl_uint 
     char name[64] = "";
     if (offset && clGetKernelInfo(kernel, CL_KERNEL_FUNCTION_NAME, sizeof name, name, NULL) == CL_SUCCESS && !was_cut(name))
         snprintf(cut + strlen(cut), sizeof cut - strlen(cut), " %s ", name);
+    for (cl_uint d = 1; d < dims; d++)
+        if (global[d] / local[d] > most_groups)
+            most_groups = global[d] / local[d];
     *(void **)&enqueue = dlsym(RTLD_NEXT, "clEnqueueNDRangeKernel");
     return enqueue(queue, kernel, dims, offset, global, local, num, wait, event);
 }
@@ -134,6 +140,11 @@ START_TEST(launches)
     ck_assert_int_eq(append(list, buffer, eq_range_2d(1, 64, 1, 64)), EQ_ERR_UNSUPPORTED);
     ck_assert_msg(strstr(eq_last_error(), "64 work-items in dimension 1") && strstr(eq_last_error(), "allows 32"), "%s",
                   eq_last_error());
+    device->limits.max_groups = 3;
+    EQ_TEST_OK(append(list, buffer, eq_range_2d(64, 3, 64, 1)));
+    ck_assert_int_eq(append(list, buffer, eq_range_2d(64, 4, 64, 1)), EQ_ERR_UNSUPPORTED);
+    ck_assert_msg(strstr(eq_last_error(), "4 work-groups in dimension 1") && strstr(eq_last_error(), "allows 3"), "%s",
+                  eq_last_error());
     device->limits.local_bytes = 100;
     const struct eq_launch launch = {
         .source = "softmax_xent", .options = "-DLSIZE=64", .kernel = "softmax_xent_fwd", .range = eq_range_1d(64, 64)
@@ -142,7 +153,7 @@ START_TEST(launches)
     ck_assert_int_eq(eq_list_kernel(list, &launch, EQ_ARGS(EQ_REF(at))), EQ_ERR_UNSUPPORTED);
     ck_assert_msg(strstr(eq_last_error(), "bytes of local memory") && strstr(eq_last_error(), "has 100"), "%s",
                   eq_last_error());
-    ck_assert_int_eq(eq_list_length(list), 1);
+    ck_assert_int_eq(eq_list_length(list), 2);
     eq_list_destroy(&list);
     eq_buffer_destroy(&buffer);
     eq_device_destroy(&device);
@@ -260,14 +271,17 @@ START_TEST(same_bits)
 }
 END_TEST
 
-// Outputs of a call whose launches may have so much arithmetic; *elems floats, malloc'ed.
-static float *values_of(const struct eq_check_call *of, double flops, size_t *elems)
+// Outputs of a call whose launches may have so much arithmetic and so many work-groups; *elems floats, malloc'ed.
+static float *values_of(const struct eq_check_call *of, double flops, size_t groups, size_t *elems)
 {
     struct eq_check_call call = *of;
-    const double opened = eq_test_device->limits.launch_flops;
+    const struct eq_limits opened = eq_test_device->limits;
     eq_test_device->limits.launch_flops = flops;
+    eq_test_device->limits.max_groups = groups;
+    most_groups = 0;
     eq_check_call_run(&call);
-    eq_test_device->limits.launch_flops = opened;
+    ck_assert_uint_le(most_groups, groups);
+    eq_test_device->limits = opened;
     *elems = eq_tensor_logical(&call.shaped.output[0]);
     float *values = malloc(*elems * sizeof *values);
     memcpy(values, call.output[0], *elems * sizeof *values);
@@ -275,15 +289,22 @@ static float *values_of(const struct eq_check_call *of, double flops, size_t *el
     return values;
 }
 
-static void check_pieces(const struct eq_check_call *call, const char *kernel)
+static void check_limited(const struct eq_check_call *call, double flops, size_t groups, const char *kernel)
 {
     size_t elems;
     *cut = '\0';
-    float *want = values_of(call, 1e30, &elems), *got = values_of(call, 1, &elems);
+    float *want = values_of(call, 1e30, SIZE_MAX, &elems);
+    ck_assert_msg(*cut == '\0', "cut:%s", cut);
+    float *got = values_of(call, flops, groups, &elems);
     ck_assert_msg(was_cut(kernel), "%s is not cut", kernel);
     ck_assert_msg(memcmp(want, got, elems * sizeof *want) == 0, "%s: other values in pieces", kernel);
     free(want);
     free(got);
+}
+
+static void check_pieces(const struct eq_check_call *call, const char *kernel)
+{
+    check_limited(call, 1, SIZE_MAX, kernel);
 }
 
 // The kernels for GPUs that same_bits' network does not have: groups, and the gradient of an image.
@@ -325,6 +346,90 @@ START_TEST(pieces)
 }
 END_TEST
 
+enum { GROUPS = 65535 };
+
+// Images, from `from` as 70000 channels into blocks with a halo and back to `to`, which has to be the same.
+static void check_layout(struct eq_ref from, struct eq_ref between, struct eq_ref to, int n)
+{
+    const struct eq_tensor t = eq_tensor_blocked(n, 70000 / n, 1, 2, eq_test_device->target.block, 1);
+    struct eq_list *list;
+    struct eq_view view = eq_view_plain(&t, from);
+    EQ_TEST_OK(eq_list_create(eq_test_device, &list));
+    EQ_TEST_OK(eq_list_fill(list, between, 7, eq_tensor_elems(&t)));
+    EQ_TEST_OK(eq_layout_pack_emit(list, &t, &view, between));
+    EQ_TEST_OK(eq_conv2d_border_emit(list, &t, between));
+    view.ref = to;
+    EQ_TEST_OK(eq_layout_unpack_emit(list, &t, between, &view));
+    EQ_TEST_OK(eq_list_run(list));
+    eq_list_destroy(&list);
+}
+
+// More planes than work-groups are allowed in a dimension, of kernels that have one there: as many pieces as it takes. 70000
+// images of one channel are 70000 planes, and as channels they are 70000 / BLOCK.
+START_TEST(many_planes)
+{
+    enum { PLANES = 70000, NUM = 2 * PLANES };
+    float *x = eq_check_uniform("x", NUM, 1), *back = calloc(NUM, sizeof *back);
+    const struct eq_pool_avg_grad_attributes avg = { 1, 2 };
+    const struct eq_pool_max_attributes max = { 1, 1, 1, 2, 0, 0 };
+    const struct eq_pool_max_grad_attributes max_grad = { max, 1, 2 };
+    const struct eq_limits opened = eq_test_device->limits;
+    eq_test_device->target.family = _i ? EQ_FAMILY_SIMT : EQ_FAMILY_VECTOR;
+    const int block = eq_test_device->target.block;
+    const struct eq_tensor xt = eq_tensor_blocked(PLANES, 1, 1, 2, block, 0);
+    const struct eq_tensor halo = eq_tensor_blocked(PLANES, 1, 1, 2, block, 1);
+    struct eq_buffer *buffer;
+    const size_t stored = eq_tensor_elems(&halo);
+    EQ_TEST_OK(eq_buffer_create(eq_test_device, (2 * NUM + stored) * sizeof *x, &buffer));
+    const struct eq_ref from = eq_ref_at(buffer, 0), to = eq_ref_at(buffer, NUM), between = eq_ref_at(buffer, (size_t)2 * NUM);
+    EQ_TEST_OK(eq_ref_write(from, x, NUM, sizeof *x));
+    for (int n = PLANES; n > 0; n = n == PLANES ? 1 : 0) {
+        *cut = '\0';
+        most_groups = 0;
+        eq_test_device->limits.max_groups = n == PLANES ? GROUPS : GROUPS / 1024;
+        check_layout(from, between, to, n);
+        ck_assert_uint_le(most_groups, eq_test_device->limits.max_groups);
+        ck_assert(was_cut("layout_pack") && was_cut("layout_unpack"));
+        ck_assert(n == PLANES || was_cut("conv2d_border_zero"));
+        eq_test_device->limits = opened;
+        EQ_TEST_OK(eq_ref_read(to, back, NUM, sizeof *back));
+        ck_assert_msg(memcmp(x, back, NUM * sizeof *x) == 0, "layout: other values in pieces");
+    }
+    check_limited(&(struct eq_check_call){ .name = "avg",
+                                           .op = &eq_op_pool_avg_grad,
+                                           .attributes = &avg,
+                                           .num_inputs = 1,
+                                           .input = { { eq_tensor_plain(EQ_F32, PLANES, 1, 1, 1), x, false } } },
+                  1e30, GROUPS, "pool_avg_bwd");
+    check_limited(&(struct eq_check_call){ .name = "max",
+                                           .op = &eq_op_pool_max,
+                                           .attributes = &max,
+                                           .num_inputs = 1,
+                                           .input = { { xt, x, false } },
+                                           .is_workspace = { false, true } },
+                  1e30, GROUPS, "pool_max_fwd");
+    struct eq_tensor index = xt;
+    index.dtype = EQ_I32;
+    index.w = 1;
+    struct eq_tensor dy = index;
+    dy.dtype = EQ_F32;
+    check_limited(&(struct eq_check_call){ .name = "max",
+                                           .op = &eq_op_pool_max_grad,
+                                           .attributes = &max_grad,
+                                           .num_inputs = 2,
+                                           .input = { { dy, x, false }, { index, x, false } } },
+                  1e30, GROUPS, "pool_max_bwd");
+    check_limited(&(struct eq_check_call){ .name = "halo",
+                                           .op = &eq_op_add,
+                                           .num_inputs = 2,
+                                           .input = { { xt, x, false }, { halo, x, false } } },
+                  1e30, GROUPS, "add_rows");
+    eq_buffer_destroy(&buffer);
+    free(back);
+    free(x);
+}
+END_TEST
+
 // A tensor above the largest buffer is refused with both numbers: 4 images of 32 x 32 pixels in 16 channels are 256 KiB.
 START_TEST(tensor_too_large)
 {
@@ -345,4 +450,4 @@ START_TEST(tensor_too_large)
 END_TEST
 
 EQ_TEST_MAIN("limits", { touched, 2 }, { imposed, 1 }, { too_small, 1 }, { launches, 1 }, { fills, 4 }, { same_bits, 3 },
-             { pieces, 1 }, { tensor_too_large, 1 })
+             { pieces, 1 }, { many_planes, 2 }, { tensor_too_large, 1 })
