@@ -159,7 +159,8 @@ static cl_int describe(cl_platform_id platform, cl_device_id id, struct eq_devic
              : type & CL_DEVICE_TYPE_CPU         ? "cpu"
              : type & CL_DEVICE_TYPE_ACCELERATOR ? "accelerator"
                                                  : "other");
-    info->compute_units = (int)EQ_DEVICE_VALUE(cl_uint, id, CL_DEVICE_MAX_COMPUTE_UNITS);
+    const cl_uint units = EQ_DEVICE_VALUE(cl_uint, id, CL_DEVICE_MAX_COMPUTE_UNITS);
+    info->compute_units = units > 0 ? (int)units : 1; // plans divide by it
     info->clock_mhz = (int)EQ_DEVICE_VALUE(cl_uint, id, CL_DEVICE_MAX_CLOCK_FREQUENCY);
     const struct eq_limits limits = eq_limits_read(id);
     info->memory_bytes = limits.memory_bytes;
