@@ -121,6 +121,7 @@ eq_status eq_conv2d_grouped_transpose_emit(struct eq_list *list, const struct eq
         .kernel = "conv2d_grouped_transpose",
         .range = eq_range_2d((size_t)(ic_blocks * w->block), (size_t)per_out * (size_t)w->h * (size_t)w->w, 64, 1),
         .cost = { 0, 8.0 * (double)eq_tensor_elems(w) },
+        .cut = 2,
     };
     return eq_list_kernel(list, &launch,
                           EQ_ARGS(EQ_REF(from), EQ_REF(to), EQ_I32(ic), EQ_I32(ic_blocks), EQ_I32(w->c), EQ_I32(per_out),

@@ -346,7 +346,7 @@ START_TEST(pieces)
     enum { IMAGES = 2, CHANNELS = 32, IN = 3, SIDE = 14 };
     const struct eq_conv2d_attributes grouped = { 1, 1, 1, 1, .groups = CHANNELS };
     const struct eq_conv2d_weight_grad_attributes weight = { grouped, 3, 3 };
-    const struct eq_conv2d_data_grad_attributes data = { { 1, 1, 1, 1 }, SIDE, SIDE };
+    const struct eq_conv2d_data_grad_attributes data = { { 1, 1, 1, 1 }, SIDE, SIDE }, grouped_data = { grouped, SIDE, SIDE };
     float *x = eq_check_uniform("x", IMAGES * CHANNELS * SIDE * SIDE, 1), *w = eq_check_uniform("w", CHANNELS * IN * 9, 2);
     eq_test_device->target.family = EQ_FAMILY_SIMT;
     const int block = eq_test_device->target.block;
@@ -366,6 +366,15 @@ START_TEST(pieces)
                                           .input = { { xt, x, false }, { xt, x, false } },
                                           .is_workspace = { false, true } },
                  "conv2d_grouped_simt_weight_grad");
+    // Its transposed filter has a group for each tap: more than there are blocks of channels, or images.
+    check_limited(
+        &(struct eq_check_call){ .name = "groups",
+                                 .op = &eq_op_conv2d_data_grad,
+                                 .attributes = &grouped_data,
+                                 .num_inputs = 3,
+                                 .input = { { xt, x, false }, { eq_tensor_weight(CHANNELS, 1, 3, 3, block, 1), w, false } },
+                                 .is_workspace = { false, true } },
+        1e30, CHANNELS / 4, "conv2d_grouped_transpose");
     check_pieces(
         &(struct eq_check_call){ .name = "an image",
                                  .op = &eq_op_conv2d_data_grad,
