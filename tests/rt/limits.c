@@ -101,15 +101,17 @@ START_TEST(imposed)
                                      .local_bytes = SIZE_MAX,
                                      .max_alloc_bytes = SIZE_MAX,
                                      .memory_bytes = SIZE_MAX,
+                                     .max_groups = SIZE_MAX,
                                      .max_items = { SIZE_MAX, SIZE_MAX, SIZE_MAX } };
     open_limited(&wider, &device);
     ck_assert_uint_eq(device->limits.max_group, own.max_group);
     ck_assert_uint_eq(device->limits.local_bytes, own.local_bytes);
     ck_assert_uint_eq(device->limits.max_alloc_bytes, own.max_alloc_bytes);
     ck_assert_uint_eq(device->limits.memory_bytes, own.memory_bytes);
+    ck_assert_uint_eq(device->limits.max_groups, own.max_groups);
     eq_device_destroy(&device);
     const struct eq_limits less = {
-        .max_group = 64, .local_bytes = 16384, .max_alloc_bytes = 1 << 20, .memory_bytes = 3 << 20
+        .max_group = 64, .local_bytes = 16384, .max_alloc_bytes = 1 << 20, .memory_bytes = 3 << 20, .max_groups = 100
     };
     open_limited(&less, &device);
     ck_assert_uint_eq(device->limits.max_group, 64);
@@ -117,6 +119,7 @@ START_TEST(imposed)
     ck_assert_uint_eq(device->limits.local_bytes, 16384);
     ck_assert_uint_eq(device->target.max_alloc_bytes, 1 << 20);
     ck_assert_uint_eq(device->target.memory_bytes, 3 << 20);
+    ck_assert_uint_eq(device->limits.max_groups, 100);
     ck_assert_uint_eq(device->limits.max_items[0], own.max_items[0]);
     eq_device_destroy(&device);
     restore();

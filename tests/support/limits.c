@@ -47,6 +47,7 @@ static const struct {
         .local_bytes = KIB(48),
         .max_alloc_bytes = GIB(2),
         .memory_bytes = GIB(8),
+        .max_groups = 65535,
         .launch_flops = 1e6 } },
 };
 
