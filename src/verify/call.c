@@ -1,13 +1,20 @@
 // Running one op: every operand of a call lies in one image of 32-bit words: canary, operand, canary, operand, ... The image
 // goes to the device, the call runs, the image comes back; whatever should not have changed is compared word by word. Canaries
 // are NaNs, so that a read outside of an operand shows in the results, and outputs start as another NaN, so that an element
-// that was not written shows by name.
+// that was not written shows by name. A kernel that goes on past all of its operands reads canaries and writes what comes of
+// them over others: each word has a NaN of its own, which a copy would not bring, and signalling ones, which arithmetic makes
+// quiet and so changes.
 #include <stdlib.h>
 
 #include "verify/check.h"
 
 enum { CANARY_WORDS = 67 }; // odd: nothing is aligned to more than a word, unless the call says so
-static const uint32_t CANARY = 0x7fc0beefu, POISON = 0x7fd15ea5u;
+static const uint32_t POISON = 0x7fd15ea5u;
+
+static uint32_t canary(size_t word)
+{
+    return 0x7fa00000u | (word & 0xfffffu);
+}
 
 // The image of a call and where its operands lie in it, in words.
 struct image {
@@ -96,7 +103,7 @@ static void fill(struct eq_check_call *test, struct image *image)
     image->after = eq_check_malloc(image->words, sizeof(uint32_t));
     image->again = eq_check_malloc(image->words, sizeof(uint32_t));
     for (size_t k = 0; k < image->words; k++)
-        image->before[k] = CANARY;
+        image->before[k] = canary(k);
     for (int i = 0; i < call->num_inputs; i++)
         if (call->has[i])
             eq_tensor_pack(&call->input[i], test->input[i].plain, (float *)(image->before + image->in[i]));
@@ -174,16 +181,16 @@ static void check_stored(const struct eq_check_call *test, struct image *image, 
     image->packed = NULL;
 }
 
-// Output o of both runs.
-static void check_same_bits(const struct image *image, int o, size_t elems)
+// What both runs left from word `at` on.
+static void check_same_bits(const struct image *image, const char *what, int operand, size_t at, size_t elems)
 {
-    const uint32_t *first = image->after + image->out[o], *second = image->again + image->out[o];
+    const uint32_t *first = image->after + at, *second = image->again + at;
     for (size_t k = 0; k < elems; k++) {
         float values[2];
         memcpy(&values[0], &first[k], 4);
         memcpy(&values[1], &second[k], 4);
-        EQ_CHECK(first[k] == second[k], "output %d: two runs give other bits: stored element %zu of %zu is %.9g, then %.9g", o,
-                 k, elems, (double)values[0], (double)values[1]);
+        EQ_CHECK(first[k] == second[k], "%s %d: two runs give other bits: stored element %zu of %zu is %.9g, then %.9g", what,
+                 operand, k, elems, (double)values[0], (double)values[1]);
     }
 }
 
@@ -199,7 +206,7 @@ static void check_outputs(struct eq_check_call *test, struct image *image)
         test->output[o] = eq_check_malloc(eq_tensor_logical(&call->output[o]), 4);
         eq_tensor_unpack(&call->output[o], (const float *)(image->after + image->out[o]), test->output[o]);
         check_stored(test, image, o);
-        check_same_bits(image, o, elems);
+        check_same_bits(image, "output", o, image->out[o], elems);
     }
 }
 
@@ -208,6 +215,7 @@ static void fetch_states(struct eq_check_call *test, const struct image *image)
     for (int i = 0; i < test->num_inputs; i++) {
         if (!test->input[i].is_state || !test->shaped.has[i])
             continue;
+        check_same_bits(image, "input", i, image->in[i], eq_tensor_elems(&test->shaped.input[i]));
         test->after[i] = eq_check_malloc(eq_tensor_logical(&test->shaped.input[i]), 4);
         eq_tensor_unpack(&test->shaped.input[i], (const float *)(image->after + image->in[i]), test->after[i]);
     }

@@ -39,7 +39,19 @@ static int run(void (*function)(int index), enum eq_check_level level)
 
 // ---- an op that copies its input, or breaks a rule
 
-static enum { RIGHT, BEYOND, BEFORE, UNWRITTEN, TOUCHES_INPUT, CHANGES, REFUSES, NUM_WAYS } way;
+static enum {
+    RIGHT,
+    BEYOND,
+    COPIES_BEYOND,
+    ADDS_BEYOND,
+    BEFORE,
+    UNWRITTEN,
+    TOUCHES_INPUT,
+    CHANGES,
+    CHANGES_STATE,
+    REFUSES,
+    NUM_WAYS
+} way;
 static struct eq_buffer *memory; // what CHANGES gives next
 
 static eq_status shape(struct eq_call *call)
@@ -54,15 +66,17 @@ static eq_status shape(struct eq_call *call)
 static eq_status emit(struct eq_list *list, const struct eq_call *call, const struct eq_ref *in, const struct eq_ref *out)
 {
     (void)call;
-    EQ_TRY(eq_list_copy(list, in[0], out[0], way == UNWRITTEN ? ELEMS - 1 : ELEMS));
+    EQ_TRY(eq_list_copy(list, in[0], out[0], way == UNWRITTEN ? ELEMS - 1 : way == COPIES_BEYOND ? ELEMS + 1 : ELEMS));
     if (way == BEYOND)
         EQ_TRY(eq_list_fill(list, eq_ref_plus(out[0], ELEMS), 1, 1));
     if (way == BEFORE)
         EQ_TRY(eq_list_fill(list, eq_ref_at(out[0].buffer, 0), 1, 1));
     if (way == TOUCHES_INPUT)
         EQ_TRY(eq_list_fill(list, eq_ref_plus(in[0], 3), 7, 1));
-    if (way == CHANGES) {
-        EQ_TRY(eq_list_copy(list, eq_ref_at(memory, 0), eq_ref_plus(out[0], 5), 1));
+    if (way == ADDS_BEYOND) // a canary and another canary
+        EQ_TRY(eq_accumulate_emit(list, 1, eq_ref_plus(in[0], ELEMS), eq_ref_plus(out[0], ELEMS), 1, false));
+    if (way == CHANGES || way == CHANGES_STATE) {
+        EQ_TRY(eq_list_copy(list, eq_ref_at(memory, 0), eq_ref_plus(way == CHANGES ? out[0] : in[0], 5), 1));
         EQ_TRY(eq_list_fill(list, eq_ref_at(memory, 0), 2, 1));
     }
     return EQ_OK;
@@ -80,9 +94,10 @@ static void check_copy(void *user)
     for (int i = 0; i < ELEMS; i++)
         want[i] = x[i] = (float)(i + 1);
     want[11] += wrong_by;
-    struct eq_check_call call = {
-        .name = "case", .op = &op_copy, .num_inputs = 1, .input = { { eq_tensor_plain(EQ_F32, 2, 3, 1, 2), x, false } }
-    };
+    struct eq_check_call call = { .name = "case",
+                                  .op = &op_copy,
+                                  .num_inputs = 1,
+                                  .input = { { eq_tensor_plain(EQ_F32, 2, 3, 1, 2), x, way == CHANGES_STATE } } };
     eq_check_call_run(&call);
     eq_check_close(&call, 0, want, NULL, 1e-6);
     eq_check_call_free(&call);
@@ -173,10 +188,13 @@ static const struct {
     const char *text;
 } faults[] = {
     { BEYOND, "canary after output 0 was written, element 0" },
+    { COPIES_BEYOND, "canary after output 0 was written, element 0" },
+    { ADDS_BEYOND, "canary after output 0 was written, element 0" },
     { BEFORE, "canary before input 0 was written, element 0" },
     { UNWRITTEN, "stored element 11 of 12 was not written" },
     { TOUCHES_INPUT, "input 0 was written, element 3" },
     { CHANGES, "two runs give other bits: stored element 5 of 12 is 1, then 2" },
+    { CHANGES_STATE, "input 0: two runs give other bits: stored element 5 of 12 is 1, then 2" },
     { REFUSES, "no such shape" },
 };
 
@@ -190,7 +208,7 @@ START_TEST(fault)
     ck_assert_int_eq(run(test_copy, EQ_CHECK_FULL), 1);
     ck_assert_msg(strstr(last_failure.text, faults[_i].text), "%s", last_failure.text);
     ck_assert_str_eq(last_failure.op, "copy");
-    if (way != CHANGES) { // which differs only once
+    if (way != CHANGES && way != CHANGES_STATE) { // which differ only once
         ck_assert_int_eq(run(test_variants, EQ_CHECK_FULL), 6);
         ck_assert_int_eq(num_begun, 6);
     }
