@@ -250,5 +250,78 @@ static void test_all_f16(int index)
     free(got);
 }
 
+// ---- rounding
+
+enum { ROUNDED = 1 << 16 };
+
+// Values that lie between two f16, neighbours by their bits, of either sign: in the middle (to the even one), just below, just
+// above. 65520, in the middle of the largest and what would follow, becomes infinity, and so does what is above.
+static uint16_t f16_between(int i, float *value)
+{
+    const int low = i & 0x7fff, next = low + 1, exponent = low >> 10, exponent_next = next >> 10;
+    if (exponent == 31) {
+        *value = i & 0x8000 ? -1e9f : 1e9f;
+        return (uint16_t)((i & 0x8000) | 0x7c00);
+    }
+    const double a = ldexp(exponent ? low % 1024 + 1024 : low, (exponent ? exponent : 1) - 25),
+                 b = ldexp(exponent_next ? next % 1024 + 1024 : next, (exponent_next ? exponent_next : 1) - 25);
+    const float middle = (float)((a + b) / 2), near = i % 3 == 1 ? nextafterf(middle, 0) : nextafterf(middle, INFINITY);
+    *value = copysignf(i % 3 == 0 ? middle : near, i & 0x8000 ? -1.0f : 1.0f);
+    return (uint16_t)((i & 0x8000) | (i % 3 == 0 ? low + (low & 1) : i % 3 == 1 ? low : next));
+}
+
+// From -32 to 480 in steps that meet the middle between two numbers.
+static uint16_t byte_between(int i, float *value)
+{
+    *value = (float)(i - 4096) / 128;
+    return (uint16_t)fmin(fmax(rint((double)*value), 0), 255);
+}
+
+static void check_rounding(enum eq_view_type type, const char *name, uint16_t (*expect)(int i, float *value))
+{
+    const struct eq_tensor t = eq_tensor_blocked(1, 16, 64, 64, eq_check_device->target.block, 0);
+    const size_t bytes = type == EQ_VIEW_F16 ? 2 : 1;
+    float *values = eq_check_malloc(ROUNDED, sizeof *values), *stored = eq_check_malloc(ROUNDED, sizeof *stored);
+    unsigned char *back = eq_check_calloc(ROUNDED, bytes);
+    struct eq_view view = eq_view_plain(&t, EQ_REF_NONE);
+    struct eq_buffer *from, *to;
+    struct eq_list *list;
+    eq_check_begin("layout_view", name);
+    for (int i = 0; i < ROUNDED; i++)
+        expect(i, &values[i]);
+    eq_tensor_pack(&t, values, stored);
+    EQ_CHECK_OK(eq_buffer_create_from(eq_check_device, stored, ROUNDED * sizeof *stored, &from));
+    EQ_CHECK_OK(eq_buffer_create(eq_check_device, ROUNDED * bytes, &to));
+    EQ_CHECK_OK(eq_list_create(eq_check_device, &list));
+    view.type = type;
+    view.ref = eq_ref_at(to, 0);
+    EQ_CHECK_OK(eq_layout_unpack_emit(list, &t, eq_ref_at(from, 0), &view));
+    EQ_CHECK_OK(eq_list_run(list));
+    EQ_CHECK_OK(eq_ref_read(eq_ref_at(to, 0), back, ROUNDED, bytes));
+    struct eq_check_comparison comparison = { .num = 0 };
+    for (int i = 0; i < ROUNDED; i++) {
+        float value;
+        const uint16_t want = expect(i, &value), got = (uint16_t)(bytes == 2 ? back[2 * i] | back[2 * i + 1] << 8 : back[i]);
+        eq_check_compare_at(&comparison, (size_t)i, got, want, 0);
+    }
+    eq_check_compared(&comparison, "bits");
+    eq_list_destroy(&list);
+    eq_buffer_destroy(&from);
+    eq_buffer_destroy(&to);
+    free(values);
+    free(stored);
+    free(back);
+}
+
+static void test_rounding(int index)
+{
+    if (eq_check_is_tiny())
+        return;
+    if (index == 0)
+        check_rounding(EQ_VIEW_F16, "f16, rounded", f16_between);
+    else
+        check_rounding(EQ_VIEW_U8, "bytes, rounded", byte_between);
+}
+
 EQ_CHECK_SUITE(eq_suite_layout, "layout", { "values", test_values, NUM_CASES }, { "views", test_views, 2 * NUM_VIEWS },
-               { "all f16", test_all_f16, 0 })
+               { "all f16", test_all_f16, 0 }, { "rounding", test_rounding, 2 })

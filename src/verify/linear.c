@@ -10,7 +10,7 @@ static const struct {
     double mean;
     bool is_tiny;
 } cases[] = {
-    { "odd", 3, 7, 5, 0, true },         { "one of each", 1, 1, 1, 0, true },    { "one image", 1, 65, 10, 0, false },
+    { "odd", 19, 7, 5, 0, true },        { "one of each", 1, 1, 1, 0, true },    { "one image", 1, 65, 10, 0, false },
     { "one class", 9, 12, 1, 0, false }, { "ragged", 6, 150, 11, 0, true }, { "wide", 5, 64, 4, 0, false },
     { "two images", 2, 260, 13, 0, true },
     { "big mean", 17, 64, 33, 300, false }, { "resnet50 head", 8, 2048, 1000, 0.5, false },

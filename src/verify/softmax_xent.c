@@ -16,7 +16,7 @@ static const struct {
     { "one class", 2, 1, 0, 5, 1, true },
     { "two classes", 1, 2, 0.3f, 0, 1, true },
     { "big mean", 4, 65, 0.1f, 3000, 3, false },
-    { "wide", 3, 100, 0, 0, 80, false },
+    { "wide", 3, 100, 0, 0, 80, true }, // more classes than work-items of a group
     { "imagenet", 16, 1000, 0.1f, 0, 6, false },
     { "many classes", 2, 21841, 0.1f, 1, 4, false },
 };

@@ -1,6 +1,7 @@
 // The unit and its gradient against its definition in double, with central differences as gradients. Files of the reference
 // implementation are compared in tests/op/unit.c.
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "verify/unit_run.h"
@@ -60,8 +61,15 @@ struct expected {
     double *out, *out_eval, *dres;                   // [n, c, h, w]
     double *after[EQ_UNIT_NUM_INPUTS];               // states
     double gradient[EQ_UNIT_NUM_INPUTS][MAX_VALUES]; // every step-th element
+    double along[EQ_UNIT_NUM_INPUTS];                // all elements times direction_of(), where step is above 1
     size_t step[EQ_UNIT_NUM_INPUTS], num[EQ_UNIT_NUM_INPUTS];
 };
+
+// Factors between -1 and 1 of the elements of an input.
+static float *direction_of(int input, size_t elems)
+{
+    return eq_check_uniform(unit_input_names[input], elems, 1);
+}
 
 static struct unit_run make_run(const struct unit_case *c)
 {
@@ -105,6 +113,11 @@ static void expect(const struct unit_run *r, struct expected *e)
         e->step[i] = elems > 40 ? elems / 40 : 1;
         for (size_t k = 0; k < elems && e->num[i] < MAX_VALUES; k += e->step[i])
             e->gradient[i][e->num[i]++] = unit_reference_derivative(&reference, dout, i, k);
+        if (e->step[i] == 1)
+            continue;
+        float *direction = direction_of(i, elems);
+        e->along[i] = unit_reference_derivative_along(&reference, dout, i, direction);
+        free(direction);
     }
     for (int i = 0; i < EQ_UNIT_NUM_INPUTS; i++)
         for (size_t k = 0; e->after[i] && k < unit_reference_elems(&reference, i); k++)
@@ -132,6 +145,24 @@ static double *pooled(const double *from, int planes, int h, int w)
     return to;
 }
 
+// The elements between those that are compared one by one: all of a gradient, times a direction. An error of one of them is
+// seen in the sum as it would be in the norm.
+static void check_along(const struct unit_run *r, const struct expected *e, int input, const float *got)
+{
+    const struct unit_reference reference = unit_reference_of(&r->c, true);
+    const size_t elems = unit_reference_elems(&reference, input);
+    float *direction = direction_of(input, elems);
+    double sum = 0, squares = 0;
+    char text[96];
+    for (size_t i = 0; i < elems; i++) {
+        sum += (double)direction[i] * got[i];
+        squares += (double)got[i] * got[i];
+    }
+    snprintf(text, sizeof text, "gradient of %s along a direction", unit_input_names[input]);
+    eq_check_bound(text, fabs(sum - e->along[input]) / (sqrt(squares) + 2e-3 * sqrt((double)elems)), 1e-5);
+    free(direction);
+}
+
 // Tolerance of gradients 1e-5, as of files, and 2e-8 an element where they should be zero: a sum that cancels leaves rounding.
 static void check_expected(const struct unit_run *r, const struct expected *e)
 {
@@ -156,6 +187,8 @@ static void check_expected(const struct unit_run *r, const struct expected *e)
             values[k] = got[k * e->step[i]];
         if (e->num[i])
             unit_compare("gradient of ", unit_input_names[i], values, e->gradient[i], e->num[i], 1e-5, 2e-3);
+        if (e->num[i] && e->step[i] > 1)
+            check_along(r, e, i, got);
         if (e->after[i])
             unit_compare("state ", unit_input_names[i], r->after[i], e->after[i], unit_reference_elems(&reference, i), 1e-5,
                          1e-6);

@@ -236,16 +236,38 @@ void unit_reference_forward(struct unit_reference *r)
     free(x);
 }
 
+static double weighted_output(struct unit_reference *r, const double *dout)
+{
+    double sum = 0;
+    unit_reference_forward(r);
+    for (size_t j = 0; j < unit_reference_elems(r, EQ_UNIT_Z); j++)
+        sum += dout[j] * r->out[j];
+    return sum;
+}
+
 double unit_reference_derivative(struct unit_reference *r, const double *dout, int input, size_t i)
 {
-    const size_t num = unit_reference_elems(r, EQ_UNIT_Z);
     double *const at = &r->input[input][i], value = *at, step = 1e-5, sum = 0;
     for (int side = -1; side <= 1; side += 2) {
         *at = value + side * step;
-        unit_reference_forward(r);
-        for (size_t j = 0; j < num; j++)
-            sum += side * dout[j] * r->out[j];
+        sum += side * weighted_output(r, dout);
     }
     *at = value;
+    return sum / (2 * step);
+}
+
+double unit_reference_derivative_along(struct unit_reference *r, const double *dout, int input, const float *direction)
+{
+    const size_t elems = unit_reference_elems(r, input);
+    double *const values = r->input[input], *moved = eq_check_malloc(elems, sizeof *moved), sum = 0;
+    const double step = 1e-6; // shorter: more values may cross the activation's bend
+    r->input[input] = moved;
+    for (int side = -1; side <= 1; side += 2) {
+        for (size_t i = 0; i < elems; i++)
+            moved[i] = values[i] + side * step * (double)direction[i];
+        sum += side * weighted_output(r, dout);
+    }
+    r->input[input] = values;
+    free(moved);
     return sum / (2 * step);
 }

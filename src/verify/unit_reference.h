@@ -22,5 +22,7 @@ size_t unit_reference_elems(const struct unit_reference *r, int input);
 void unit_reference_forward(struct unit_reference *r);
 // Derivative of sum(dout * out) by element i of an input. Overwrites out.
 double unit_reference_derivative(struct unit_reference *r, const double *dout, int input, size_t i);
+// The same along a direction: by all elements of an input at once, each times its own factor.
+double unit_reference_derivative_along(struct unit_reference *r, const double *dout, int input, const float *direction);
 
 #endif
