@@ -111,6 +111,21 @@ class Errors(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "'tanh', not one of"):
             equil.Network(self.device, "resnet20", classes=4, act="tanh")
 
+    def test_objects_of_another_class(self):
+        """The library would read a graph as a device."""
+        graph = equil.Graph()
+        weights = equil.Weights(self.device, graph)
+        for call, text in [
+                (lambda: equil.Weights(graph, self.device), "device: a Device is wanted, not Graph"),
+                (lambda: equil.Weights(self.device, weights), "graph: a Graph is wanted, not Weights"),
+                (lambda: equil.Session(graph, weights), "weights: a Weights is wanted, not Graph"),
+                (lambda: equil.Session(weights, self.device), "graph: a Graph is wanted, not Device"),
+                (lambda: equil.Session.ce_block(graph, (1, 4, 2, 2)), "device: a Device is wanted, not Graph"),
+                (lambda: equil.CEBlock(weights, (1, 4, 2, 2)), "device: a Device is wanted, not Weights"),
+                (lambda: equil.Network(None, "resnet20", classes=4), "device: a Device is wanted, not NoneType")]:
+            with self.assertRaisesRegex(TypeError, text):
+                call()
+
     def test_numbers_that_c_would_cut(self):
         """2**32 + 2 would be 2."""
         graph = equil.Graph()
@@ -199,6 +214,13 @@ class Errors(unittest.TestCase):
         images = np.random.default_rng(1).normal(size=(1, 16, 16, 3)).astype(np.float32)  # kernels of the test at exit
         turned = images.transpose(0, 3, 1, 2)
         self.assertTrue(np.array_equal(network.predict(turned), network.predict(np.ascontiguousarray(turned))))
+
+    def test_arrays_at_odd_addresses(self):
+        """C has its floats at multiples of 4 bytes."""
+        odd = np.arange(9, dtype=np.uint8)[1:].view(np.float32)
+        taken = core._array(odd, np.float32, (2,), "odd")
+        self.assertTrue(taken.flags.aligned and not odd.flags.aligned)
+        self.assertEqual(taken.tobytes(), odd.tobytes())
 
     def test_closing(self):
         graph, p = block_graph(2, 8, 4, 4, 4, 3)

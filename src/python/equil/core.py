@@ -34,14 +34,15 @@ def _chosen(choices: Mapping[Any, int], value: Any, what: str) -> int:
 
 
 def _array(values: Array, dtype: Any, shape: Optional[Sequence[int]], what: str) -> Array:
-    """The array itself, or a copy where its elements do not lie one behind the other. Its type has to be right."""
+    """The array itself, or a copy where its elements do not lie one behind the other at addresses that C has for their type. Its type
+    has to be right."""
     if not isinstance(values, np.ndarray):
         raise TypeError("%s: a NumPy array is wanted, not %s" % (what, type(values).__name__))
     if values.dtype != np.dtype(dtype):
         raise TypeError("%s: elements are %s, %s is wanted" % (what, values.dtype, np.dtype(dtype)))
     if shape is not None and values.shape != tuple(shape):
         raise ValueError("%s: the shape is %s, %s is wanted" % (what, values.shape, tuple(shape)))
-    return np.ascontiguousarray(values).reshape(values.shape)
+    return np.require(values, requirements=["C_CONTIGUOUS", "ALIGNED", "ENSUREARRAY"])
 
 
 def _int(value: Any, what: str, low: int = -2**31, high: int = 2**31 - 1) -> int:
@@ -181,6 +182,13 @@ class _Object:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _handle_of(thing: Any, kind: "type[_Object]", what: str) -> c_void_p:
+    """Of an object of that class: the library takes any pointer for what it should be."""
+    if not isinstance(thing, kind):
+        raise TypeError("%s: a %s is wanted, not %s" % (what, kind.__name__, type(thing).__name__))
+    return thing.handle
 
 
 # ---- devices
@@ -402,7 +410,7 @@ class Weights(_Object):
 
     def __init__(self, device: Device, graph: Graph) -> None:
         handle = c_void_p()
-        lib.eq_weights_create(device.handle, graph.handle, byref(handle))
+        lib.eq_weights_create(_handle_of(device, Device, "device"), _handle_of(graph, Graph, "graph"), byref(handle))
         super().__init__(handle, device)
         self._read_list()
 
@@ -503,7 +511,7 @@ class Session(_Object):
         the gradient comes from an input "grad.NAME"."""
         params = native.SessionParams(training, _int(differentiate or 0, "differentiate"), input_gradients, recompute)
         handle = c_void_p()
-        lib.eq_session_create(weights.handle, graph.handle, byref(params), byref(handle))
+        lib.eq_session_create(_handle_of(weights, Weights, "weights"), _handle_of(graph, Graph, "graph"), byref(params), byref(handle))
         super().__init__(handle, weights, graph)
 
     @classmethod
@@ -515,7 +523,7 @@ class Session(_Object):
         norm = native.BatchNormParams(eps, momentum)
         equilibrium = _equilibrium_params(group, iterations, ce_eps, ce_momentum, branch)
         params, handle = native.CeBlockParams(*_four(shape, "shape"), training, norm, equilibrium), c_void_p()
-        lib.eq_session_create_ce_block(device.handle, byref(params), byref(handle))
+        lib.eq_session_create_ce_block(_handle_of(device, Device, "device"), byref(params), byref(handle))
         made = cls.__new__(cls)
         _Object.__init__(made, handle, device)
         return made
@@ -660,7 +668,8 @@ class Network(_Object):
     def __init__(self, device: Device, arch: str, classes: int, small: bool = False, act: Optional[str] = None,
                  recompute: bool = False) -> None:
         handle = c_void_p()
-        lib.eq_network_create(device.handle, byref(_model_params(arch, classes, small, act, recompute)), byref(handle))
+        params = _model_params(arch, classes, small, act, recompute)
+        lib.eq_network_create(_handle_of(device, Device, "device"), byref(params), byref(handle))
         super().__init__(handle, device)
         self.classes = classes
         self._weights: "Optional[weakref.ref[Weights]]" = None
