@@ -11,7 +11,8 @@ struct conv2d_case {
     int ph, pw;    // padding
     int groups;    // 0 means 1
     bool is_plain; // the input is a plain image
-    bool is_tiny;  // also under Oclgrind
+    bool is_tiny;  // also under Oclgrind, and in quick runs
+    bool is_quick; // not tiny, but in quick runs: several work-groups or tiles a work-item in each direction
     int halo;      // of outputs; inputs have what the op asks for and this
     float mean;    // of the input
 };
@@ -19,11 +20,11 @@ struct conv2d_case {
 static const struct conv2d_case conv2d_cases[] = {
     { .name = "1x1 one of all", .n = 1, .ic = 1, .ih = 1, .iw = 1, .oc = 1, .kh = 1, .kw = 1, .is_tiny = true },
     { .name = "1x1", .n = 2, .ic = 32, .ih = 7, .iw = 7, .oc = 64, .kh = 1, .kw = 1 },
-    { .name = "1x1 ragged, halo", .n = 1, .ic = 17, .ih = 5, .iw = 3, .oc = 5, .kh = 1, .kw = 1, .halo = 1, .is_tiny = true },
+    { .name = "1x1 ragged, halo", .n = 2, .ic = 17, .ih = 5, .iw = 3, .oc = 5, .kh = 1, .kw = 1, .halo = 1, .is_tiny = true },
     { .name = "1x1 wide", .n = 3, .ic = 40, .ih = 2, .iw = 29, .oc = 24, .kh = 1, .kw = 1 },
     { .name = "1x1 many tiles", .n = 8, .ic = 20, .ih = 25, .iw = 20, .oc = 16, .kh = 1, .kw = 1 }, // several a work-item
     // several chunks of rows and runs for a work-item of the weight gradient, and a last group of blocks that is moved back
-    { .name = "1x1 five blocks", .n = 2, .ic = 150, .ih = 13, .iw = 11, .oc = 80, .kh = 1, .kw = 1 },
+    { .name = "1x1 five blocks", .n = 2, .ic = 150, .ih = 13, .iw = 11, .oc = 80, .kh = 1, .kw = 1, .is_quick = true },
     { .name = "1x1 s2 even", .n = 2, .ic = 16, .ih = 8, .iw = 8, .oc = 32, .kh = 1, .kw = 1, .sh = 2, .sw = 2 },
     { .name = "1x1 s2 odd",
       .n = 1,
@@ -39,7 +40,7 @@ static const struct conv2d_case conv2d_cases[] = {
       .is_tiny = true },
     { .name = "1x1 pad", .n = 2, .ic = 5, .ih = 4, .iw = 6, .oc = 16, .kh = 1, .kw = 1, .ph = 1, .pw = 1 },
     { .name = "3x3", .n = 2, .ic = 16, .ih = 14, .iw = 14, .oc = 32, .kh = 3, .kw = 3, .ph = 1, .pw = 1 },
-    { .name = "3x3 ragged", .n = 1, .ic = 17, .ih = 4, .iw = 3, .oc = 24, .kh = 3, .kw = 3, .ph = 1, .pw = 1, .is_tiny = true },
+    { .name = "3x3 ragged", .n = 2, .ic = 17, .ih = 4, .iw = 3, .oc = 24, .kh = 3, .kw = 3, .ph = 1, .pw = 1, .is_tiny = true },
     { .name = "3x3 13x11", .n = 2, .ic = 40, .ih = 13, .iw = 11, .oc = 40, .kh = 3, .kw = 3, .ph = 1, .pw = 1, .halo = 1 },
     { .name = "3x3 no pad", .n = 1, .ic = 5, .ih = 9, .iw = 10, .oc = 3, .kh = 3, .kw = 3 },
     { .name = "3x3 pad 2", .n = 1, .ic = 3, .ih = 5, .iw = 4, .oc = 16, .kh = 3, .kw = 3, .ph = 2, .pw = 2 },
@@ -60,7 +61,7 @@ static const struct conv2d_case conv2d_cases[] = {
       .ph = 1,
       .pw = 1 },
     { .name = "3x3 s2 odd",
-      .n = 1,
+      .n = 2,
       .ic = 5,
       .ih = 5,
       .iw = 7,
@@ -135,7 +136,7 @@ static const struct conv2d_case conv2d_cases[] = {
       .pw = 3,
       .is_plain = true },
     { .name = "stem 7x7 s2 odd",
-      .n = 1,
+      .n = 2,
       .ic = 3,
       .ih = 5,
       .iw = 7,
@@ -164,7 +165,7 @@ static const struct conv2d_case conv2d_cases[] = {
       .is_tiny = true },
     // groups: one a channel (depthwise), within a block, over several blocks, and none of these
     { .name = "depthwise", .n = 2, .ic = 32, .ih = 14, .iw = 14, .oc = 32, .kh = 3, .kw = 3, .ph = 1, .pw = 1, .groups = 32 },
-    { .name = "depthwise ragged", .n = 1, .ic = 17, .ih = 5, .iw = 4, .oc = 17, .kh = 3, .kw = 3, .ph = 1, .pw = 1,
+    { .name = "depthwise ragged", .n = 2, .ic = 17, .ih = 5, .iw = 4, .oc = 17, .kh = 3, .kw = 3, .ph = 1, .pw = 1,
       .groups = 17, .halo = 1, .is_tiny = true },
     { .name = "depthwise s2", .n = 2, .ic = 24, .ih = 13, .iw = 10, .oc = 24, .kh = 3, .kw = 3, .sh = 2, .sw = 2, .ph = 1,
       .pw = 1, .groups = 24 },
@@ -175,7 +176,7 @@ static const struct conv2d_case conv2d_cases[] = {
     { .name = "depthwise 1x1 s3", .n = 1, .ic = 5, .ih = 7, .iw = 8, .oc = 5, .kh = 1, .kw = 1, .sh = 3, .sw = 3, .groups = 5 },
     { .name = "depthwise 2x3 s3x1 no pad", .n = 1, .ic = 20, .ih = 8, .iw = 9, .oc = 20, .kh = 2, .kw = 3, .sh = 3, .sw = 1,
       .groups = 20 },
-    { .name = "groups of 2", .n = 1, .ic = 10, .ih = 6, .iw = 5, .oc = 10, .kh = 3, .kw = 3, .ph = 1, .pw = 1, .groups = 5,
+    { .name = "groups of 2", .n = 2, .ic = 10, .ih = 6, .iw = 5, .oc = 10, .kh = 3, .kw = 3, .ph = 1, .pw = 1, .groups = 5,
       .is_tiny = true },
     { .name = "groups of 4", .n = 2, .ic = 36, .ih = 9, .iw = 8, .oc = 36, .kh = 3, .kw = 3, .ph = 1, .pw = 1, .groups = 9 },
     { .name = "groups of 8 s2", .n = 1, .ic = 24, .ih = 8, .iw = 7, .oc = 24, .kh = 3, .kw = 3, .sh = 2, .sw = 2, .ph = 1,
@@ -184,7 +185,7 @@ static const struct conv2d_case conv2d_cases[] = {
     { .name = "groups 32 to 16", .n = 1, .ic = 64, .ih = 6, .iw = 7, .oc = 32, .kh = 3, .kw = 3, .sh = 2, .sw = 2, .ph = 1,
       .pw = 1, .groups = 2, .halo = 1 },
     { .name = "groups 5 to 32", .n = 1, .ic = 10, .ih = 5, .iw = 8, .oc = 64, .kh = 1, .kw = 1, .groups = 2 },
-    { .name = "groups 3 to 2", .n = 1, .ic = 9, .ih = 5, .iw = 4, .oc = 6, .kh = 3, .kw = 3, .ph = 1, .pw = 1, .groups = 3,
+    { .name = "groups 3 to 2", .n = 2, .ic = 9, .ih = 5, .iw = 4, .oc = 6, .kh = 3, .kw = 3, .ph = 1, .pw = 1, .groups = 3,
       .is_tiny = true },
     { .name = "groups 1 to 3", .n = 1, .ic = 7, .ih = 6, .iw = 6, .oc = 21, .kh = 3, .kw = 3, .sh = 2, .sw = 2, .ph = 1,
       .pw = 1, .groups = 7 },

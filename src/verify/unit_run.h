@@ -15,6 +15,7 @@ struct unit_case {
     float offset; // of the input
     int halo;     // of inputs and outputs, in turn
     bool tiny;    // small: see eq_check_is_small()
+    bool quick;   // not tiny, but for quick runs
 };
 
 // What one run works with. Plain host values; NULL where absent.
