@@ -13,7 +13,8 @@
 
 #include "child.h"
 
-enum { MAX_DATA = 8 << 20 };
+// RETURNED: status of a process whose function returned. A driver or a compiler in it may call exit(0).
+enum { MAX_DATA = 8 << 20, RETURNED = 89 };
 
 static double now_seconds(void)
 {
@@ -99,8 +100,10 @@ static void describe_ending(int status, bool is_late, int seconds, const struct 
     if (is_late)
         snprintf(child->ending, sizeof child->ending, follower->take ? "did nothing for %d s" : "did not end within %d s",
                  seconds);
-    else
-        child->is_done = !child_ending(status, child->ending);
+    else if (WIFEXITED(status) && WEXITSTATUS(status) == RETURNED)
+        child->is_done = true;
+    else if (!child_ending(status, child->ending))
+        snprintf(child->ending, sizeof child->ending, "ended before it was done, with status 0");
 }
 
 // In the new process: nothing of it reaches the user's terminal, a crash is a crash, without a core file, and what hangs goes
@@ -121,7 +124,7 @@ static void run_child(void (*run)(int fd, const void *argument), const void *arg
     }
     dup2(errors, STDERR_FILENO);
     run(fd, argument);
-    _exit(0);
+    _exit(RETURNED);
 }
 
 static void run_apart(void (*run)(int fd, const void *argument), const void *argument, int seconds,

@@ -107,6 +107,13 @@ mkdir "$folder/vendors"
 echo "$EQUIL_BUILD_ROOT/tests/cli/doctor/libcrash.so" >"$folder/vendors/crash.icd"
 check "a driver that crashes" env OCL_ICD_VENDORS="$folder/vendors" sh -c "'$equil' verify >'$folder/stdout' 2>'$folder/stderr'; [ \$? -eq 1 ]"
 check "is named" stderr_has "was stopped by signal 11"
+# A driver that ends the process as if all were well.
+broken() { env LD_PRELOAD="$EQUIL_BUILD_ROOT/tests/cli/doctor/libdriver.so" BREAK_EXIT=1 "$tool" "$@"; }
+equil=broken
+check "a driver that ends the process" run 1 verify --op add
+check "is no right one" stdout_matches '^add: the process ended before it was done, with status 0 in add, '
+check "nor for the doctor" run 1 doctor
+equil=$tool
 check "a device that is not there" run 1 verify --device no-such-device
 check "is named, too" stderr_has "no-such-device"
 

@@ -2,7 +2,7 @@
 // are first met, by whatever process, the first is well, compiling the second crashes, the third hangs and is well the next
 // time, the fourth is compiled, but crashes when one of its kernels is started, and with the fifth somebody kills the process,
 // once. $BREAK_FOLDER keeps who is who, and a line "crash PROCESS", "hang PROCESS", "run PROCESS" or "kill PROCESS" for each
-// that came to it, in the file attempts.
+// that came to it, in the file attempts. With $BREAK_EXIT the first kernel that is started ends the process, with status 0.
 #define _GNU_SOURCE // RTLD_NEXT
 #define CL_TARGET_OPENCL_VERSION 120
 #include <CL/cl.h>
@@ -100,6 +100,8 @@ cl_int clEnqueueNDRangeKernel(cl_command_queue queue, cl_kernel kernel, cl_uint 
     cl_program program;
     cl_device_id device;
     char options[4096] = "";
+    if (getenv("BREAK_EXIT"))
+        exit(0);
     if (clGetKernelInfo(kernel, CL_KERNEL_PROGRAM, sizeof program, &program, NULL) == CL_SUCCESS &&
         clGetCommandQueueInfo(queue, CL_QUEUE_DEVICE, sizeof device, &device, NULL) == CL_SUCCESS &&
         clGetProgramBuildInfo(program, device, CL_PROGRAM_BUILD_OPTIONS, sizeof options, options, NULL) == CL_SUCCESS &&
