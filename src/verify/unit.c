@@ -44,6 +44,8 @@ static const struct unit_case cases[] = {
       .iterations = 2, .hidden = 16 },
     { .name = "ce g68", .n = 3, .c = 68, .h = 5, .w = 6, .method = EQ_UNIT_CE, .activation = EQ_ACT_RELU, .group = 68,
       .iterations = 2, .hidden = 17 },
+    { .name = "ce 272 channels", .n = 2, .c = 272, .h = 3, .w = 4, .method = EQ_UNIT_CE, .activation = EQ_ACT_RELU, .group = 8,
+      .iterations = 3, .hidden = 70, .quick = true }, // more than a work-group has work-items, and a processor's chunks
     { .name = "bd relu", .n = 2, .c = 24, .h = 4, .w = 4, .method = EQ_UNIT_BD, .activation = EQ_ACT_RELU,
       .residual = true, .group = 8, .iterations = 5, .tiny = true },
     { .name = "bd pixels of one", .n = 40, .c = 16, .h = 1, .w = 1, .method = EQ_UNIT_BD, .group = 4, .iterations = 3,

@@ -15,8 +15,8 @@ struct value {
     struct eq_buffer *buffer;
 };
 
-// As in call.c: NaNs, so that a read outside of an input shows in the results, and signalling ones, so that what is written there
-// after a read there is no longer the same.
+// As in call.c: NaNs, so that a read outside of an input shows in the results, and signalling ones, so that what is written
+// there after a read there is no longer the same.
 static uint32_t canary(size_t place)
 {
     return 0x7fa00000u | (uint32_t)place;
