@@ -58,7 +58,7 @@ struct eq_tunable {
 
 struct eq_op {
     const char *name;
-    size_t attribute_bytes;
+    size_t attribute_bytes; // of a struct without padding, so without bool: calls are compared by its bytes
     // Checks inputs and fills num_outputs and output[]. Pure. Outputs that nobody reads are workspace: their memory is the op's
     // own only during its steps. Output halo is 0 here; the graph raises it before emit() to what readers need.
     eq_status (*shape)(struct eq_call *call);
@@ -128,7 +128,7 @@ struct eq_conv2d_attributes {
     int stride_h, stride_w, pad_h, pad_w;
     enum eq_conv2d_algorithm algorithm;
     int groups; // 0 and 1: one group. Several: x in blocks, DIRECT
-    bool is_prepared; // for the tuner: AUTO, and times, are those of conv2d_fused, which finds its filter prepared
+    int is_prepared; // 0 or 1; for the tuner: AUTO, and times, are those of conv2d_fused, which finds its filter prepared
     int moment_tiles; // 0: no moments; else register tiles whose pixels are a part: see eq_conv2d_moment_tiles()
 };
 extern const struct eq_op eq_op_conv2d;

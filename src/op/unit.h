@@ -18,8 +18,8 @@ struct eq_unit_attributes {
     float momentum;      // weight of the new value in running statistics
     float gate_momentum; // in those of CE, BD and IR; 0: the same
     int hidden;          // IR part: c / 4; SE: c / 16
-    bool pools; // evaluation with a gate on processors, without a residual: out is the maximum over windows of 3 x 3 at
-                // stride 2, padded by 1
+    int pools; // 0 or 1: evaluation with a gate on processors, without a residual: out is the maximum over windows of 3 x 3
+               // at stride 2, padded by 1
 };
 
 // Inputs. Absent ones (has[i] false) by method: NONE has only Z and RESIDUAL; BN adds the four BN tensors; and so on.
@@ -76,7 +76,7 @@ extern const struct eq_op eq_op_unit_again;
 // Attributes of unit_grad.
 struct eq_unit_grad_attributes {
     struct eq_unit_attributes unit;
-    bool has_residual; // a gradient of the residual is wanted
+    int has_residual; // 0 or 1: a gradient of the residual is wanted
 };
 // unit_grad: inputs: DOUT, OUT (for the activation's mask; absent without activation), Z, SAVED, DRES_ADD? (a gradient of the
 // residual to be added to, may be updated in place), then the parameters GAMMA .. FC2_BIAS, input i of the unit at

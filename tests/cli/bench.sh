@@ -45,6 +45,13 @@ assert sum(r["count"] for r in results) == 21 and len(results) < 21    # 19 conv
 assert all(r["kind"] == "op" and r["op"] == "conv2d_weight_grad" and r["gflop"] > 0 and r["check"] == "double precision" for r in results)
 EOF
 result "each different call once, with its count" $?
+expect "gradients of units" 0 stdout "unit_grad" --arch resnet20 --batch 1 --op unit_grad --mode train --seconds 0.001 --json "$folder/grads.json"
+python3 - "$folder/grads.json" <<'EOF' >"$folder/stdout" 2>&1
+import json, sys
+results = json.load(open(sys.argv[1]))["results"]
+assert sum(r["count"] for r in results) == 21 and len(results) <= 10, results    # 9 kinds, bn1's without a halo
+EOF
+result "the different ones of them, too" $?
 expect "an op that is not there" 1 stderr "the plan; it has" --arch resnet20 --batch 1 --op frobnicate
 printf '# layers\nodd  conv2d ic=17 oc=5 size=9 kernel=3 pad=1\npool pool_max ic=8 size=8 kernel=2 stride=2\nnorm unit ic=20 size=5\nfc linear ic=33 oc=7\n' \
     >"$folder/shapes"
