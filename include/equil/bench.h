@@ -87,7 +87,7 @@ enum eq_bench_check {
 struct eq_bench_op {
     char op[32];               // "conv2d", "conv2d_data_grad", "unit", ...
     char label[64];            // the first layer that has it
-    char shape[96];            // "64x56x56 -> 64x56x56 k3 s1"
+    char shape[96];            // "64x56x56 -> 64x56x56 k3 s1 + residual relu"
     int count;                 // how often the network runs it
     struct eq_bench_time wall; // of one call, from many calls enqueued together
     double flops, bytes;

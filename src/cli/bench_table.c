@@ -72,12 +72,12 @@ void bench_print_network(const struct bench_record *r)
 void bench_print_ops(const struct bench_document *d)
 {
     double ms = 0, gflop = 0, roof = 0;
-    printf("%-20s %-22s %-44s %5s %9s %7s %9s %8s %8s %-7s %s\n", "op", "first layer", "shape", "count", "ms", "+-%", "GFLOP/s",
+    printf("%-20s %-22s %-52s %5s %9s %7s %9s %8s %8s %-7s %s\n", "op", "first layer", "shape", "count", "ms", "+-%", "GFLOP/s",
            "GB/s", "of roof", "bound", "verified");
     for (int i = 0; i < d->num_records; i++) {
         const struct bench_record *r = &d->records[i];
         const double share = bench_share(r, r->gflop, r->mbyte, r->wall.median);
-        printf("%-20s %-22s %-44s %5d %9.3f %7.1f %9.1f %8.1f %8.2f %-7s %s\n", r->op, r->layer, r->shape, r->count,
+        printf("%-20s %-22s %-52s %5d %9.3f %7.1f %9.1f %8.1f %8.2f %-7s %s\n", r->op, r->layer, r->shape, r->count,
                r->wall.median, 50 * (r->wall.high - r->wall.low) / r->wall.median, r->gflop / r->wall.median * 1e3,
                r->mbyte / r->wall.median, share, bench_is_compute_bound(r, r->gflop, r->mbyte) ? "compute" : "memory",
                r->check);
@@ -85,7 +85,7 @@ void bench_print_ops(const struct bench_document *d)
         gflop += r->gflop * r->count;
         roof += r->wall.median * r->count * share;
     }
-    printf("%-20s %-22s %-44s %5s %9.2f %7s %9.1f %8s %8.2f\n", "all, by count", "", "", "", ms, "", gflop / ms * 1e3, "",
+    printf("%-20s %-22s %-52s %5s %9.2f %7s %9.1f %8s %8.2f\n", "all, by count", "", "", "", ms, "", gflop / ms * 1e3, "",
            roof / ms);
     printf("peaks               %.1f GFLOP/s of multiply-adds, %.1f GB/s copying\n", d->records[0].peak_gflops,
            d->records[0].peak_gbytes);

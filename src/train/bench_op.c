@@ -288,12 +288,10 @@ static void describe_extents(const struct eq_tensor *t, struct eq_str *text)
         eq_str_append(text, "%dx%dx%d", t->c, t->h, t->w);
 }
 
-// Stride of a convolution in one of its directions; 0 for other ops.
-static int stride_of(const struct eq_call *call)
+// What a convolution in one of its directions is asked for; NULL for other ops.
+static const struct eq_conv2d_attributes *conv_of(const struct eq_call *call)
 {
-    if (eq_call_conv_flops(call) > 0) // every attribute struct begins with the convolution's own
-        return ((const struct eq_conv2d_attributes *)call->attributes)->stride_h;
-    return 0;
+    return eq_call_conv_flops(call) > 0 ? call->attributes : NULL; // every attribute struct begins with the convolution's own
 }
 
 // Filter's height of a convolution; 0 for other ops.
@@ -308,22 +306,41 @@ static int kernel_of(const struct eq_call *call)
     return call->op == &eq_op_conv2d_fused ? ((const struct eq_conv2d_fused_attributes *)call->attributes)->kh : 0;
 }
 
+// What is done with the sums on their way out, of ops that may do it; unit_grad's attributes begin with the unit's.
+static void describe_end(const struct eq_call *call, struct eq_str *text)
+{
+    enum { FUSED_RESIDUAL = 3, DATA_GRAD_ADD = 2 };
+    static const char *const methods[] = { "none", "bn", "ce", "bd", "ir", "se" }, *const acts[] = { "", " relu", " elu" };
+    const struct eq_unit_attributes *unit = call->attributes;
+    const struct eq_conv2d_fused_attributes *fused = call->attributes;
+    const struct eq_conv2d_gated_attributes *gated = call->attributes;
+    if (call->op == &eq_op_conv2d_fused)
+        eq_str_append(text, "%s%s", call->has[FUSED_RESIDUAL] ? " + residual" : "", acts[fused->activation]);
+    else if (call->op == &eq_op_conv2d_data_grad)
+        eq_str_append(text, "%s", call->has[DATA_GRAD_ADD] ? " + gradient" : "");
+    else if (call->op == &eq_op_conv2d_gated)
+        unit = &gated->unit;
+    if (call->op != &eq_op_unit && call->op != &eq_op_unit_grad && call->op != &eq_op_conv2d_gated)
+        return;
+    const int residual = call->op == &eq_op_unit_grad ? ((const struct eq_unit_grad_attributes *)call->attributes)->has_residual
+                                                      : call->has[EQ_UNIT_RESIDUAL];
+    eq_str_append(text, " %s%s%s%s", methods[unit->method], residual ? " + residual" : "", acts[unit->activation],
+                  call->op == &eq_op_unit_grad && call->has[EQ_UNIT_GRAD_DRES_ADD] ? " + gradient" : "");
+}
+
 static eq_status describe(const struct eq_call *call, char *shape, size_t bytes)
 {
-    static const char *const methods[] = { "none", "bn", "ce", "bd", "ir", "se" }, *const acts[] = { "", " relu", " elu" };
     struct eq_str text = { 0 };
+    const struct eq_conv2d_attributes *conv = conv_of(call);
     const bool is_weight_grad = call->op == &eq_op_conv2d_weight_grad;
     describe_extents(&call->input[0], &text);
     eq_str_append(&text, is_weight_grad ? " x " : " -> ");
     describe_extents(is_weight_grad ? &call->input[1] : &call->output[0], &text);
-    if (kernel_of(call))
-        eq_str_append(&text, " k%d s%d", kernel_of(call), stride_of(call));
-    if (call->op == &eq_op_unit || call->op == &eq_op_unit_grad) { // unit_grad's attributes begin with the unit's
-        const struct eq_unit_attributes *a = call->attributes;
-        const int residual = call->op == &eq_op_unit ? call->has[EQ_UNIT_RESIDUAL]
-                                                     : ((const struct eq_unit_grad_attributes *)call->attributes)->has_residual;
-        eq_str_append(&text, " %s%s%s", methods[a->method], residual ? " + residual" : "", acts[a->activation]);
-    }
+    if (conv)
+        eq_str_append(&text, " k%d s%d", kernel_of(call), conv->stride_h);
+    if (conv && conv->groups > 1)
+        eq_str_append(&text, " g%d", conv->groups);
+    describe_end(call, &text);
     snprintf(shape, bytes, "%s", text.text ? text.text : "");
     const bool failed = text.failed;
     eq_str_free(&text);

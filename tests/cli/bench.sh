@@ -36,7 +36,8 @@ expect "training" 0 stdout "training, batch 2" --arch resnet20 --batch 2 --mode 
 expect "JSON alone on stdout" 0 stdout '"format": "equil-bench"' --arch resnet20 --batch 1 --seconds 0.01 --json -
 python3 -c 'import json, sys; json.load(open(sys.argv[1]))' "$folder/stdout" 2>"$folder/stderr"
 result "which is nothing but JSON" $?
-expect "convolutions with what is fused in" 0 stdout "conv2d_fused" --arch resnet20 --batch 2 --op conv2d --seconds 0.001
+expect "convolutions with what is fused in" 0 stdout "16x32x32 -> 16x32x32 k3 s1 + residual relu" --arch resnet20 --batch 2 --op conv2d --seconds 0.001
+check "and those without" grep -q "16x32x32 -> 16x32x32 k3 s1 relu  " "$folder/stdout"
 expect "single ops" 0 stdout "double precision" --arch resnet20 --batch 2 --op conv2d_weight_grad --mode train --seconds 0.001 --json "$folder/ops.json"
 python3 - "$folder/ops.json" <<'EOF' >"$folder/stdout" 2>&1
 import json, sys
@@ -53,13 +54,14 @@ assert sum(r["count"] for r in results) == 21 and len(results) <= 10, results   
 EOF
 result "the different ones of them, too" $?
 expect "an op that is not there" 1 stderr "the plan; it has" --arch resnet20 --batch 1 --op frobnicate
-printf '# layers\nodd  conv2d ic=17 oc=5 size=9 kernel=3 pad=1\npool pool_max ic=8 size=8 kernel=2 stride=2\nnorm unit ic=20 size=5\nfc linear ic=33 oc=7\n' \
+printf '# layers\nodd  conv2d ic=17 oc=5 size=9 kernel=3 pad=1\nsplit conv2d ic=32 oc=32 size=9 kernel=3 pad=1 groups=2\npool pool_max ic=8 size=8 kernel=2 stride=2\nnorm unit ic=20 size=5\nfc linear ic=33 oc=7\n' \
     >"$folder/shapes"
 expect "a list of layers" 0 stdout "17x9x9 -> 5x9x9 k3 s1" --op all --shapes "$folder/shapes" --batch 2 --mode train --seconds 0.001
 for op in conv2d conv2d_data_grad conv2d_weight_grad pool_max pool_max_grad unit unit_grad linear linear_grad; do
     grep -q "^$op .*double precision\|^${op}_*[a-z]* .*finite, repeated" "$folder/stdout"
     result "a list of layers has $op" $?
 done
+check "and groups" grep -q "32x9x9 -> 32x9x9 k3 s1 g2" "$folder/stdout"
 printf 'a conv2d ic=4 oc=4 size=4\nb conv2d ic=4 oc=x size=4\n' >"$folder/broken"
 echo "# nothing but this" >"$folder/no_layers"
 expect "a list without layers" 1 stderr "no_layers: there is no layer in it" --op all --shapes "$folder/no_layers" --batch 1
