@@ -18,10 +18,15 @@ static bool is_same(const struct bench_record *a, const struct bench_record *b)
     return strcmp(bench_record_name(a, text[0], sizeof text[0]), bench_record_name(b, text[1], sizeof text[1])) == 0;
 }
 
-static const struct bench_record *find(const struct bench_document *document, const struct bench_record *wanted)
+// What `document` has for a record of `from`: of several of one name the one at the same place among them. Calls of an op have
+// one name where only the memory around their tensors differs.
+static const struct bench_record *find(const struct bench_document *document, const struct bench_document *from, int record)
 {
+    int place = 0;
+    for (int i = 0; i < record; i++)
+        place += is_same(&from->records[i], &from->records[record]);
     for (int i = 0; i < document->num_records; i++)
-        if (is_same(&document->records[i], wanted))
+        if (is_same(&document->records[i], &from->records[record]) && place-- == 0)
             return &document->records[i];
     return NULL;
 }
@@ -32,7 +37,7 @@ static int list_missing(const struct bench_document *document, const struct benc
     int num = 0;
     for (int i = 0; i < document->num_records; i++) {
         char text[320];
-        if (find(other, &document->records[i]))
+        if (find(other, document, i))
             continue;
         message("%s has %s, which %s has not", document->path, bench_record_name(&document->records[i], text, sizeof text),
                 other->path);
@@ -121,7 +126,7 @@ static int compare(const struct bench_document *a, const struct bench_document *
     print_differences(a, b);
     printf("\nHow many times as fast B is, with its 95 %% band of at least %.1f %%:\n", 100 * noise);
     for (int i = 0; i < a->num_records; i++) {
-        const struct bench_record *ra = &a->records[i], *rb = find(b, ra);
+        const struct bench_record *ra = &a->records[i], *rb = find(b, a, i);
         const struct bench_time *ta = &ra->wall, *tb = &rb->wall;
         const struct verdict v = judge(ta->low, ta->median, ta->high, tb->low, tb->median, tb->high, noise);
         char text[320];

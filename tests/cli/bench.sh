@@ -123,6 +123,10 @@ edit "$a" "$folder/faster.json" 'for k in ("median_ms", "low_ms", "high_ms", "be
 expect "3 % faster" 0 stdout "1 faster, 0 slower, 1 within noise" --compare "$a" "$folder/faster.json"
 edit "$a" "$folder/wide.json" 'd["results"][0]["wall"].update(median_ms=310.4, low_ms=290, high_ms=330)'
 expect "3 % faster in a wide interval" 0 stdout "0 faster, 0 slower, 2 within noise" --compare "$a" "$folder/wide.json"
+# Calls that differ in nothing but the memory around their tensors have one name.
+edit "$a" "$folder/twice.json" 'd["results"] += [dict(d["results"][0], wall=dict(d["results"][0]["wall"], median_ms=900, low_ms=890, high_ms=910))]'
+expect "two of one name with themselves" 0 stdout "0 faster, 0 slower, 3 within noise" --compare "$folder/twice.json" "$folder/twice.json"
+expect "one of two is refused" 1 stderr "has ce-resnet50 infer, batch 16, 224 px, 1000 classes, which" --compare "$a" "$folder/twice.json"
 edit "$a" "$folder/batch.json" 'd["results"][0]["batch"] = 8'
 expect "another batch is refused" 1 stderr "has ce-resnet50 infer, batch 8, 224 px, 1000 classes, which" --compare "$a" "$folder/batch.json"
 expect "and the other is named" 1 stderr "has ce-resnet50 infer, batch 16, 224 px, 1000 classes, which" --compare "$a" "$folder/batch.json"
