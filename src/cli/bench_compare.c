@@ -106,6 +106,7 @@ static void print_differences(const struct bench_document *a, const struct bench
     printf("A  %s, %s, equil %s (%s), %s\nB  %s, %s, equil %s (%s), %s\n", a->path, a->device, a->version, a->commit,
            a->created, b->path, b->device, b->version, b->commit, b->created);
     bool is_first = true;
+    note("platform", a->platform, b->platform, &is_first);
     note("driver", a->driver, b->driver, &is_first);
     note("compiler", a->compiler, b->compiler, &is_first);
     note("options", a->options, b->options, &is_first);

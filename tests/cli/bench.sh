@@ -127,6 +127,8 @@ expect "3 % faster in a wide interval" 0 stdout "0 faster, 0 slower, 2 within no
 edit "$a" "$folder/twice.json" 'd["results"] += [dict(d["results"][0], wall=dict(d["results"][0]["wall"], median_ms=900, low_ms=890, high_ms=910))]'
 expect "two of one name with themselves" 0 stdout "0 faster, 0 slower, 3 within noise" --compare "$folder/twice.json" "$folder/twice.json"
 expect "one of two is refused" 1 stderr "has ce-resnet50 infer, batch 16, 224 px, 1000 classes, which" --compare "$a" "$folder/twice.json"
+edit "$a" "$folder/platform.json" 'd["device"]["platform"] = "Another"'
+expect "another platform" 0 stdout "B: Another" --compare "$a" "$folder/platform.json"
 edit "$a" "$folder/batch.json" 'd["results"][0]["batch"] = 8'
 expect "another batch is refused" 1 stderr "has ce-resnet50 infer, batch 8, 224 px, 1000 classes, which" --compare "$a" "$folder/batch.json"
 expect "and the other is named" 1 stderr "has ce-resnet50 infer, batch 16, 224 px, 1000 classes, which" --compare "$a" "$folder/batch.json"
