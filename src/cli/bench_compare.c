@@ -101,10 +101,17 @@ static void note(const char *what, const char *a, const char *b, bool *is_first)
     *is_first = false;
 }
 
+static void print_document(char letter, const struct bench_document *d)
+{
+    printf("%c  ", letter);
+    put_text(stdout, d->path);
+    printf(", %s, equil %s (%s), %s\n", d->device, d->version, d->commit, d->created);
+}
+
 static void print_differences(const struct bench_document *a, const struct bench_document *b)
 {
-    printf("A  %s, %s, equil %s (%s), %s\nB  %s, %s, equil %s (%s), %s\n", a->path, a->device, a->version, a->commit,
-           a->created, b->path, b->device, b->version, b->commit, b->created);
+    print_document('A', a);
+    print_document('B', b);
     bool is_first = true;
     note("platform", a->platform, b->platform, &is_first);
     note("driver", a->driver, b->driver, &is_first);

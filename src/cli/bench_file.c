@@ -184,11 +184,11 @@ static bool read_number(const char *path, const char *where, const struct field 
     return true;
 }
 
-// Texts go to terminals and into pages as they are.
+// Texts go to terminals and into pages as they are: nothing from U+0000 to U+001F or from U+007F to U+009F.
 static bool is_line(const json_t *value)
 {
     const char *at = json_string_value(value);
-    while (at && *at && (unsigned char)*at >= 32 && *at != 127)
+    while (at && *at && (unsigned char)*at >= 32 && *at != 127 && !(at[0] == '\302' && (unsigned char)at[1] < 0xa0))
         at++;
     return at && !*at;
 }
@@ -280,8 +280,8 @@ static bool read_root(const char *path, const json_t *root, struct bench_documen
                 FORMAT_VERSION);
         return false;
     }
-    if (!json_is_string(created))
-        return refuse(path, "", "created", "is not a text");
+    if (!is_line(created))
+        return refuse(path, "", "created", "is not a text, or has control characters");
     snprintf(document->created, sizeof document->created, "%s", json_string_value(created));
     if (!read_fields(path, "device", json_object_get(root, "device"), device_fields, document) ||
         !read_fields(path, "build", json_object_get(root, "build"), build_fields, document) ||

@@ -151,6 +151,14 @@ fault "a median outside" 'd["results"][0]["wall"]["high_ms"] = 1' "median outsid
 fault "a text for a number" 'd["results"][0]["batch"] = "16"' "results[0].batch is not a whole number"
 fault "a broken step" 'd["results"][0]["steps"][2]["kernel"] = 5' "results[0].steps[2].kernel is not a text"
 fault "a text that would be a command to the terminal" 'd["results"][0]["arch"] = "\x1b[31m"' "results[0].arch is not a text, or has control characters"
+fault "another in UTF-8" 'd["device"]["name"] = "\x9b31m"' "device.name is not a text, or has control characters"
+fault "a date that would be one" 'd["created"] = "\x1b[31m"' "created is not a text, or has control characters"
+# A terminal is not told what stands in a file's name, either.
+escape=$(printf '\033')
+cp "$a" "$folder/${escape}[31m.json"
+python3 -c 'import pty, sys; pty.spawn(sys.argv[1:])' "$equil" bench --compare "$a" "$folder/${escape}[31m.json" </dev/null >"$folder/stdout" 2>&1
+grep -qF "?[31m.json, Alpha 100" "$folder/stdout" && ! grep -qF "$escape" "$folder/stdout"
+result "a name that would be a command to the terminal" $?
 fault "another mode" 'd["results"][0]["mode"] = "foo"' "results[0].mode is neither infer nor train"
 fault "another kind" 'd["results"][0]["kind"] = "x"' "results[0].kind is neither network nor op"
 echo '{"format": ' >"$folder/cut.json"
