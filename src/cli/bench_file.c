@@ -12,6 +12,7 @@ enum { FORMAT_VERSION = 1 };
 // Of numbers of any unit: beyond them nothing was measured, and quotients would have no end.
 #define LEAST 1e-9
 #define MOST 1e15
+#define MOST_MIB 1e12 // of memory: its bytes have to fit a size_t
 
 enum kind { TEXT, NUMBER, COUNT, FLAG };
 struct field {
@@ -256,6 +257,10 @@ static bool read_record(const char *path, int index, const json_t *object, struc
         return false;
     if (strcmp(record->mode, "infer") != 0 && strcmp(record->mode, "train") != 0)
         return refuse(path, where, "mode", "is neither infer nor train");
+    if (strcmp(record->kind, "network") == 0 && record->size == 0)
+        return refuse(path, where, "size", "is 0: a network has images");
+    if (record->memory_mib > MOST_MIB)
+        return refuse(path, where, "memory_mib", "is more than there is");
     if (strcmp(record->kind, "network") == 0)
         record->images_per_second = record->batch * 1e3 / record->wall.median; // one truth: pages show both
     return read_steps(path, where, json_object_get(object, "steps"), record);

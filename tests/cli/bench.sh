@@ -159,6 +159,8 @@ cp "$a" "$folder/${escape}[31m.json"
 python3 -c 'import pty, sys; pty.spawn(sys.argv[1:])' "$equil" bench --compare "$a" "$folder/${escape}[31m.json" </dev/null >"$folder/stdout" 2>&1
 grep -qF "?[31m.json, Alpha 100" "$folder/stdout" && ! grep -qF "$escape" "$folder/stdout"
 result "a name that would be a command to the terminal" $?
+fault "a network of no pixels" 'd["results"][0]["size"] = 0' "results[0].size is 0: a network has images"
+fault "bytes that have no number" 'd["results"][0]["memory_mib"] = 1e15' "results[0].memory_mib is more than there is"
 fault "another mode" 'd["results"][0]["mode"] = "foo"' "results[0].mode is neither infer nor train"
 fault "another kind" 'd["results"][0]["kind"] = "x"' "results[0].kind is neither network nor op"
 echo '{"format": ' >"$folder/cut.json"
