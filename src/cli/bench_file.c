@@ -363,14 +363,21 @@ struct bench_record *bench_document_add(struct bench_document *document)
 
 // ---- what records say
 
+const char *bench_record_variant(const struct bench_record *r, char *text, size_t bytes)
+{
+    snprintf(text, bytes, ", %d classes%s%s%s", r->classes, r->is_small ? ", small" : "",
+             strcmp(r->act, "elu") == 0 ? ", elu" : "", r->recompute ? ", recompute" : "");
+    return text;
+}
+
 const char *bench_record_name(const struct bench_record *r, char *text, size_t bytes)
 {
-    const bool is_op = strcmp(r->kind, "op") == 0;
-    if (is_op)
+    char variant[64];
+    if (strcmp(r->kind, "op") == 0)
         snprintf(text, bytes, "%s %s, %s, batch %d", r->op, r->shape, r->mode, r->batch);
     else
-        snprintf(text, bytes, "%s %s, batch %d, %d px, %d classes%s%s%s", r->arch, r->mode, r->batch, r->size, r->classes,
-                 r->is_small ? ", small" : "", strcmp(r->act, "elu") == 0 ? ", elu" : "", r->recompute ? ", recompute" : "");
+        snprintf(text, bytes, "%s %s, batch %d, %d px%s", r->arch, r->mode, r->batch, r->size,
+                 bench_record_variant(r, variant, sizeof variant));
     return text;
 }
 

@@ -63,6 +63,8 @@ struct bench_record *bench_document_add(struct bench_document *document);
 // "ce-resnet50 infer, batch 16, 224 px, 1000 classes", or "conv2d 64x56x56 -> ...": what has to be the same to compare two
 // records.
 const char *bench_record_name(const struct bench_record *record, char *text, size_t bytes);
+// ", 1000 classes, recompute": the end of a network's name.
+const char *bench_record_variant(const struct bench_record *record, char *text, size_t bytes);
 // Share of the roof over a step: its time at the measured peaks, or what its arithmetic intensity allows of them.
 double bench_share(const struct bench_record *record, double gflop, double mbyte, double ms);
 // Whether the roof there is the arithmetic, not the memory.

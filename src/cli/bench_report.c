@@ -163,10 +163,26 @@ static bool is_network(const struct bench_entry *entry)
     return strcmp(entry->record->kind, "network") == 0;
 }
 
-// A document of many points of one network is a curve.
+static bool is_over_batch(const struct bench_document *document)
+{
+    return document->records[0].batch != document->records[document->num_records - 1].batch;
+}
+
+static bool is_same_curve(const struct bench_record *a, const struct bench_record *b, bool is_batch)
+{
+    return strcmp(a->arch, b->arch) == 0 && strcmp(a->mode, b->mode) == 0 && strcmp(a->act, b->act) == 0 &&
+           a->classes == b->classes && a->is_small == b->is_small && a->recompute == b->recompute &&
+           (is_batch ? a->size == b->size : a->batch == b->batch);
+}
+
+// A document of many points of one network is a curve; one of several networks, put together by hand, is not.
 static bool is_curve(const struct bench_entry *entry)
 {
-    return is_network(entry) && entry->document->num_records >= MIN_CURVE;
+    const struct bench_document *document = entry->document;
+    bool is_one = is_network(entry) && document->num_records >= MIN_CURVE;
+    for (int i = 1; is_one && i < document->num_records; i++)
+        is_one = is_same_curve(&document->records[0], &document->records[i], is_over_batch(document));
+    return is_one;
 }
 
 static bool is_headline(const struct bench_entry *entry)
@@ -556,11 +572,6 @@ static void write_ops(struct bench_page *page)
 
 // ---- curves
 
-static bool is_over_batch(const struct bench_document *document)
-{
-    return document->records[0].batch != document->records[document->num_records - 1].batch;
-}
-
 static void fill_line(const struct bench_page *page, const struct bench_entry *first, struct plot_line *line)
 {
     const struct bench_document *document = first->document;
@@ -574,18 +585,13 @@ static void fill_line(const struct bench_page *page, const struct bench_entry *f
     }
 }
 
-static bool is_same_curve(const struct bench_record *a, const struct bench_record *b, bool is_batch)
-{
-    return strcmp(a->arch, b->arch) == 0 && strcmp(a->mode, b->mode) == 0 && strcmp(a->act, b->act) == 0 &&
-           a->classes == b->classes && a->is_small == b->is_small && (is_batch ? a->size == b->size : a->batch == b->batch);
-}
-
 // The curves of the same network and mode over the same axis, in one drawing.
 static void write_curve(struct bench_page *page, int entry, bool *done)
 {
     const struct bench_entry *first = &page->entries[entry];
     const struct bench_record *r = first->record;
     const bool is_batch = is_over_batch(first->document);
+    char variant[64];
     struct plot_line *lines = calloc(MAX_LINES, sizeof *lines);
     int num = 0;
     for (int e = entry; lines && e < page->num_entries && num < MAX_LINES; e++) {
@@ -599,6 +605,7 @@ static void write_curve(struct bench_page *page, int entry, bool *done)
     fputs("<h3>", page->out);
     page_text(page->out, r->arch);
     fprintf(page->out, is_batch ? " %s, %d x %d pixels" : " %s, batch %d", r->mode, is_batch ? r->size : r->batch, r->size);
+    page_text(page->out, bench_record_variant(r, variant, sizeof variant));
     fputs("</h3><figure>", page->out);
     if (lines)
         plot_lines(page->out, lines, num, is_batch ? "images in a batch" : "side of the images in pixels",

@@ -217,6 +217,14 @@ bars = re.findall(r"<text x=\"([0-9.]+)\"[^>]*>([A-C]  Alpha[^<]*)<", text)
 assert len(bars) == 6 and all(float(x) + 7 * len(html.unescape(label)) <= 1064 for x, label in bars), bars
 EOF
 result "tells its files apart by name, commit and date" $?
+# Curves of networks that differ are drawings of their own, and several networks in one file are no curve.
+edit "$folder/curve.json" "$folder/again.json" '[r.update(mode="train") for r in d["results"]]'
+edit "$folder/again.json" "$folder/less.json" '[r.update(recompute=True, act="elu") for r in d["results"]]'
+edit "$a" "$folder/three.json" 'd["results"] = [dict(d["results"][0], arch=arch) for arch in ("resnet18", "resnet34", "resnet50")]'
+expect "a report of curves and of three networks" 0 stdout "" --report "$folder/page.html" "$folder/again.json" "$folder/less.json" "$folder/three.json"
+for title in "<h3>ce-resnet50 train, 224 x 224 pixels, 1000 classes</h3>" "pixels, 1000 classes, elu, recompute</h3>" ">resnet34 infer, batch 16, 224 px, 1000 classes</text>"; do
+    check "has $title" grep -qF "$title" "$folder/page.html"
+done
 cp "$a" "$folder/input.json"
 cp "$b" "$folder/result.json"
 ln -s input.json "$folder/link"
