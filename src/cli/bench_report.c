@@ -81,41 +81,46 @@ static bool has_other_with_device(const struct bench_page *page, int system)
     return false;
 }
 
-// Whether another system has the same device, but not the same text there.
-static bool differs(const struct bench_page *page, int system, size_t offset)
+// Whether another system, of those with the same device or of all, has another text there.
+static bool differs(const struct bench_page *page, int system, size_t offset, bool is_of_all)
 {
     const char *const base = (const char *)page->systems[system].document;
     for (int s = 0; s < page->num_systems; s++) {
         const char *const other = (const char *)page->systems[s].document;
-        if (strcmp(page->systems[s].document->device, page->systems[system].document->device) == 0 &&
+        if ((is_of_all || strcmp(page->systems[s].document->device, page->systems[system].document->device) == 0) &&
             strcmp(base + offset, other + offset) != 0)
             return true;
     }
     return false;
 }
 
-static bool winograd_differs(const struct bench_page *page, int system)
+static bool winograd_differs(const struct bench_page *page)
 {
-    const struct bench_document *const document = page->systems[system].document;
-    for (int s = 0; s < page->num_systems; s++)
-        if (strcmp(page->systems[s].document->device, document->device) == 0 &&
-            page->systems[s].document->winograd != document->winograd)
+    for (int s = 1; s < page->num_systems; s++)
+        if (page->systems[s].document->winograd != page->systems[0].document->winograd)
             return true;
     return false;
 }
 
-// A letter, the device, and what tells it from other systems with that device.
+// A letter, the device, and what tells it from other systems with that device. What is computed, and by which Equil, is said
+// of different devices, too: the figures are not of the devices alone then.
 static void name_systems(struct bench_page *page)
 {
     static const struct {
         size_t offset;
         const char *before;
+        bool is_of_all;
     } parts[] = {
-        { offsetof(struct bench_document, platform), "" },      { offsetof(struct bench_document, driver), "driver " },
-        { offsetof(struct bench_document, family), "" },        { offsetof(struct bench_document, precision), "" },
-        { offsetof(struct bench_document, version), "equil " }, { offsetof(struct bench_document, commit), "commit " },
-        { offsetof(struct bench_document, compiler), "" },      { offsetof(struct bench_document, options), "" },
-        { offsetof(struct bench_document, tuning), "tuning " }, { offsetof(struct bench_document, created), "" },
+        { offsetof(struct bench_document, precision), "", true },
+        { offsetof(struct bench_document, version), "equil ", true },
+        { offsetof(struct bench_document, platform), "", false },
+        { offsetof(struct bench_document, driver), "driver ", false },
+        { offsetof(struct bench_document, family), "", false },
+        { offsetof(struct bench_document, commit), "commit ", false },
+        { offsetof(struct bench_document, compiler), "", false },
+        { offsetof(struct bench_document, options), "", false },
+        { offsetof(struct bench_document, tuning), "tuning ", false },
+        { offsetof(struct bench_document, created), "", false },
     };
     for (int s = 0; s < page->num_systems; s++) {
         struct bench_system *system = &page->systems[s];
@@ -125,10 +130,10 @@ static void name_systems(struct bench_page *page)
         for (int e = next_document(page, s, 0); has_other_with_device(page, s) && e < page->num_entries && at < bytes;
              e = next_document(page, s, e + 1))
             at += (size_t)snprintf(label + at, bytes - at, ", %.64s", file_name(page, page->entries[e].document));
-        if (winograd_differs(page, s) && at < bytes)
+        if (winograd_differs(page) && at < bytes)
             at += (size_t)snprintf(label + at, bytes - at, ", Winograd %s", system->document->winograd ? "on" : "off");
         for (size_t p = 0; p < sizeof parts / sizeof *parts && at < bytes; p++)
-            if (differs(page, s, parts[p].offset))
+            if (differs(page, s, parts[p].offset, parts[p].is_of_all))
                 at += (size_t)snprintf(label + at, bytes - at, ", %s%.24s", parts[p].before,
                                        (const char *)system->document + parts[p].offset);
     }

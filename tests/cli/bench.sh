@@ -217,6 +217,12 @@ bars = re.findall(r"<text x=\"([0-9.]+)\"[^>]*>([A-C]  Alpha[^<]*)<", text)
 assert len(bars) == 6 and all(float(x) + 7 * len(html.unescape(label)) <= 1064 for x, label in bars), bars
 EOF
 result "tells its files apart by name, commit and date" $?
+edit "$b" "$folder/bf16.json" 'd["setup"].update(precision="bf16 on matrix units", winograd=False); d["build"]["version"] = "0.2.0"'
+expect "a report of two devices" 0 stdout "" --report "$folder/page.html" "$a" "$folder/bf16.json"
+for label in "A  Alpha 100, Winograd on, fp32, equil 0.1.0</span>" \
+    "B  Beta &lt;200&gt; &amp; &quot;co&quot;, Winograd off, bf16 on matrix units, equil 0.2.0</span>"; do
+    check "which compute with other numbers: $label" grep -qF "$label" "$folder/page.html"
+done
 # Curves of networks that differ are drawings of their own, and several networks in one file are no curve.
 edit "$folder/curve.json" "$folder/again.json" '[r.update(mode="train") for r in d["results"]]'
 edit "$folder/again.json" "$folder/less.json" '[r.update(recompute=True, act="elu") for r in d["results"]]'
