@@ -484,8 +484,8 @@ static void write_rooflines(struct bench_page *page)
           "line is "
           "the roof: what the device's own memory (the slope) and arithmetic (the flat part) allowed in the same run. A disc "
           "on the "
-          "line is at the limit. One above it is not wrong: its data stayed in a cache, or Winograd's transform needed fewer "
-          "operations than the direct convolution that is counted.</p>\n",
+          "line is at the limit. One above it is not wrong: its data stayed in a cache, Winograd's transform needed fewer "
+          "operations than the direct convolution that is counted, or matrix units multiplied, which the roof is without.</p>\n",
           out);
     write_class_legend(out);
     fputs("<div class=\"grid\">", out);
@@ -653,12 +653,15 @@ static void write_method(struct bench_page *page)
         "least "
         "memory traffic: each input read once, each output written once. The peaks are measured, not taken from a data sheet: "
         "a "
-        "kernel of multiply-adds only, and a copy larger than the caches.</p>\n"
+        "kernel of multiply-adds only, in fp32 and without matrix units, and a copy of 64 MiB, more than most caches "
+        "hold.</p>\n"
         "<h2>What to be careful with</h2>\n<ul>"
         "<li>A shared or warm machine drifts by more than the interval shows, which knows only one run. Repeat runs before "
         "believing a difference of a few percent; <code>equil bench --compare</code> has a least band for that.</li>"
-        "<li>Drivers and settings differ between systems here where the first table says so. Compare like with like.</li>"
-        "<li>A share above 1 of the roof is possible: caches, and Winograd.</li>",
+        "<li>Drivers and settings differ between systems here where the table of what was measured with says so. Compare like "
+        "with like.</li>"
+        "<li>A share above 1 of the roof is possible: caches, Winograd, and matrix units (with another precision than "
+        "fp32).</li>",
         page->out);
     for (int e = 0; e < page->num_entries; e++) {
         const struct bench_entry *entry = &page->entries[e];

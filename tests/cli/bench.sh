@@ -223,6 +223,7 @@ for label in "A  Alpha 100, Winograd on, fp32, equil 0.1.0</span>" \
     "B  Beta &lt;200&gt; &amp; &quot;co&quot;, Winograd off, bf16 on matrix units, equil 0.2.0</span>"; do
     check "which compute with other numbers: $label" grep -qF "$label" "$folder/page.html"
 done
+check "and that the roof is without matrix units" grep -q "fp32 and without matrix units" "$folder/page.html"
 # Curves of networks that differ are drawings of their own, and several networks in one file are no curve.
 edit "$folder/curve.json" "$folder/again.json" '[r.update(mode="train") for r in d["results"]]'
 edit "$folder/again.json" "$folder/less.json" '[r.update(recompute=True, act="elu") for r in d["results"]]'
