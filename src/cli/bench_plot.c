@@ -86,7 +86,10 @@ void plot_bars(FILE *out, const struct plot_bar *bars, int num, const char *unit
             bar_label(out, b->label, left + 8, y + 17, inside, " style=\"fill:var(--bg)\"");
         else
             bar_label(out, b->label, x1 + 64, y + 17, beside, "");
-        fprintf(out, "<text x=\"%.1f\" y=\"%.1f\" font-weight=\"600\">%.*f</text>", x1 + 8, y + 17, b->value < 100 ? 1 : 0,
+        fprintf(out, "<text x=\"%.1f\" y=\"%.1f\" font-weight=\"600\">%.*f</text>", x1 + 8, y + 17,
+                b->value < 1     ? 3
+                : b->value < 100 ? 1
+                                 : 0,
                 b->value);
         y += thick + gap;
     }

@@ -224,6 +224,9 @@ for label in "A  Alpha 100, Winograd on, fp32, equil 0.1.0</span>" \
     check "which compute with other numbers: $label" grep -qF "$label" "$folder/page.html"
 done
 check "and that the roof is without matrix units" grep -q "fp32 and without matrix units" "$folder/page.html"
+edit "$a" "$folder/slow.json" 'd["results"][0]["wall"].update(median_ms=1e6, low_ms=9e5, high_ms=1.1e6)'
+expect "a report of a slow device" 0 stdout "" --report "$folder/page.html" "$folder/slow.json"
+check "whose speed is not 0.0" grep -q 'font-weight="600">0.016</text>' "$folder/page.html"
 # Curves of networks that differ are drawings of their own, and several networks in one file are no curve.
 edit "$folder/curve.json" "$folder/again.json" '[r.update(mode="train") for r in d["results"]]'
 edit "$folder/again.json" "$folder/less.json" '[r.update(recompute=True, act="elu") for r in d["results"]]'
