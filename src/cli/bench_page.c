@@ -39,20 +39,30 @@ int class_of_kernel(const char *kernel)
     return CLASS_OTHER;
 }
 
+int page_cut(const char *text, int most)
+{
+    int length = (int)strnlen(text, (size_t)most);
+    while (length > 0 && (text[length] & 0xc0) == 0x80) // inside of a letter
+        length--;
+    return length;
+}
+
 void page_text(FILE *out, const char *text)
 {
-    for (; *text; text++) {
-        if (*text == '<')
+    json_t *whole = json_text(text); // the name of a file has any bytes
+    for (const char *at = whole ? json_string_value(whole) : "?"; *at; at++) {
+        if (*at == '<')
             fputs("&lt;", out);
-        else if (*text == '>')
+        else if (*at == '>')
             fputs("&gt;", out);
-        else if (*text == '&')
+        else if (*at == '&')
             fputs("&amp;", out);
-        else if (*text == '"')
+        else if (*at == '"')
             fputs("&quot;", out);
         else
-            fputc(*text, out);
+            fputc(*at, out);
     }
+    json_decref(whole);
 }
 
 // Colours: --sN of systems, --cN of classes; told apart by people who see few colours, too, and never the only sign.

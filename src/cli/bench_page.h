@@ -28,7 +28,9 @@ struct bench_page {
     int num_entries;
 };
 
-// Text with <, >, &, " replaced.
+// Bytes of a text that are whole letters, `most` of them at most.
+int page_cut(const char *text, int most);
+// Text with <, >, &, " replaced, and what is not UTF-8.
 void page_text(FILE *out, const char *text);
 // The page's head with its style sheet, and its end.
 void page_begin(FILE *out);

@@ -43,8 +43,7 @@ static void bar_label(FILE *out, const char *label, double x, double y, double r
     size_t length = strlen(label), most = room > 21 ? (size_t)(room / 7) : 3;
     const bool is_cut = length > most;
     if (is_cut)
-        for (length = most - 3; length > 0 && (label[length] & 0xc0) == 0x80; length--) // not inside of a letter
-            ;
+        length = (size_t)page_cut(label, (int)most - 3);
     snprintf(text, sizeof text, "%.*s%s", (int)length, label, is_cut ? "..." : "");
     fprintf(out, "<text x=\"%.1f\" y=\"%.1f\"%s>", x, y, style);
     page_text(out, text);

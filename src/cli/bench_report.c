@@ -102,6 +102,13 @@ static bool winograd_differs(const struct bench_page *page)
     return false;
 }
 
+// Appends a text, cut to `most` bytes, to the label of *at bytes.
+static void add_part(struct bench_system *system, size_t *at, const char *before, const char *text, int most)
+{
+    if (*at < sizeof system->label)
+        *at += (size_t)snprintf(system->label + *at, sizeof system->label - *at, "%s%.*s", before, page_cut(text, most), text);
+}
+
 // A letter, the device, and what tells it from other systems with that device. What is computed, and by which Equil, is said
 // of different devices, too: the figures are not of the devices alone then.
 static void name_systems(struct bench_page *page)
@@ -111,31 +118,29 @@ static void name_systems(struct bench_page *page)
         const char *before;
         bool is_of_all;
     } parts[] = {
-        { offsetof(struct bench_document, precision), "", true },
-        { offsetof(struct bench_document, version), "equil ", true },
-        { offsetof(struct bench_document, platform), "", false },
-        { offsetof(struct bench_document, driver), "driver ", false },
-        { offsetof(struct bench_document, family), "", false },
-        { offsetof(struct bench_document, commit), "commit ", false },
-        { offsetof(struct bench_document, compiler), "", false },
-        { offsetof(struct bench_document, options), "", false },
-        { offsetof(struct bench_document, tuning), "tuning ", false },
-        { offsetof(struct bench_document, created), "", false },
+        { offsetof(struct bench_document, precision), ", ", true },
+        { offsetof(struct bench_document, version), ", equil ", true },
+        { offsetof(struct bench_document, platform), ", ", false },
+        { offsetof(struct bench_document, driver), ", driver ", false },
+        { offsetof(struct bench_document, family), ", ", false },
+        { offsetof(struct bench_document, commit), ", commit ", false },
+        { offsetof(struct bench_document, compiler), ", ", false },
+        { offsetof(struct bench_document, options), ", ", false },
+        { offsetof(struct bench_document, tuning), ", tuning ", false },
+        { offsetof(struct bench_document, created), ", ", false },
     };
     for (int s = 0; s < page->num_systems; s++) {
         struct bench_system *system = &page->systems[s];
-        char *label = system->label;
-        const size_t bytes = sizeof system->label;
-        size_t at = (size_t)snprintf(label, bytes, "%c  %.100s", 'A' + s, system->document->device);
-        for (int e = next_document(page, s, 0); has_other_with_device(page, s) && e < page->num_entries && at < bytes;
+        size_t at = (size_t)snprintf(system->label, sizeof system->label, "%c", 'A' + s);
+        add_part(system, &at, "  ", system->document->device, 100);
+        for (int e = next_document(page, s, 0); has_other_with_device(page, s) && e < page->num_entries;
              e = next_document(page, s, e + 1))
-            at += (size_t)snprintf(label + at, bytes - at, ", %.64s", file_name(page, page->entries[e].document));
-        if (winograd_differs(page) && at < bytes)
-            at += (size_t)snprintf(label + at, bytes - at, ", Winograd %s", system->document->winograd ? "on" : "off");
-        for (size_t p = 0; p < sizeof parts / sizeof *parts && at < bytes; p++)
+            add_part(system, &at, ", ", file_name(page, page->entries[e].document), 64);
+        if (winograd_differs(page))
+            add_part(system, &at, ", Winograd ", system->document->winograd ? "on" : "off", 3);
+        for (size_t p = 0; p < sizeof parts / sizeof *parts; p++)
             if (differs(page, s, parts[p].offset, parts[p].is_of_all))
-                at += (size_t)snprintf(label + at, bytes - at, ", %s%.24s", parts[p].before,
-                                       (const char *)system->document + parts[p].offset);
+                add_part(system, &at, parts[p].before, (const char *)system->document + parts[p].offset, 24);
     }
 }
 

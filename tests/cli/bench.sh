@@ -224,6 +224,14 @@ for label in "A  Alpha 100, Winograd on, fp32, equil 0.1.0</span>" \
     check "which compute with other numbers: $label" grep -qF "$label" "$folder/page.html"
 done
 check "and that the roof is without matrix units" grep -q "fp32 and without matrix units" "$folder/page.html"
+# Long names are cut between letters, and the names of files, whose bytes are anybody's, shown.
+edit "$a" "$folder/long.json" 'd["device"]["name"] = "x" + "\u6f22" * 40'
+edit "$folder/long.json" "$(printf '%s/\351.json' "$folder")" 'd["created"] = "later"'
+expect "a report with long names" 0 stdout "" --report "$folder/page.html" "$folder/long.json" "$(printf '%s/\351.json' "$folder")"
+python3 -c 'import sys
+text = open(sys.argv[1], encoding="utf-8").read()
+assert "A  x" + "\u6f22" * 33 + ", long.json, " in text and ", \ufffd.json, " in text' "$folder/page.html" 2>"$folder/stderr"
+result "is UTF-8" $?
 edit "$a" "$folder/slow.json" 'd["results"][0]["wall"].update(median_ms=1e6, low_ms=9e5, high_ms=1.1e6)'
 expect "a report of a slow device" 0 stdout "" --report "$folder/page.html" "$folder/slow.json"
 check "whose speed is not 0.0" grep -q 'font-weight="600">0.016</text>' "$folder/page.html"
