@@ -62,6 +62,7 @@ struct plot_line {
     int system, num;
     struct plot_point points[16];
 };
+enum { MAX_LINES = 8 }; // in a drawing
 void plot_lines(FILE *out, const struct plot_line *lines, int num, const char *x_label, const char *y_label);
 
 #endif

@@ -7,7 +7,7 @@
 #include "command.h"
 #include "equil/base.h"
 
-enum { MIN_CURVE = 3, MAX_LINES = 8 };
+enum { MIN_CURVE = 3 };
 
 // ---- systems and entries
 

@@ -235,6 +235,21 @@ result "is UTF-8" $?
 edit "$a" "$folder/slow.json" 'd["results"][0]["wall"].update(median_ms=1e6, low_ms=9e5, high_ms=1.1e6)'
 expect "a report of a slow device" 0 stdout "" --report "$folder/page.html" "$folder/slow.json"
 check "whose speed is not 0.0" grep -q 'font-weight="600">0.016</text>' "$folder/page.html"
+# What is above the roof is drawn there, not on the edge, and the ends of lines that meet have their names one above another.
+edit "$a" "$folder/above.json" 'd["results"] = d["results"][:1]; d["results"][0]["steps"][0].update(gflop=3e3, median_ms=1e3, low_ms=1e3, high_ms=1e3)'
+for n in 1 2 3; do
+    edit "$folder/curve.json" "$folder/line$n.json" "d['device']['name'] = 'Device $n'"
+done
+expect "a report of a kernel above the roof, and of lines that meet" 0 stdout "" --report "$folder/page.html" "$folder/above.json" "$folder"/line?.json
+python3 - "$folder/page.html" <<'EOF' >"$folder/stdout" 2>&1
+import re, sys
+text = open(sys.argv[1], encoding="utf-8").read()
+discs = [float(y) for y in re.findall(r'<circle cx="[0-9.]+" cy="([0-9.]+)" [^>]*stroke="var\(--panel\)"', text)]
+assert discs and min(discs) > 26, discs
+names = [float(y) for y in re.findall(r'<text x="1000.0" y="([0-9.]+)" font-size="12" font-weight="600">[B-D] ', text)]
+assert len(names) == 3 and min(abs(a - b) for a in names for b in names if a != b) >= 14 and len(set(names)) == 3, names
+EOF
+result "shows both" $?
 # Curves of networks that differ are drawings of their own, and several networks in one file are no curve.
 edit "$folder/curve.json" "$folder/again.json" '[r.update(mode="train") for r in d["results"]]'
 edit "$folder/again.json" "$folder/less.json" '[r.update(recompute=True, act="elu") for r in d["results"]]'
