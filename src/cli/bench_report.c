@@ -25,12 +25,36 @@ static bool is_same_figure(const struct bench_record *a, const struct bench_reco
     return strcmp(bench_record_name(a, text[0], sizeof text[0]), bench_record_name(b, text[1], sizeof text[1])) == 0;
 }
 
-// Whether a document that belongs to the system already measured something of what this one did.
+static bool is_over_batch(const struct bench_document *document)
+{
+    return document->records[0].batch != document->records[document->num_records - 1].batch;
+}
+
+static bool is_same_curve(const struct bench_record *a, const struct bench_record *b, bool is_batch)
+{
+    return strcmp(a->arch, b->arch) == 0 && strcmp(a->mode, b->mode) == 0 && strcmp(a->act, b->act) == 0 &&
+           a->classes == b->classes && a->is_small == b->is_small && a->recompute == b->recompute &&
+           (is_batch ? a->size == b->size : a->batch == b->batch);
+}
+
+// A document of many points of one network is a curve; one of several networks, put together by hand, is not.
+static bool is_curve_document(const struct bench_document *document)
+{
+    bool is_one = strcmp(document->records[0].kind, "network") == 0 && document->num_records >= MIN_CURVE;
+    for (int i = 1; is_one && i < document->num_records; i++)
+        is_one = is_same_curve(&document->records[0], &document->records[i], is_over_batch(document));
+    return is_one;
+}
+
+// Whether a document that belongs to the system already measured something of what this one did. A curve's points are not the
+// figures of whole networks: most curves have one of the same batch and size.
 static bool has_figure_of(const struct bench_page *page, int system, const struct bench_document *document)
 {
+    const bool is_curve = is_curve_document(document);
     for (int e = 0; e < page->num_entries; e++)
         for (int r = 0; page->entries[e].system == system && r < document->num_records; r++)
-            if (is_same_figure(page->entries[e].record, &document->records[r]))
+            if (is_curve_document(page->entries[e].document) == is_curve &&
+                is_same_figure(page->entries[e].record, &document->records[r]))
                 return true;
     return false;
 }
@@ -173,26 +197,9 @@ static bool is_network(const struct bench_entry *entry)
     return strcmp(entry->record->kind, "network") == 0;
 }
 
-static bool is_over_batch(const struct bench_document *document)
-{
-    return document->records[0].batch != document->records[document->num_records - 1].batch;
-}
-
-static bool is_same_curve(const struct bench_record *a, const struct bench_record *b, bool is_batch)
-{
-    return strcmp(a->arch, b->arch) == 0 && strcmp(a->mode, b->mode) == 0 && strcmp(a->act, b->act) == 0 &&
-           a->classes == b->classes && a->is_small == b->is_small && a->recompute == b->recompute &&
-           (is_batch ? a->size == b->size : a->batch == b->batch);
-}
-
-// A document of many points of one network is a curve; one of several networks, put together by hand, is not.
 static bool is_curve(const struct bench_entry *entry)
 {
-    const struct bench_document *document = entry->document;
-    bool is_one = is_network(entry) && document->num_records >= MIN_CURVE;
-    for (int i = 1; is_one && i < document->num_records; i++)
-        is_one = is_same_curve(&document->records[0], &document->records[i], is_over_batch(document));
-    return is_one;
+    return is_curve_document(entry->document);
 }
 
 static bool is_headline(const struct bench_entry *entry)
@@ -490,7 +497,8 @@ static void write_rooflines(struct bench_page *page)
           "the roof: what the device's own memory (the slope) and arithmetic (the flat part) allowed in the same run. A disc "
           "on the "
           "line is at the limit. One above it is not wrong: its data stayed in a cache, Winograd's transform needed fewer "
-          "operations than the direct convolution that is counted, or matrix units multiplied, which the roof is without.</p>\n",
+          "operations than the direct convolution that is counted, or matrix units multiplied, which the roof is "
+          "without.</p>\n",
           out);
     write_class_legend(out);
     fputs("<div class=\"grid\">", out);

@@ -250,6 +250,9 @@ names = [float(y) for y in re.findall(r'<text x="1000.0" y="([0-9.]+)" font-size
 assert len(names) == 3 and min(abs(a - b) for a in names for b in names if a != b) >= 14 and len(set(names)) == 3, names
 EOF
 result "shows both" $?
+edit "$a" "$folder/curve16.json" 'd["results"] = [dict(d["results"][0], batch=n) for n in (8, 16, 32)]'
+expect "a report of a network and its curve" 0 stdout "" --report "$folder/page.html" "$a" "$folder/curve16.json"
+check "is of one system" grep -q '</span>A  Alpha 100</span> </p>' "$folder/page.html"
 # Curves of networks that differ are drawings of their own, and several networks in one file are no curve.
 edit "$folder/curve.json" "$folder/again.json" '[r.update(mode="train") for r in d["results"]]'
 edit "$folder/again.json" "$folder/less.json" '[r.update(recompute=True, act="elu") for r in d["results"]]'
