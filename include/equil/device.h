@@ -64,10 +64,10 @@ EQ_API void eq_device_cache_folder(char *path, size_t bytes);
 // the platform's name (case is ignored); "rusticl", "pocl" and "oclgrind" name those platforms. NULL: the environment variable
 // EQUIL_DEVICE, and without it the first usable GPU, else the first usable CPU. It gets a context and a queue of its own.
 // Errors: EQ_ERR_DEVICE with the list of what there is, among them a driver that does not say what it has; EQ_ERR_ARGUMENT (a
-// variable of the environment with a value that it cannot have: EQUIL_CONV, EQUIL_WINOGRAD, EQUIL_CACHE_MIB, EQUIL_PRECISION);
-// EQ_ERR_IO and EQ_ERR_FORMAT (the file that EQUIL_TUNING names). A failure leaves no device; other devices are as they were.
-// Warnings of the log, and no failure: a cache of compiled kernels that cannot be read or written, and a tuning in its usual
-// place that cannot be read. Thread-safe; afterwards one thread at a time per device.
+// variable of the environment with a value that it cannot have: EQUIL_CONV, EQUIL_WINOGRAD, EQUIL_CACHE, EQUIL_CACHE_MIB,
+// EQUIL_PRECISION); EQ_ERR_IO and EQ_ERR_FORMAT (the file that EQUIL_TUNING names). A failure leaves no device; other devices
+// are as they were. Warnings of the log, and no failure: a cache of compiled kernels that cannot be read or written, and a
+// tuning in its usual place that cannot be read. Thread-safe; afterwards one thread at a time per device.
 EQ_API eq_status eq_device_open(const char *selector, struct eq_device **device);
 // Whether the environment names a device (EQUIL_DEVICE) or a precision (EQUIL_PRECISION), for programs that can do without one.
 EQ_API bool eq_device_is_wanted(void);

@@ -53,7 +53,7 @@ void *eq_malloc(size_t count, size_t size);
 enum eq_option {
     EQ_OPTION_DEVICE,    // EQUIL_DEVICE      which device: see eq_device_open()
     EQ_OPTION_CACHE_DIR, // EQUIL_CACHE_DIR   folder of compiled kernels; default $XDG_CACHE_HOME/equil or ~/.cache/equil
-    EQ_OPTION_CACHE,     // EQUIL_CACHE       0 switches the cache of compiled kernels off
+    EQ_OPTION_CACHE,     // EQUIL_CACHE       0 or 1: 0 switches the cache of compiled kernels off
     EQ_OPTION_CACHE_MIB, // EQUIL_CACHE_MIB   largest sum of the cache's files; default 512
     EQ_OPTION_CONV,      // EQUIL_CONV        vector or simt: the kernel family; default by the device's kind
     EQ_OPTION_WINOGRAD,  // EQUIL_WINOGRAD    0: no convolution by Winograd's transform; default 1, on Mesa's llvmpipe 0
@@ -67,6 +67,8 @@ enum eq_option {
 
 // Value, or NULL when it is not set or empty. Thread-safe.
 const char *eq_option(enum eq_option option);
+// Whether it is 0, of one that 0 switches off. Thread-safe.
+bool eq_option_is_off(enum eq_option option);
 // Name of its environment variable, and a line of help.
 const char *eq_option_variable(enum eq_option option);
 const char *eq_option_help(enum eq_option option);

@@ -12,7 +12,7 @@ static const struct {
     [EQ_OPTION_DEVICE] = { "EQUIL_DEVICE", "device to use: index, part of a name, cpu or gpu" },
     [EQ_OPTION_CACHE_DIR] = { "EQUIL_CACHE_DIR",
                               "folder of compiled kernels (default: $XDG_CACHE_HOME/equil or ~/.cache/equil)" },
-    [EQ_OPTION_CACHE] = { "EQUIL_CACHE", "0 switches the cache of compiled kernels off" },
+    [EQ_OPTION_CACHE] = { "EQUIL_CACHE", "0 switches the cache of compiled kernels off (default: 1)" },
     [EQ_OPTION_CACHE_MIB] = { "EQUIL_CACHE_MIB", "MiB of compiled kernels, of which the oldest go (default: 512)" },
     [EQ_OPTION_CONV] = { "EQUIL_CONV", "kernel family: vector or simt (default: vector on CPUs, simt elsewhere)" },
     [EQ_OPTION_WINOGRAD] = { "EQUIL_WINOGRAD", "0 keeps convolutions from Winograd's transform (default: 1, on llvmpipe 0)" },
@@ -26,6 +26,12 @@ const char *eq_option(enum eq_option option)
 {
     const char *value = getenv(options[option].variable);
     return value && *value ? value : NULL;
+}
+
+bool eq_option_is_off(enum eq_option option)
+{
+    const char *value = eq_option(option);
+    return value && strcmp(value, "0") == 0;
 }
 
 const char *eq_option_variable(enum eq_option option)

@@ -126,8 +126,8 @@ static eq_status run(struct eq_weights *weights, struct eq_session *session, flo
 }
 
 // What a user can tell the library to do, and a device may fail at.
-static const char *const settings[] = { "EQUIL_CONV",   "EQUIL_WINOGRAD",  "EQUIL_PRECISION",
-                                        "EQUIL_TUNING", "EQUIL_CACHE_MIB", "EQUIL_BUILD_OPTIONS" };
+static const char *const settings[] = { "EQUIL_CONV",  "EQUIL_WINOGRAD",  "EQUIL_PRECISION",    "EQUIL_TUNING",
+                                        "EQUIL_CACHE", "EQUIL_CACHE_MIB", "EQUIL_BUILD_OPTIONS" };
 enum { NUM_SETTINGS = sizeof settings / sizeof *settings };
 
 struct attempt {

@@ -305,14 +305,21 @@ static size_t local_to_plan(const struct eq_device_info *info)
     return bytes < MOST_LOCAL ? bytes : MOST_LOCAL;
 }
 
+static eq_status check_switch(enum eq_option option)
+{
+    const char *value = eq_option(option);
+    EQ_REQUIRE(!value || strcmp(value, "0") == 0 || strcmp(value, "1") == 0, EQ_ERR_ARGUMENT, "%s is '%s': it must be 0 or 1",
+               eq_option_variable(option), value);
+    return EQ_OK;
+}
+
 static eq_status make_target(const struct eq_device_info *info, cl_device_id id, enum eq_kind kind, struct eq_target *target)
 {
     const char *family = eq_option(EQ_OPTION_CONV);
     EQ_REQUIRE(!family || strcmp(family, "vector") == 0 || strcmp(family, "simt") == 0, EQ_ERR_ARGUMENT,
                "%s is '%s': it must be vector or simt", eq_option_variable(EQ_OPTION_CONV), family);
     const char *winograd = eq_option(EQ_OPTION_WINOGRAD);
-    EQ_REQUIRE(!winograd || strcmp(winograd, "0") == 0 || strcmp(winograd, "1") == 0, EQ_ERR_ARGUMENT,
-               "%s is '%s': it must be 0 or 1", eq_option_variable(EQ_OPTION_WINOGRAD), winograd);
+    EQ_TRY(check_switch(EQ_OPTION_WINOGRAD));
     bool is_vector = family ? strcmp(family, "vector") == 0 : kind == EQ_KIND_CPU;
     const size_t cache =
         is_vector && kind == EQ_KIND_CPU ? (size_t)EQ_DEVICE_VALUE(cl_ulong, id, CL_DEVICE_GLOBAL_MEM_CACHE_SIZE) : 0;
@@ -369,6 +376,7 @@ static eq_status make_queue(struct eq_device *device)
 
 static eq_status read_options(struct eq_device *device)
 {
+    EQ_TRY(check_switch(EQ_OPTION_CACHE));
     EQ_TRY(eq_cache_limit(&device->max_kept_bytes));
     EQ_TRY(eq_device_open_tuning(device));
     return eq_device_open_precision(device);

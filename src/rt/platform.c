@@ -56,8 +56,7 @@ eq_status eq_loader_describe(struct eq_loader_info *info)
 
 void eq_device_cache_folder(char *path, size_t bytes)
 {
-    const char *enabled = eq_option(EQ_OPTION_CACHE);
-    char *folder = enabled && strcmp(enabled, "0") == 0 ? NULL : eq_cache_folder();
+    char *folder = eq_option_is_off(EQ_OPTION_CACHE) ? NULL : eq_cache_folder();
     snprintf(path, bytes, "%s", folder ? folder : "");
     free(folder);
 }

@@ -83,8 +83,7 @@ eq_status eq_cache_check(const struct eq_device *device)
 {
     if (eq_driver_compiles_late(device))
         return EQ_OK;
-    const char *enabled = eq_option(EQ_OPTION_CACHE);
-    EQ_REQUIRE(!enabled || strcmp(enabled, "0") != 0, EQ_ERR_IO, "%s is 0", eq_option_variable(EQ_OPTION_CACHE));
+    EQ_REQUIRE(!eq_option_is_off(EQ_OPTION_CACHE), EQ_ERR_IO, "%s is 0", eq_option_variable(EQ_OPTION_CACHE));
     EQ_REQUIRE(eq_has_cache_folder(), EQ_ERR_IO, "there is no home folder, and %s names no other",
                eq_option_variable(EQ_OPTION_CACHE_DIR));
     char *folder = eq_cache_folder(), *path = folder ? eq_path_join(folder, "check") : NULL;
@@ -98,8 +97,7 @@ eq_status eq_cache_check(const struct eq_device *device)
 // NULL when there is no folder, or no cache wanted.
 static char *cache_path(const struct eq_str *key)
 {
-    const char *enabled = eq_option(EQ_OPTION_CACHE);
-    if (enabled && strcmp(enabled, "0") == 0)
+    if (eq_option_is_off(EQ_OPTION_CACHE))
         return NULL;
     char *folder = eq_cache_folder();
     if (!folder)

@@ -52,9 +52,8 @@ static const char *shipped_text(void)
 eq_status eq_tuning_read_shipped(struct eq_tuning *tuning, const struct eq_device *device)
 {
     const struct eq_tuning_identity identity = eq_device_identity(device);
-    const char *named = eq_option(EQ_OPTION_TUNING), *shipped = shipped_text();
-    const bool is_off = named && strcmp(named, "0") == 0;
-    return shipped && !is_off ? eq_tuning_parse(tuning, "cl/tuned.txt", shipped, &identity, NULL) : EQ_OK;
+    const char *shipped = eq_option_is_off(EQ_OPTION_TUNING) ? NULL : shipped_text();
+    return shipped ? eq_tuning_parse(tuning, "cl/tuned.txt", shipped, &identity, NULL) : EQ_OK;
 }
 
 eq_status eq_tuning_read(struct eq_tuning *tuning, const char *path, const struct eq_device *device,
@@ -87,7 +86,7 @@ static eq_status read_file(struct eq_device *device, const char *path)
 static eq_status read_files(struct eq_device *device)
 {
     const char *named = eq_option(EQ_OPTION_TUNING);
-    if (named && strcmp(named, "0") == 0)
+    if (eq_option_is_off(EQ_OPTION_TUNING))
         return EQ_OK;
     EQ_TRY(eq_tuning_read_shipped(device->tuning, device));
     eq_tuning_hash(device->tuning, device->shipped_tuning);

@@ -71,8 +71,8 @@ eq_status eq_ahead_plan_compile(struct eq_ahead_plan *plan, int index)
 static char *stamp_path(const struct eq_device *device, const struct eq_ahead_params *params)
 {
     const struct eq_model_params *model = &params->model;
-    const char *cache = eq_option(EQ_OPTION_CACHE), *build = eq_option(EQ_OPTION_BUILD);
-    if (cache && strcmp(cache, "0") == 0)
+    const char *build = eq_option(EQ_OPTION_BUILD);
+    if (eq_option_is_off(EQ_OPTION_CACHE))
         return NULL;
     char *folder = eq_cache_folder(), *path = NULL, name[64];
     struct eq_str key = { 0 };

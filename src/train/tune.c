@@ -181,7 +181,7 @@ static eq_status read_known(struct tuner *tuner, const char *path)
 static eq_status open_file(struct tuner *tuner)
 {
     const char *out = tuner->params->out ? tuner->params->out : eq_option(EQ_OPTION_TUNING);
-    EQ_REQUIRE(!out || strcmp(out, "0") != 0 || tuner->params->out, EQ_ERR_ARGUMENT,
+    EQ_REQUIRE(tuner->params->out || !eq_option_is_off(EQ_OPTION_TUNING), EQ_ERR_ARGUMENT,
                "%s is 0: nothing would read the results; name a file for them", eq_option_variable(EQ_OPTION_TUNING));
     char *path = out ? eq_strdup(out) : eq_device_tuning_file(tuner->device);
     EQ_REQUIRE(path, EQ_ERR_IO, "there is no home folder, and %s names no other: name a file for the results",

@@ -142,7 +142,7 @@ run env EQUIL_CACHE=0 "$equil" doctor --root "$folder/root"
 check "no cache" 0 "note" "cache" "compiled kernels are not kept" "set EQUIL_CACHE_DIR"
 
 # Settings at fault, not the driver.
-for setting in EQUIL_CONV=abc EQUIL_CACHE_MIB=abc EQUIL_TUNING=/nonexist EQUIL_BUILD_OPTIONS=-foo EQUIL_PRECISION=quux EQUIL_WINOGRAD=2; do
+for setting in EQUIL_CONV=abc EQUIL_CACHE=off EQUIL_CACHE_MIB=abc EQUIL_TUNING=/nonexist EQUIL_BUILD_OPTIONS=-foo EQUIL_PRECISION=quux EQUIL_WINOGRAD=2; do
     run env "$setting" "$equil" doctor --root "$folder/root"
     check "$setting" 1 "-> ${setting%=*} is '${setting#*=}', and the device computes without it: unset it"
     number=$((number + 1))

@@ -213,6 +213,14 @@ START_TEST(kernels)
     setenv("EQUIL_CACHE_MIB", "1x", 1);
     ck_assert_int_eq(eq_device_open(getenv("EQUIL_DEVICE"), &device), EQ_ERR_ARGUMENT);
     ck_assert_ptr_nonnull(strstr(eq_last_error(), "EQUIL_CACHE_MIB is '1x'"));
+    unsetenv("EQUIL_CACHE_MIB");
+    setenv("EQUIL_CACHE", "off", 1);
+    ck_assert_int_eq(eq_device_open(getenv("EQUIL_DEVICE"), &device), EQ_ERR_ARGUMENT);
+    ck_assert_ptr_nonnull(strstr(eq_last_error(), "EQUIL_CACHE is 'off': it must be 0 or 1"));
+    setenv("EQUIL_CACHE", "1", 1);
+    EQ_TEST_OK(eq_device_open(getenv("EQUIL_DEVICE"), &device));
+    eq_device_destroy(&device);
+    unsetenv("EQUIL_CACHE");
     close_folder();
 }
 END_TEST
