@@ -60,9 +60,10 @@ EQ_API eq_status eq_loader_describe(struct eq_loader_info *info);
 // Thread-safe.
 EQ_API void eq_device_cache_folder(char *path, size_t bytes);
 
-// Opens a device. selector: "gpu" or "cpu" (the first of the kind), an index of eq_device_list(), or a part of the device's or
-// the platform's name (case is ignored); "rusticl", "pocl" and "oclgrind" name those platforms. NULL: the environment variable
-// EQUIL_DEVICE, and without it the first usable GPU, else the first usable CPU. It gets a context and a queue of its own.
+// Opens a device. selector: an index of eq_device_list(), or what the first usable device has that is opened, case ignored: its
+// kind, "gpu" or "cpu"; else a part of its name, its vendor or its platform's name, such as "rusticl" or "oclgrind"; "pocl"
+// names PoCL, whose platform is "Portable Computing Language". NULL: the environment variable EQUIL_DEVICE, and without it the
+// first usable GPU, else the first usable CPU. It gets a context and a queue of its own.
 // Errors: EQ_ERR_DEVICE with the list of what there is, among them a driver that does not say what it has; EQ_ERR_ARGUMENT (a
 // variable of the environment with a value that it cannot have: EQUIL_CONV, EQUIL_WINOGRAD, EQUIL_CACHE, EQUIL_CACHE_MIB,
 // EQUIL_PRECISION); EQ_ERR_IO and EQ_ERR_FORMAT (the file that EQUIL_TUNING names). A failure leaves no device; other devices

@@ -73,8 +73,8 @@ bool args_are_given(const struct arg_option *options, const char *name); // the 
 #define ARG_OPTION_DEVICE(variable)                                                                                          \
     {                                                                                                                        \
         .name = "device", .kind = ARG_STRING, .value = (variable), .metavar = "DEVICE",                                      \
-        .help = "part of a device's or platform's name, an index, gpu or cpu\n(default: $EQUIL_DEVICE, else the first GPU, " \
-                "else the first CPU)"                                                                                        \
+        .help = "part of a device's name, vendor or platform, an index, gpu or cpu\n"                                        \
+                "(default: $EQUIL_DEVICE, else the first GPU, else the first CPU)"                                           \
     }
 #define ARG_OPTION_PRECISION(variable)                                                                                       \
     {                                                                                                                        \

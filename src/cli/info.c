@@ -162,7 +162,8 @@ static int run_info(int argc, char **argv)
           .value = &device,
           .metavar = "DEVICE",
           .help =
-              "part of a device's or platform's name, an index, gpu or cpu\n(default: $EQUIL_DEVICE, else none is opened)" },
+              "part of a device's name, vendor or platform, an index, gpu or cpu\n"
+              "(default: $EQUIL_DEVICE, else none is opened)" },
         ARG_OPTION_JSON(&is_json),
         { 0 },
     };

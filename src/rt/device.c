@@ -213,11 +213,15 @@ static bool matches(const struct eq_device_info *info, const char *selector)
         return info->index == atoi(selector);
     if (strcasecmp(selector, "gpu") == 0 || strcasecmp(selector, "cpu") == 0)
         return strcasecmp(info->kind, selector) == 0;
-    return contains(info->name, selector) || contains(info->platform, selector) || contains(info->platform_version, selector);
+    if (!*selector)
+        return false;
+    // PoCL calls its platform by its full name. The rest of a version ("OpenCL 3.0 ...") is no name of anything.
+    if (strcasecmp(selector, "pocl") == 0 && contains(info->platform_version, selector))
+        return true;
+    return contains(info->name, selector) || contains(info->platform, selector) || contains(info->vendor, selector);
 }
 
-// Marks the device that `selector` means. Without one: a GPU before a CPU before anything else; simulators last.
-static void choose(struct eq_device_info *infos, int num, const char *selector)
+void eq_device_choose(struct eq_device_info *infos, int num, const char *selector)
 {
     int best = -1, best_rank = 0;
     for (int i = 0; i < num; i++) {
@@ -257,7 +261,7 @@ static eq_status list_found(const char *selector, struct found *found, struct eq
         describe(found->platform[i], found->device[i], &(*infos)[i]);
         (*infos)[i].index = i;
     }
-    choose(*infos, found->num, selector ? selector : eq_option(EQ_OPTION_DEVICE));
+    eq_device_choose(*infos, found->num, selector ? selector : eq_option(EQ_OPTION_DEVICE));
     return EQ_OK;
 }
 

@@ -53,6 +53,10 @@ cl_int eq_event_wait(cl_event event);
 // and not for those that enqueue kernels: one that failed may have begun.
 bool eq_device_retries(struct eq_device *device, cl_int code, int *num_retries);
 
+// Marks the usable one of the devices [num] that `selector` means, and says of each why it is chosen or not. Without a selector
+// (NULL): a GPU before a CPU before anything else; simulators last.
+void eq_device_choose(struct eq_device_info *infos, int num, const char *selector);
+
 // Texts of drivers, without what stands behind them: they may be longer than the field, and end in NULs or blanks.
 void eq_keep_text(const char *text, char out[128]);
 void eq_platform_text(cl_platform_id id, cl_platform_info what, char out[128]);

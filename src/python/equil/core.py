@@ -238,8 +238,8 @@ def _opencl(thing: Any, kind: str, what: str) -> Optional[int]:
 
 
 class Device(_Object):
-    """An opened device: "gpu", "cpu", an index of devices(), or a part of its name; None: EQUIL_DEVICE, else the first GPU, else the
-    first CPU."""
+    """An opened device: "gpu", "cpu", an index of devices(), or a part of its name, vendor or platform; None: EQUIL_DEVICE, else the
+    first GPU, else the first CPU."""
 
     _destroy = "eq_device_destroy"
 
