@@ -221,18 +221,38 @@ static bool matches(const struct eq_device_info *info, const char *selector)
     return contains(info->name, selector) || contains(info->platform, selector) || contains(info->vendor, selector);
 }
 
+enum { RANK_NONE, RANK_SIMULATOR, RANK_OTHER, RANK_CPU, RANK_GPU };
+
+static int rank_of(const struct eq_device_info *info)
+{
+    return contains(info->platform, "oclgrind") ? RANK_SIMULATOR
+           : strcmp(info->kind, "gpu") == 0     ? RANK_GPU
+           : strcmp(info->kind, "cpu") == 0     ? RANK_CPU
+                                                : RANK_OTHER;
+}
+
+// Why a usable device is, or is not, the chosen one, which has the rank `best`; no selector was given.
+static const char *reason_of_rank(const struct eq_device_info *info, int best)
+{
+    static const char *const chosen[] = {
+        [RANK_SIMULATOR] = "the first usable simulator, as nothing else is usable; no device was named",
+        [RANK_OTHER] = "the first usable device, as no GPU or CPU is usable; no device was named",
+        [RANK_CPU] = "the first usable CPU, as no GPU is usable; no device was named",
+        [RANK_GPU] = "the first usable GPU; no device was named",
+    };
+    const int rank = rank_of(info);
+    return info->is_chosen          ? chosen[best]
+           : rank == best           ? "comes after the chosen one"
+           : rank == RANK_SIMULATOR ? "it is a simulator: others are preferred"
+           : best == RANK_GPU       ? "a GPU is preferred"
+                                    : "a CPU is preferred";
+}
+
 void eq_device_choose(struct eq_device_info *infos, int num, const char *selector)
 {
-    int best = -1, best_rank = 0;
+    int best = -1, best_rank = RANK_NONE;
     for (int i = 0; i < num; i++) {
-        bool is_gpu = strcmp(infos[i].kind, "gpu") == 0, is_cpu = strcmp(infos[i].kind, "cpu") == 0;
-        bool is_simulator = contains(infos[i].platform, "oclgrind");
-        int rank = !infos[i].is_usable ? 0
-                   : selector          ? matches(&infos[i], selector)
-                   : is_simulator      ? 1
-                   : is_gpu            ? 4
-                   : is_cpu            ? 3
-                                       : 2;
+        const int rank = !infos[i].is_usable ? RANK_NONE : selector ? matches(&infos[i], selector) : rank_of(&infos[i]);
         if (rank > best_rank) {
             best = i;
             best_rank = rank;
@@ -244,12 +264,11 @@ void eq_device_choose(struct eq_device_info *infos, int num, const char *selecto
         infos[i].is_chosen = i == best;
         if (i == best && selector)
             snprintf(infos[i].reason, sizeof infos[i].reason, "the first usable device that matches '%.100s'", selector);
-        else if (i == best)
-            snprintf(infos[i].reason, sizeof infos[i].reason, "the first usable %s; no device was named",
-                     best_rank == 4 ? "GPU" : "device, and there is no GPU");
         else
             snprintf(infos[i].reason, sizeof infos[i].reason, "%s",
-                     selector && !matches(&infos[i], selector) ? "does not match" : "comes after the chosen one");
+                     !selector                      ? reason_of_rank(&infos[i], best_rank)
+                     : matches(&infos[i], selector) ? "comes after the chosen one"
+                                                    : "does not match");
     }
 }
 
