@@ -85,7 +85,7 @@ enum eq_precision { EQ_FP32, EQ_TF32, EQ_FP16, EQ_BF16 };
 // than fp32 can be set once, and looks for the device's matrix unit: a probe is compiled, run and compared, which waits for the
 // device. Where there is none the results are the same within rounding, computed without one, and slow: for tests. Errors:
 // EQ_ERR_ARGUMENT (a value that is none; tf32, fp16 or bf16 is set, and this is another, or fp32; other than fp32 with
-// EQUIL_CONV=vector). The device is as it was then.
+// EQUIL_CONV=vector); EQ_ERR_HOST_MEMORY, EQ_ERR_DEVICE_MEMORY and EQ_ERR_DEVICE (of the probe). The device is as it was then.
 EQ_API eq_status eq_device_set_precision(struct eq_device *device, enum eq_precision precision);
 // "fp32", "tf32 on NVIDIA mma.sync", "bf16 emulated". Valid as long as the device.
 EQ_API const char *eq_device_precision_text(const struct eq_device *device);

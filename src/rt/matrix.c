@@ -121,7 +121,7 @@ static eq_status compare(const struct probe *probe, enum eq_precision precision)
             want += product;
             size += fabs(product);
         }
-        EQ_REQUIRE(fabs(probe->z[i] - want) <= 4e-6 * size, EQ_ERR_DEVICE, "row %d, column %d is %.9g, not %.9g",
+        EQ_REQUIRE(fabs(probe->z[i] - want) <= 4e-6 * size, EQ_ERR_NUMERIC, "row %d, column %d is %.9g, not %.9g",
                    i / PROBE_COLUMNS, i % PROBE_COLUMNS, probe->z[i], want);
     }
     return EQ_OK;
@@ -150,34 +150,48 @@ static eq_status try_unit(struct eq_device *device, enum eq_matrix_unit unit, en
     return status;
 }
 
-bool eq_matrix_probe(struct eq_device *device, enum eq_matrix_unit unit, enum eq_precision precision)
+// What does not compile, does not fit or computes otherwise is not there. Of what a driver fails at otherwise that cannot be
+// said for sure: a warning.
+eq_status eq_matrix_probe(struct eq_device *device, enum eq_matrix_unit unit, enum eq_precision precision, bool *works)
 {
-    const bool works = try_unit(device, unit, precision) == EQ_OK;
-    eq_log(EQ_LOG_DEBUG, "%s: %s on %s %s%s", device->name, precisions[precision].name, units[unit].name,
-           works ? "works" : "is not there: ", works ? "" : eq_last_error());
-    return works;
+    const eq_status status = try_unit(device, unit, precision);
+    *works = status == EQ_OK;
+    if (status == EQ_ERR_HOST_MEMORY || status == EQ_ERR_DEVICE_MEMORY)
+        return eq_fail(status, "looking for %s: %s", units[unit].name, eq_last_error());
+    eq_log(status == EQ_ERR_DEVICE ? EQ_LOG_WARNING : EQ_LOG_DEBUG, "%s: %s on %s %s%s", device->name,
+           precisions[precision].name, units[unit].name, *works ? "works" : "is not there: ", *works ? "" : eq_last_error());
+    return EQ_OK;
 }
 
-static bool may_have(const struct eq_device *device, enum eq_matrix_unit unit)
+static eq_status may_have(const struct eq_device *device, enum eq_matrix_unit unit, bool *may)
 {
-    if (!units[unit].is_extension)
-        return strstr(device->platform_name, units[unit].part) != NULL;
     size_t bytes = 0;
-    if (clGetDeviceInfo(device->id, CL_DEVICE_EXTENSIONS, 0, NULL, &bytes) != CL_SUCCESS)
-        return false;
+    *may = !units[unit].is_extension && strstr(device->platform_name, units[unit].part);
+    if (!units[unit].is_extension)
+        return EQ_OK;
+    EQ_CL(clGetDeviceInfo(device->id, CL_DEVICE_EXTENSIONS, 0, NULL, &bytes), "asking the device for its extensions");
     char *text = eq_calloc(bytes + 1, 1);
-    const bool has = text && clGetDeviceInfo(device->id, CL_DEVICE_EXTENSIONS, bytes, text, NULL) == CL_SUCCESS &&
-                     strstr(text, units[unit].part);
+    if (!text)
+        return EQ_ERR_HOST_MEMORY;
+    const cl_int code = clGetDeviceInfo(device->id, CL_DEVICE_EXTENSIONS, bytes, text, NULL);
+    *may = strstr(text, units[unit].part);
     free(text);
-    return has;
+    EQ_CL(code, "asking the device for its extensions");
+    return EQ_OK;
 }
 
-enum eq_matrix_unit eq_matrix_find(struct eq_device *device, enum eq_precision precision)
+eq_status eq_matrix_find(struct eq_device *device, enum eq_precision precision, enum eq_matrix_unit *unit)
 {
-    for (int i = 1; i < EQ_NUM_MATRIX_UNITS; i++)
-        if (may_have(device, (enum eq_matrix_unit)i) && eq_matrix_probe(device, (enum eq_matrix_unit)i, precision))
-            return (enum eq_matrix_unit)i;
-    return EQ_MATRIX_EMULATED;
+    *unit = EQ_MATRIX_EMULATED;
+    for (int i = 1; i < EQ_NUM_MATRIX_UNITS && *unit == EQ_MATRIX_EMULATED; i++) {
+        bool works;
+        EQ_TRY(may_have(device, (enum eq_matrix_unit)i, &works));
+        if (works)
+            EQ_TRY(eq_matrix_probe(device, (enum eq_matrix_unit)i, precision, &works));
+        if (works)
+            *unit = (enum eq_matrix_unit)i;
+    }
+    return EQ_OK;
 }
 
 // ---- precision
@@ -206,7 +220,8 @@ eq_status eq_device_set_precision(struct eq_device *device, enum eq_precision pr
     const char *family = eq_option(EQ_OPTION_CONV);
     EQ_REQUIRE(!family || strcmp(family, "simt") == 0, EQ_ERR_ARGUMENT, "precision %s needs %s=simt, it is '%s'",
                precisions[precision].name, eq_option_variable(EQ_OPTION_CONV), family);
-    const enum eq_matrix_unit unit = eq_matrix_find(device, precision);
+    enum eq_matrix_unit unit;
+    EQ_TRY(eq_matrix_find(device, precision, &unit));
     target->family = EQ_FAMILY_SIMT;
     target->use_winograd = false;
     target->precision = precision;

@@ -115,11 +115,14 @@ float eq_precision_round(enum eq_precision precision, float value);
 // Work-items that share a tile.
 int eq_matrix_unit_lanes(enum eq_matrix_unit unit);
 const char *eq_matrix_unit_name(enum eq_matrix_unit unit);
-// Whether the unit works on the device: compiles and runs cl/matrix.cl and compares. Why not goes to the log, at debug. An
-// instruction that stops the device is not for it to find out: NVIDIA's driver then fails every later call on the context.
-bool eq_matrix_probe(struct eq_device *device, enum eq_matrix_unit unit, enum eq_precision precision);
-// The unit that works, among those that the device may have; EQ_MATRIX_EMULATED where there is none.
-enum eq_matrix_unit eq_matrix_find(struct eq_device *device, enum eq_precision precision);
+// Whether the unit works on the device: compiles and runs cl/matrix.cl and compares. Why not goes to the log, at debug, or as a
+// warning where the driver failed at more than compiling. An instruction that stops the device is not for it to find out:
+// NVIDIA's driver then fails every later call on the context. Errors: EQ_ERR_HOST_MEMORY and EQ_ERR_DEVICE_MEMORY, which say
+// nothing of the unit.
+eq_status eq_matrix_probe(struct eq_device *device, enum eq_matrix_unit unit, enum eq_precision precision, bool *works);
+// The unit that works, among those that the device may have; EQ_MATRIX_EMULATED where there is none. Errors: those of probing,
+// and EQ_ERR_DEVICE (asking for what it may have).
+eq_status eq_matrix_find(struct eq_device *device, enum eq_precision precision, enum eq_matrix_unit *unit);
 
 // ---- tuning (tune_device.c)
 

@@ -93,7 +93,7 @@ static void each_unit(enum eq_precision precision, bool with_emulation, void (*b
     struct setting setting = { precision, EQ_MATRIX_EMULATED, user };
     if (with_emulation)
         eq_check_apart(body, &setting);
-    setting.unit = eq_matrix_find(eq_check_device, precision);
+    EQ_CHECK_OK(eq_matrix_find(eq_check_device, precision, &setting.unit));
     if (setting.unit != EQ_MATRIX_EMULATED)
         eq_check_apart(body, &setting);
 }

@@ -1,5 +1,5 @@
-// Faults of devices: opening one, with an empty cache of programs and with a full one; what is called again; a caller's
-// context, queue, memory and events.
+// Faults of devices: opening one, with an empty cache of programs and with a full one; what is called again; looking for a
+// matrix unit; a caller's context, queue, memory and events.
 #include <stdlib.h>
 #include <string.h>
 
@@ -125,6 +125,25 @@ START_TEST(test_retries)
 }
 END_TEST
 
+// ---- matrix units
+
+// Without memory nobody knows whether there is one. The program is there from an earlier probe.
+static void probe(void)
+{
+    bool works = false;
+    if (fault_ok(eq_matrix_probe(eq_test_device, EQ_MATRIX_EMULATED, EQ_FP16, &works)))
+        fault_result(&works, sizeof works);
+}
+
+START_TEST(test_probing)
+{
+    bool works;
+    EQ_TEST_OK(eq_matrix_probe(eq_test_device, EQ_MATRIX_EMULATED, EQ_FP16, &works));
+    fault_sweep(&(struct fault_scenario){ .name = "probing", .run = probe, .every = true, .kinds = 1u << FAULT_MEMORY });
+    eq_programs_destroy(&eq_test_device->programs);
+}
+END_TEST
+
 // ---- a caller's
 
 static struct {
@@ -199,4 +218,4 @@ START_TEST(test_adopting)
 }
 END_TEST
 
-EQ_TEST_MAIN("faults of devices", { test_opening }, { test_retries }, { test_adopting })
+EQ_TEST_MAIN("faults of devices", { test_opening }, { test_retries }, { test_probing }, { test_adopting })

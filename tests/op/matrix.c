@@ -17,10 +17,19 @@ static void test_device(int index)
     // no unit on any of the devices that tests run on, and none is claimed
     EQ_CHECK_INT(device->target.matrix_unit, EQ_MATRIX_EMULATED);
     EQ_CHECK_TRUE(strcmp(eq_device_precision_text(device), "bf16 emulated") == 0);
-    // a probe that fails does no harm
-    EQ_CHECK_TRUE(!eq_matrix_probe(device, EQ_MATRIX_MFMA, EQ_FP16));
-    EQ_CHECK_TRUE(!eq_matrix_probe(device, EQ_MATRIX_WMMA12, EQ_BF16));
-    EQ_CHECK_TRUE(eq_matrix_probe(device, EQ_MATRIX_EMULATED, EQ_TF32));
+    // a probe that fails does no harm, and says nothing where it lacks memory
+    bool works = true;
+    EQ_CHECK_OK(eq_matrix_probe(device, EQ_MATRIX_MFMA, EQ_FP16, &works));
+    EQ_CHECK_TRUE(!works);
+    EQ_CHECK_OK(eq_matrix_probe(device, EQ_MATRIX_WMMA12, EQ_BF16, &works));
+    EQ_CHECK_TRUE(!works);
+    EQ_CHECK_OK(eq_matrix_probe(device, EQ_MATRIX_EMULATED, EQ_TF32, &works));
+    EQ_CHECK_TRUE(works);
+    const size_t most = device->limits.max_alloc_bytes;
+    device->limits.max_alloc_bytes = 16;
+    EQ_CHECK_INT(eq_matrix_probe(device, EQ_MATRIX_EMULATED, EQ_TF32, &works), EQ_ERR_DEVICE_MEMORY);
+    EQ_CHECK_TRUE(strstr(eq_last_error(), "looking for emulated: "));
+    device->limits.max_alloc_bytes = most;
     EQ_CHECK_OK(eq_device_set_precision(device, EQ_BF16));
     EQ_CHECK_INT(eq_device_set_precision(device, EQ_TF32), EQ_ERR_ARGUMENT);
     EQ_CHECK_INT(eq_device_set_precision(device, EQ_FP32), EQ_ERR_ARGUMENT);
