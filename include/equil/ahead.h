@@ -32,9 +32,13 @@ EQ_API int eq_ahead_plan_num_kernels(const struct eq_ahead_plan *plan);
 // EQ_ERR_IO (it cannot be kept in Equil's cache). The others can be compiled then.
 EQ_API eq_status eq_ahead_plan_compile(struct eq_ahead_plan *plan, int index);
 
+// Whether every kernel is still kept, after all of them were compiled, by whatever process: EQ_ERR_IO, with the numbers, where
+// some had to make room in Equil's cache for others (EQUIL_CACHE_MIB); EQ_ERR_HOST_MEMORY. PoCL's cache is not looked at.
+EQ_API eq_status eq_ahead_plan_check(const struct eq_ahead_plan *plan);
+
 // Whether what is compiled ahead will be kept: EQ_ERR_IO, with the reason, where Equil's cache is switched off or its folder,
 // which is made, cannot be written. A driver that compiles when a kernel first runs (PoCL) keeps it in a cache of its own,
-// which is not looked at.
+// of which only is looked at whether it is switched off (POCL_KERNEL_CACHE).
 EQ_API eq_status eq_ahead_check(const struct eq_device *device);
 
 // Whether processes that compile ahead are worth starting: Equil's cache is in use and nothing there says that these kernels

@@ -74,6 +74,7 @@ const char *eq_option_variable(enum eq_option option);
 const char *eq_option_help(enum eq_option option);
 // Of the variables that drivers' compilers look at, by their prefixes.
 uint64_t eq_driver_variables_hash(void);
+bool eq_pocl_cache_is_off(void); // PoCL is told to keep no kernels
 
 // malloc'ed path of the folder for compiled kernels, as EQ_OPTION_CACHE_DIR says; NULL when there is no home either.
 char *eq_cache_folder(void);

@@ -56,6 +56,13 @@ uint64_t eq_driver_variables_hash(void)
     return sum;
 }
 
+// As PoCL reads it: everything that does not begin with 1 is off, nothing as well.
+bool eq_pocl_cache_is_off(void)
+{
+    const char *value = getenv("POCL_KERNEL_CACHE");
+    return value && *value != '1';
+}
+
 bool eq_has_cache_folder(void)
 {
     const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");

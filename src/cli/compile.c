@@ -81,7 +81,7 @@ static int compile(const struct workers_job *job, int jobs)
     if (eq_ahead_check(device) != EQ_OK) {
         workers_stop(&workers);
         exit_code = fail_with_last_error("nothing is compiled, as nothing would be kept");
-    } else if (compile_all(plan, &workers) != EQ_OK) {
+    } else if (compile_all(plan, &workers) != EQ_OK || eq_ahead_plan_check(plan) != EQ_OK) {
         exit_code = fail_with_last_error(NULL);
     } else {
         eq_ahead_remember(device, &job->params);

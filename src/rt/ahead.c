@@ -130,6 +130,20 @@ eq_status eq_ahead_gemm(struct eq_device *device, const struct eq_gemm *gemm, st
     return EQ_OK;
 }
 
+eq_status eq_device_num_kept(const struct eq_device *device, int *num)
+{
+    const struct eq_ahead *ahead = device->ahead;
+    *num = 0;
+    for (int i = 0; i < ahead->num; i++) {
+        const struct item *item = &ahead->items[i];
+        bool is_kept = true;
+        if (item->num_args)
+            EQ_TRY(eq_program_is_kept(device, item->launch.source, item->launch.options, &is_kept));
+        *num += is_kept;
+    }
+    return EQ_OK;
+}
+
 eq_status eq_device_compile_noted(struct eq_device *device, int index)
 {
     struct item *item = &device->ahead->items[index];

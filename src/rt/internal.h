@@ -69,6 +69,8 @@ void eq_programs_destroy(struct eq_programs **programs);
 
 // Whether the driver compiles a kernel when it first runs, and keeps the result in a cache of its own.
 bool eq_driver_compiles_late(const struct eq_device *device);
+// Whether Equil's cache has the program as eq_kernel_create() builds it, or the driver has a cache of its own.
+eq_status eq_program_is_kept(const struct eq_device *device, const char *source, const char *options, bool *is_kept);
 // Points at the binary inside a file of the cache of programs; false for anything but a whole entry of this key [length].
 bool eq_cache_entry_find(const char *data, size_t bytes, const char *key, size_t length, const unsigned char **binary,
                          size_t *binary_bytes);

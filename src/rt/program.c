@@ -81,7 +81,9 @@ static void make_key(const struct eq_device *device, const struct eq_embedded *f
 
 eq_status eq_cache_check(const struct eq_device *device)
 {
-    if (eq_driver_compiles_late(device))
+    const bool is_late = eq_driver_compiles_late(device);
+    EQ_REQUIRE(!is_late || !eq_pocl_cache_is_off(), EQ_ERR_IO, "POCL_KERNEL_CACHE is not 1, so PoCL keeps none");
+    if (is_late)
         return EQ_OK;
     EQ_REQUIRE(!eq_option_is_off(EQ_OPTION_CACHE), EQ_ERR_IO, "%s is 0", eq_option_variable(EQ_OPTION_CACHE));
     EQ_REQUIRE(eq_has_cache_folder(), EQ_ERR_IO, "there is no home folder, and %s names no other",
@@ -317,13 +319,39 @@ static eq_status find_program(struct eq_device *device, const char *source, cons
     return EQ_OK;
 }
 
+// What a program is built with beside the `options` that were asked for.
+static void append_options(const struct eq_device *device, const char *options, struct eq_str *text)
+{
+    const char *extra = eq_option(EQ_OPTION_BUILD);
+    eq_str_append(text, "-cl-std=CL1.2 -DEQ_FMA=%d %s%s%s", device->target.has_fma, options ? options : "", extra ? " " : "",
+                  extra ? extra : "");
+}
+
+eq_status eq_program_is_kept(const struct eq_device *device, const char *source, const char *options, bool *is_kept)
+{
+    const struct eq_embedded *file = find_file(source);
+    struct eq_str text = { 0 }, key = { 0 };
+    *is_kept = eq_driver_compiles_late(device);
+    if (*is_kept)
+        return EQ_OK;
+    EQ_REQUIRE(file, EQ_ERR_NOT_FOUND, "no kernel file %s.cl in the library", source);
+    append_options(device, options, &text);
+    if (!text.failed)
+        make_key(device, file, text.text, &key);
+    const eq_status status = text.failed || key.failed ? EQ_ERR_HOST_MEMORY : EQ_OK;
+    char *path = status == EQ_OK ? cache_path(&key) : NULL;
+    *is_kept = path && eq_file_exists(path);
+    free(path);
+    eq_str_free(&text);
+    eq_str_free(&key);
+    return status;
+}
+
 eq_status eq_kernel_create(struct eq_device *device, const char *source, const char *options, const char *kernel,
                            cl_kernel *out)
 {
-    const char *extra = eq_option(EQ_OPTION_BUILD);
     struct eq_str text = { 0 };
-    eq_str_append(&text, "-cl-std=CL1.2 -DEQ_FMA=%d %s%s%s", device->target.has_fma, options ? options : "", extra ? " " : "",
-                  extra ? extra : "");
+    append_options(device, options, &text);
     if (text.failed)
         return EQ_ERR_HOST_MEMORY;
     cl_program program;

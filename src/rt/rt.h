@@ -319,6 +319,8 @@ eq_status eq_device_note(struct eq_device *device);
 // be there still.
 int eq_device_num_noted(const struct eq_device *device);
 eq_status eq_device_compile_noted(struct eq_device *device, int index);
+// How many of them are where eq_device_compile_noted() puts them: one that was compiled may have had to make room for others.
+eq_status eq_device_num_kept(const struct eq_device *device, int *num);
 
 // ---- measured peaks (peak.c)
 // Largest rate of float32 multiply-adds (2 flops each), and of copying memory (read + write), measured now.

@@ -67,6 +67,16 @@ eq_status eq_ahead_plan_compile(struct eq_ahead_plan *plan, int index)
     return eq_device_compile_noted(plan->device, index);
 }
 
+eq_status eq_ahead_plan_check(const struct eq_ahead_plan *plan)
+{
+    const int num = eq_device_num_noted(plan->device);
+    int num_kept;
+    EQ_TRY(eq_device_num_kept(plan->device, &num_kept));
+    EQ_REQUIRE(num_kept == num, EQ_ERR_IO, "%d of %d kernels did not stay in the cache: they take more than its %zu MiB (%s)",
+               num - num_kept, num, plan->device->max_kept_bytes >> 20, eq_option_variable(EQ_OPTION_CACHE_MIB));
+    return EQ_OK;
+}
+
 // malloc'ed path of the file whose being there says that the kernels were compiled; NULL where there is no cache.
 static char *stamp_path(const struct eq_device *device, const struct eq_ahead_params *params)
 {

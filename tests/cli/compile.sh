@@ -70,8 +70,15 @@ check "without a cache" run 0 bench $network --seconds 0.01
 check "nothing is noted" [ "$(stamps)" -eq 0 ]
 unset EQUIL_CACHE
 
+# PoCL's cache is its own: ours need not be there, but PoCL's.
+fresh
+EQUIL_CACHE=0 check "PoCL keeps kernels without Equil's cache" run 0 compile $network
+check "all of them" [ "$(kernels)" -eq "$all" ]
+POCL_KERNEL_CACHE=0 check "without PoCL's cache nothing is compiled" run 1 compile $network
+check "as it says" stderr_has "nothing would be kept: POCL_KERNEL_CACHE is not 1"
+
 # Where Equil keeps the programs itself: compiling for nothing is refused; other commands warn once, whatever the number of
-# programs; a folder that fills up is an error.
+# programs; a folder that fills up is an error, and so is one in which kernels have to make room for others.
 if [ -e /etc/OpenCL/vendors/rusticl.icd ]; then
     RUSTICL_ENABLE=llvmpipe EQUIL_DEVICE=rusticl
     export RUSTICL_ENABLE EQUIL_DEVICE
@@ -81,6 +88,17 @@ if [ -e /etc/OpenCL/vendors/rusticl.icd ]; then
     check "with the reason" stderr_has "nothing would be kept: EQUIL_CACHE is 0"
     check "and nothing is printed of it" [ ! -s "$folder/stdout" ]
     unset EQUIL_CACHE
+    EQUIL_CACHE_DIR=$folder/small EQUIL_CACHE_MIB=1
+    export EQUIL_CACHE_MIB
+    mkdir "$folder/small"
+    truncate -s 880K "$folder/small/0000000000000000.bin"
+    touch -d '+1 day' "$folder/small/0000000000000000.bin" # it is used later than all others, so they go before it
+    check "a cache without room for all kernels" run 1 compile $network
+    check "is named, with the numbers" bash -c "grep -q ' of [0-9]* kernels did not stay in the cache: .* its 1 MiB (EQUIL_CACHE_MIB)' '$folder/stderr'"
+    check "and nothing is noted" [ "$(find "$folder/small" -name '*.stamp' | wc -l)" -eq 0 ]
+    EQUIL_CACHE_MIB=2
+    check "a larger one keeps them" run 0 compile $network
+    unset EQUIL_CACHE_MIB
     echo file >"$folder/file"
     EQUIL_CACHE_DIR=$folder/file/cache
     check "no folder to keep kernels in" run 1 compile $network
