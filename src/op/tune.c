@@ -105,6 +105,8 @@ static eq_status open_trial(const struct session *s, const int *values, struct t
     target->use_winograd = before.use_winograd && values;
     if (status == EQ_OK)
         status = emit_trial(s, trial);
+    if (status == EQ_OK && values && eq_tuning_entry(tuning, s->tunable->key)->is_reported)
+        status = eq_fail(EQ_ERR_UNSUPPORTED, "%s: values that it cannot have", s->tunable->key); // others would be measured
     *target = before; // the list has what it needs
     eq_tuning_destroy(&tuning);
     if (status != EQ_OK)
@@ -436,6 +438,21 @@ eq_status eq_tune_choice(const struct eq_tune_job *job, const struct eq_tunable 
     eq_status status = choose(&session, &initial, &best, outcome);
     close_trial(&initial);
     close_trial(&best);
+    close_session(&session);
+    return status;
+}
+
+eq_status eq_tune_takes(const struct eq_tune_job *job, const struct eq_tunable *tunable, const int *values, bool *takes)
+{
+    struct session session = { .job = job, .tunable = tunable };
+    struct trial trial = { .list = NULL };
+    eq_status status = make_inputs(&session);
+    if (status == EQ_OK) {
+        const eq_status opened = open_trial(&session, values, &trial);
+        *takes = opened == EQ_OK;
+        status = is_own(opened) ? EQ_OK : opened;
+    }
+    close_trial(&trial);
     close_session(&session);
     return status;
 }

@@ -260,14 +260,28 @@ static eq_status measure(struct tuner *tuner, const struct eq_call *call, const 
     return keep(tuner, choice, &outcome);
 }
 
+static bool has_candidate(const struct eq_tunable *choice, const int *values)
+{
+    for (int c = 0; c < choice->num_candidates; c++)
+        if (memcmp(choice->candidates[c], values, (size_t)choice->num_values * sizeof *values) == 0)
+            return true;
+    return false;
+}
+
 // What is taken where the file has nothing stands first: a choice of the library, or of another file, that the op's model does
-// not know. What the file has and is measured again is not its own default.
-static eq_status put_default_first(const struct tuner *tuner, struct eq_tunable *choice)
+// not know. What the file has and is measured again is not its own default, nor is what the op would not take.
+static eq_status put_default_first(const struct tuner *tuner, const struct eq_call *call, struct eq_tunable *choice)
 {
     const bool is_in_file = eq_tuning_entry(tuner->file, choice->key) != NULL;
     const struct eq_tuning_entry *entry = eq_tuning_entry(is_in_file ? tuner->shipped : tuner->decisions, choice->key);
     int first[EQ_TUNE_MAX_VALUES], at = 0;
     if (!entry || entry->num_values != choice->num_values)
+        return EQ_OK;
+    const struct eq_tune_job job = { .device = tuner->device, .call = call, .tuning = tuner->decisions };
+    bool takes = true;
+    if (!has_candidate(choice, entry->values))
+        EQ_TRY(eq_tune_takes(&job, choice, entry->values, &takes));
+    if (!takes)
         return EQ_OK;
     EQ_TRY(eq_tunable_add(choice, entry->values));
     while (memcmp(choice->candidates[at], entry->values, (size_t)choice->num_values * sizeof *entry->values) != 0)
@@ -303,7 +317,7 @@ static eq_status settle_choice(struct tuner *tuner, const struct eq_call *call, 
 {
     EQ_TRY(eq_tuning_set(tuner->seen, choice->key, (const int[]){ 1 }, 1, ""));
     if (tuner->rehearsal) {
-        EQ_TRY(put_default_first(tuner, choice));
+        EQ_TRY(put_default_first(tuner, call, choice));
         return rehearse(tuner, call, choice);
     }
     // An entry with another number of values is of a version that chose between other things.
@@ -316,7 +330,7 @@ static eq_status settle_choice(struct tuner *tuner, const struct eq_call *call, 
     if (tuner->is_over)
         return EQ_OK;
     tuner->at.key = choice->key;
-    EQ_TRY(put_default_first(tuner, choice));
+    EQ_TRY(put_default_first(tuner, call, choice));
     return measure(tuner, call, is_result, choice);
 }
 

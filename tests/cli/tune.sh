@@ -79,6 +79,15 @@ check "is a candidate" stderr_has ": candidate 2 of $((candidates + 1))"
 check "as the default" grep -qE '^conv2d_vector block=1x[^#]*( = 1 1 0  # .*, the default|#.*, default [0-9.]* ms)$' "$folder/fast"
 EQUIL_TUNING=
 
+# Values of another file that the op does not take are neither measured nor kept under the name of the default.
+sed 's/ = 1 1 0$/ = 99 99 99/' "$folder/slow" >"$folder/wrong"
+EQUIL_TUNING=$folder/wrong
+check "wrong values of another file" run 0 $tune --out "$folder/right" --seconds 0.1
+check "are told" stderr_has " = 99 99 99', which cannot be: the default is taken"
+check "are no candidate" stderr_has ": candidate 2 of $candidates"
+check "and not kept" bash -c "grep -q '^conv2d_vector block=1x' '$folder/right' && ! grep -q 99 '$folder/right'"
+EQUIL_TUNING=
+
 # Lines for several devices would be lost.
 { cat "$folder/before"; printf '[family H200]\nconv2d_vector precious = 1 1 0\n'; } >"$folder/sections"
 cp "$folder/sections" "$folder/sections.before"

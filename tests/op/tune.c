@@ -102,6 +102,7 @@ static const struct {
     { HALF, "nan" },           { BEYOND, "beyond output 0" },
     { BEFORE, "before output 0" }, { WORKSPACE_BEYOND, "beyond output 1" },
     { TOUCHES_INPUT, "writes input 0" }, { BREAKS, "does not compile" },
+    { NUM_WAYS, "values that it cannot have" }, // the default would be measured under its name
 };
 
 // Every fault alone, faster than the default, is rejected, with its reason.
