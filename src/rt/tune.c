@@ -107,6 +107,15 @@ static bool is_printable(const char *text)
     return true;
 }
 
+// Of one line. In any encoding: notes are for people.
+static bool is_note(const char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 127)
+            return false;
+    return true;
+}
+
 static bool is_key(const char *key)
 {
     const size_t length = strlen(key);
@@ -117,7 +126,7 @@ static bool is_key(const char *key)
 
 eq_status eq_tuning_set(struct eq_tuning *tuning, const char *key, const int *values, int num, const char *note)
 {
-    EQ_REQUIRE(is_key(key) && num >= 1 && num <= EQ_TUNE_MAX_VALUES && is_printable(note), EQ_ERR_ARGUMENT,
+    EQ_REQUIRE(is_key(key) && num >= 1 && num <= EQ_TUNE_MAX_VALUES && is_note(note), EQ_ERR_ARGUMENT,
                "a tuning cannot hold %d values for the key '%.60s'", num, key);
     bool is_there;
     const int at = place_of(tuning, key, &is_there);
@@ -287,6 +296,8 @@ static eq_status read_choice(struct reader *reader, char *line)
 static eq_status read_lines(struct reader *reader, char *text)
 {
     bool is_started = false;
+    for (char *tab = text; (tab = strchr(tab, '\t'));)
+        *tab = ' ';
     for (char *line = text, *next; line; line = next) {
         next = strchr(line, '\n');
         if (next)

@@ -10,7 +10,8 @@
 //     KEY = 7 1 4                  # why, to the end of the line
 //     [kind cpu]                   what follows is for these devices: any; kind cpu|gpu|other; vendor TEXT, family TEXT (a part
 //                                  of the vendor's or the device's name); device TEXT (its whole name)
-// Lines before the first [] are for any device. The most specific line wins, and among equals the last.
+// Lines before the first [] are for any device. The most specific line wins, and among equals the last. Tabs are blanks, and
+// comments may have any characters.
 #ifndef EQ_RT_TUNE_H
 #define EQ_RT_TUNE_H
 

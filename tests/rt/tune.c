@@ -179,6 +179,30 @@ START_TEST(test_file)
 }
 END_TEST
 
+// What editors make of a file, and people write into it.
+START_TEST(test_edited)
+{
+    static const char text[] = "equil-tuning 1\r\n\tkey a=1\t=\t7  1\t# schnell gen\303\274gt\tja\r\n";
+    struct eq_tuning *tuning, *back;
+    int values[2];
+    char *saved;
+    size_t bytes;
+    EQ_TEST_OK(eq_tuning_create(&tuning));
+    EQ_TEST_OK(eq_tuning_create(&back));
+    EQ_TEST_OK(eq_tuning_parse(tuning, "edited", text, &here, NULL));
+    ck_assert(eq_tuning_find(tuning, "key a=1", values, 2) && values[0] == 7 && values[1] == 1);
+    ck_assert_str_eq(eq_tuning_at(tuning, 0)->note, "schnell gen\303\274gt ja");
+    EQ_TEST_OK(eq_tuning_save(tuning, path_of("file.txt"), &here, ""));
+    EQ_TEST_OK(eq_file_read(path_of("file.txt"), 1 << 20, &saved, &bytes));
+    EQ_TEST_OK(eq_tuning_parse(back, "file", saved, &here, NULL));
+    free(saved);
+    ck_assert_mem_eq(eq_tuning_at(tuning, 0), eq_tuning_at(back, 0), sizeof(struct eq_tuning_entry));
+    ck_assert_int_eq(eq_tuning_set(back, "key", values, 2, "two\nlines"), EQ_ERR_ARGUMENT);
+    eq_tuning_destroy(&tuning);
+    eq_tuning_destroy(&back);
+}
+END_TEST
+
 static bool is_even(const int *values, const void *user)
 {
     return values[0] % 2 == 0 && values[0] <= *(const int *)user;
@@ -275,7 +299,7 @@ int main(void)
     mkdir(folder, 0777);
     const struct eq_test_entry entries[] = {
         { test_levels, 0 }, { test_broken, sizeof broken / sizeof *broken },
-        { test_damaged, 0 }, { test_file, 0 },
+        { test_damaged, 0 }, { test_file, 0 }, { test_edited, 0 },
         { test_choose, 0 }, { test_device, 0 },
     };
     const int code = eq_test_main("tune", entries, sizeof entries / sizeof *entries);
