@@ -63,18 +63,26 @@ bool eq_pocl_cache_is_off(void)
     return value && *value != '1';
 }
 
+// NULL unless it is absolute: others are to be ignored, says the XDG Base Directory Specification, and would be another folder
+// in every working directory.
+static const char *xdg_cache(void)
+{
+    const char *xdg = getenv("XDG_CACHE_HOME");
+    return xdg && *xdg == '/' ? xdg : NULL;
+}
+
 bool eq_has_cache_folder(void)
 {
-    const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    return eq_option(EQ_OPTION_CACHE_DIR) || (xdg && *xdg) || (home && *home);
+    const char *home = getenv("HOME");
+    return eq_option(EQ_OPTION_CACHE_DIR) || xdg_cache() || (home && *home);
 }
 
 char *eq_cache_folder(void)
 {
-    const char *folder = eq_option(EQ_OPTION_CACHE_DIR), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    const char *folder = eq_option(EQ_OPTION_CACHE_DIR), *xdg = xdg_cache(), *home = getenv("HOME");
     if (folder)
         return eq_strdup(folder);
-    if (xdg && *xdg)
+    if (xdg)
         return eq_path_join(xdg, "equil");
     return home && *home ? eq_path_join(home, ".cache/equil") : NULL;
 }

@@ -14,6 +14,32 @@
 
 static char folder[] = "/tmp/equil-base-XXXXXX";
 
+START_TEST(cache_folder)
+{
+    static const struct {
+        const char *own, *xdg, *home, *folder; // NULL: not set; no folder
+    } cases[] = {
+        { "own", "/xdg", "/home/me", "own" },
+        { NULL, "/xdg", "/home/me", "/xdg/equil" },
+        { "", "", "/home/me", "/home/me/.cache/equil" },
+        { NULL, "relative", "/home/me", "/home/me/.cache/equil" }, // to be ignored
+        { NULL, "relative", NULL, NULL },
+        { NULL, NULL, "", NULL },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *const names[] = { "EQUIL_CACHE_DIR", "XDG_CACHE_HOME", "HOME" };
+        const char *const values[] = { cases[i].own, cases[i].xdg, cases[i].home };
+        for (int v = 0; v < 3; v++)
+            if (!(values[v] ? setenv(names[v], values[v], 1) == 0 : unsetenv(names[v]) == 0))
+                ck_abort();
+        char *path = eq_cache_folder();
+        ck_assert_int_eq(eq_has_cache_folder(), cases[i].folder != NULL);
+        ck_assert_pstr_eq(path, cases[i].folder);
+        free(path);
+    }
+}
+END_TEST
+
 START_TEST(error_text)
 {
     ck_assert_int_eq(eq_fail(EQ_ERR_SHAPE, "%d by %d", 3, 4), EQ_ERR_SHAPE);
@@ -344,7 +370,7 @@ int main(void)
         return EXIT_FAILURE;
     const TTest *const tests[] = {
         error_text, error_text_per_thread, random_numbers, permutation, atomic_write, write_through_links,
-        write_to_pipes_and_devices, file_errors, growing_text, text_of_names,
+        write_to_pipes_and_devices, file_errors, growing_text, text_of_names, cache_folder,
         utf8, numbers_of_locales, numbers_as_texts,
     };
     Suite *suite = suite_create("base");
