@@ -12,7 +12,7 @@ enum {
     SLOW, FAST, EMPTY, WRONG_ONE, NOT_A_NUMBER, INFINITE, HALF, BEYOND, BEFORE, WORKSPACE_BEYOND, TOUCHES_INPUT, BREAKS,
     NUM_WAYS
 };
-enum { COPIES_SLOW = 40 };
+enum { COPIES_SLOW = 200 }; // so many that a busy machine does not make the other way as slow
 
 static int default_way = SLOW;
 static double expect_offset;
@@ -215,7 +215,7 @@ enum { ON_VECTORS, ON_SIMT, ON_MATRIX, NUM_UNITS };
 static void thin_out(struct eq_tunable *choice, int unit)
 {
     const bool is_patient = eq_check_is_patient();
-    const int most = unit == ON_MATRIX ? 4 : is_patient ? 32 : 16, num = choice->num_candidates;
+    const int most = unit == ON_MATRIX ? 4 : is_patient ? 32 : 8, num = choice->num_candidates;
     if (num <= most || (unit == ON_VECTORS && is_patient))
         return;
     for (int i = 0; i < most; i++) // the first and the last are among them
