@@ -25,11 +25,11 @@ static void test_device(int index)
     EQ_CHECK_TRUE(!works);
     EQ_CHECK_OK(eq_matrix_probe(device, EQ_MATRIX_EMULATED, EQ_TF32, &works));
     EQ_CHECK_TRUE(works);
-    const size_t most = device->limits.max_alloc_bytes;
-    device->limits.max_alloc_bytes = 16;
+    const size_t most = device->target.max_alloc_bytes;
+    device->target.max_alloc_bytes = 16;
     EQ_CHECK_INT(eq_matrix_probe(device, EQ_MATRIX_EMULATED, EQ_TF32, &works), EQ_ERR_DEVICE_MEMORY);
     EQ_CHECK_TRUE(strstr(eq_last_error(), "looking for emulated: "));
-    device->limits.max_alloc_bytes = most;
+    device->target.max_alloc_bytes = most;
     EQ_CHECK_OK(eq_device_set_precision(device, EQ_BF16));
     EQ_CHECK_INT(eq_device_set_precision(device, EQ_TF32), EQ_ERR_ARGUMENT);
     EQ_CHECK_INT(eq_device_set_precision(device, EQ_FP32), EQ_ERR_ARGUMENT);
