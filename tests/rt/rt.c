@@ -252,6 +252,16 @@ START_TEST(peaks)
     // wrong.
     ck_assert_msg(flops > 1e8 && flops < 1e16, "%g flops per second", flops);
     ck_assert_msg(bytes > 1e7 && bytes < 1e14, "%g bytes per second", bytes);
+    // A network may leave little memory: less than the copy would take, in one buffer or in all.
+    const struct eq_target whole = eq_test_device->target;
+    eq_test_device->target.max_alloc_bytes = (size_t)40 << 20;
+    EQ_TEST_OK(eq_device_peak(eq_test_device, &flops, &bytes));
+    eq_test_device->target = whole;
+    eq_test_device->target.memory_bytes = eq_test_device->bytes_now + ((size_t)20 << 20);
+    EQ_TEST_OK(eq_device_peak(eq_test_device, &flops, &bytes));
+    eq_test_device->target.memory_bytes = eq_test_device->bytes_now + 4096;
+    ck_assert_int_eq(eq_device_peak(eq_test_device, &flops, &bytes), EQ_ERR_DEVICE_MEMORY);
+    eq_test_device->target = whole;
 }
 END_TEST
 
