@@ -144,6 +144,7 @@ static bool keep_ops(const struct bench_run *run, const struct eq_bench_params *
 
 // ---- measuring
 
+// A point of a curve that does not fit into memory is left out, which is no failure.
 static bool measure_network(const struct bench_run *run, struct eq_device *device, const struct eq_bench_params *params,
                             struct bench_document *document)
 {
@@ -157,18 +158,22 @@ static bool measure_network(const struct bench_run *run, struct eq_device *devic
     };
     struct workers workers;
     workers_help(&workers, device, &job);
-    bool is_done = eq_network_create(device, &model, &network) == EQ_OK && eq_network_bench(network, params, &result) == EQ_OK;
-    workers_end_help(&workers, device, is_done);
-    if (!is_done)
-        fail_with_last_error(is_curve(run) ? "not measured" : NULL);
-    else
-        is_done = keep_result(run, params, &result, document);
+    eq_status status = eq_network_create(device, &model, &network);
+    if (status == EQ_OK)
+        status = eq_network_bench(network, params, &result);
+    workers_end_help(&workers, device, status == EQ_OK);
+    const bool is_left_out = is_curve(run) && (status == EQ_ERR_DEVICE_MEMORY || status == EQ_ERR_HOST_MEMORY);
+    bool is_done = is_left_out || (status == EQ_OK && keep_result(run, params, &result, document));
+    if (is_left_out)
+        message("batch %d of %d x %d pixels is left out: %s", params->n, params->size, params->size, eq_last_error());
+    else if (status != EQ_OK)
+        fail_with_last_error(NULL);
     eq_bench_result_free(&result);
     eq_network_destroy(&network);
     return is_done;
 }
 
-// Every point with a device of its own, so that its peak of memory is its own, too. A point that does not fit is left out.
+// Every point with a device of its own, so that its peak of memory is its own, too.
 static bool measure_curve(const struct bench_run *run, struct bench_document *document)
 {
     const bool is_batch = strcmp(run->curve, "batch") == 0;
@@ -184,9 +189,10 @@ static bool measure_curve(const struct bench_run *run, struct bench_document *do
             fail_with_last_error(NULL);
             return false;
         }
-        if (!measure_network(run, device, &params, document))
-            message("batch %d of %d x %d pixels is left out", params.n, params.size, params.size);
+        const bool is_done = measure_network(run, device, &params, document);
         eq_device_destroy(&device);
+        if (!is_done)
+            return false;
     }
     progress_line(true, "%d points", document->num_records);
     return document->num_records > 0;

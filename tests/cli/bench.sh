@@ -106,6 +106,14 @@ expect "a size on a curve of sizes" 2 stderr "--size does not go with --curve si
 expect "memory to save without gradients" 2 stderr "--recompute is for --mode train" --arch resnet20 --recompute
 expect "shapes without an op" 2 stderr "--shapes goes with --op" --shapes x
 
+# A curve leaves out what does not fit into memory, and nothing else.
+expect "a point of a curve that fails" 1 stderr "equil: layer4.0.bn1: unit: training with 1 image of 1 x 1 pixels" \
+    --arch resnet18 --size 32 --mode train --curve batch --json "$folder/failed.json"
+check "ends it" sh -c "! grep -qE 'left out|batch 2' '$folder/stderr' && ! test -e '$folder/failed.json'"
+export POCL_MEMORY_LIMIT=1
+expect "a curve whose points do not fit" 1 stderr "batch 64 of 4096 x 4096 pixels is left out: " --arch resnet20 --size 4096 --curve batch
+unset POCL_MEMORY_LIMIT
+
 # ---- comparing
 
 a=$golden/a.json b=$golden/b.json
