@@ -21,6 +21,7 @@ import argparse
 import importlib.util
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -29,7 +30,8 @@ import time
 # glibc: large blocks come from the heap, and the heap stays as large as it was.
 MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 46), "MALLOC_TOP_PAD_": str(256 << 20)}
 
-# Ratios of Equil's figure to another's: name, contender, mode, against; least and aim on a processor.
+# Ratios of Equil's figure to another's: name, contender, mode, against; least and aim on a processor, at GOALS_AT. "batch N" is --batch.
+GOALS_AT = {"torch_device": "cpu", "precision": "fp32", "batch": 16, "size": 224}
 GOALS = [
     ("CE-ResNet-50 inference / PyTorch's ResNet-50, direct", "equil ce-resnet50 direct", "infer", "torch resnet50", 1.08, 1.08),
     ("CE-ResNet-50 inference / PyTorch's CE-ResNet-50, direct", "equil ce-resnet50 direct", "infer", "torch ce-resnet50", 4.0, 4.0),
@@ -39,25 +41,57 @@ GOALS = [
     ("CE-ResNet-50 training / PyTorch's CE-ResNet-50, Winograd", "equil ce-resnet50", "train", "torch ce-resnet50", 3.4, 3.8),
     ("CE-ResNet-50 / ResNet-50, inference, Winograd", "equil ce-resnet50", "infer", "equil resnet50", 0.93, 0.93),
     ("CE-ResNet-50 / ResNet-50, training, Winograd", "equil ce-resnet50", "train", "equil resnet50", 0.92, 0.92),
-    ("batch 1 / batch 16, CE-ResNet-50 inference, per image", "equil ce-resnet50 batch 1", "infer", "equil ce-resnet50", 0.85, 0.85),
+    ("batch 1 / batch N, CE-ResNet-50 inference, per image", "equil ce-resnet50 batch 1", "infer", "equil ce-resnet50", 0.85, 0.85),
 ]
 
 
+def count(text):
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("%r is not a whole number from 1 up" % text)
+    return int(text)
+
+
+def duration(text):
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError("%r is not a number of seconds above 0" % text)
+    return value
+
+
+def check_paths(parser, arguments):
+    """What would fail at the end, or not tell why."""
+    if not shutil.which(arguments.equil):
+        parser.error("--equil %s: there is no such command" % arguments.equil)
+    if arguments.ce_module and not os.path.isfile(arguments.ce_module):
+        parser.error("--ce-module %s: there is no such file" % arguments.ce_module)
+    if arguments.json and not os.path.isdir(os.path.dirname(arguments.json) or "."):
+        parser.error("--json %s: there is no such folder" % arguments.json)
+    if arguments.json and (os.path.isdir(arguments.json) or not os.access(os.path.dirname(arguments.json) or ".", os.W_OK)):
+        parser.error("--json %s: cannot be written" % arguments.json)
+
+
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], usage="peers.py [OPTION]...; --help lists them")
     parser.add_argument("--equil", default="equil", help="the command (default: equil)")
     parser.add_argument("--device", help="Equil's device, as equil bench --device")
     parser.add_argument("--ce-module", metavar="PATH", help="Python file whose build(NAME, classes) or model(NAME, classes) makes CE-ResNet-50")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--rounds", type=count, default=5)
+    parser.add_argument("--batch", type=count, default=16)
+    parser.add_argument("--size", type=count, default=224)
     parser.add_argument("--modes", default="infer,train", help="infer, train or both (default: infer,train)")
-    parser.add_argument("--seconds", type=float, default=4, help="to measure each contender for in a round (default: 4)")
+    parser.add_argument("--seconds", type=duration, default=4, help="to measure each contender for in a round (default: 4)")
     parser.add_argument("--torch-device", choices=("cpu", "cuda"), default="cpu", help="PyTorch's device (default: cpu)")
     parser.add_argument("--precision", choices=("fp32", "tf32", "fp16", "bf16"), default="fp32", help="of both (default: fp32)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of PyTorch (default: all processors)")
+    parser.add_argument("--threads", type=count, default=os.cpu_count(), help="of PyTorch (default: all processors)")
     parser.add_argument("--json", metavar="FILE")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if not set(arguments.modes.split(",")) <= {"infer", "train"}:
+        parser.error("--modes %s: infer, train or both" % arguments.modes)
+    check_paths(parser, arguments)
+    return arguments
 
 
 # ---- Equil
@@ -75,7 +109,9 @@ class Equil:
         self.name = "equil %s%s%s" % (arch, "" if winograd else " direct", "" if batch == arguments.batch else " batch %d" % batch)
 
     def measure(self):
-        done = subprocess.run(self.command, env=self.environment, stdout=subprocess.PIPE, check=True)
+        done = subprocess.run(self.command, env=self.environment, stdout=subprocess.PIPE)
+        if done.returncode != 0:    # it has said why
+            sys.exit("peers.py: exit status %d: %s" % (done.returncode, " ".join(self.command)))
         result = json.loads(done.stdout)
         self.identity = {part: result[part] for part in ("device", "build", "setup")}
         measured = result["results"][0]
@@ -212,7 +248,7 @@ def make_equil(arguments, modes):
         if mode == "infer" and arguments.precision == "fp32":
             made.append(Equil(arguments, "resnet50", mode, arguments.batch, False))
             made.append(Equil(arguments, "ce-resnet50", mode, arguments.batch, False))
-        if mode == "infer":
+        if mode == "infer" and arguments.batch != 1:
             made.append(Equil(arguments, "ce-resnet50", mode, 1, True))
     return made
 
@@ -260,12 +296,12 @@ def shares_of_peak(equil, best):
     return peak, {key: best[key][0] * gflop[arch, key[1]] / peak for key in best for arch in [key[0].split()[1]] if (arch, key[1]) in gflop}
 
 
-def ratio_rows(best, has_goals):
+def ratio_rows(best, batch, has_goals):
     rows = []
     for title, name, mode, against, least, aim in GOALS:
         if (name, mode) in best and (against, mode) in best:
             ratio = best[(name, mode)][0] / best[(against, mode)][0]
-            row = {"figure": title, "ratio": ratio}
+            row = {"figure": title.replace("batch N", "batch %d" % batch), "ratio": ratio}
             rows.append({**row, "at_least": least, "aim": aim, "reached": ratio >= least} if has_goals else row)
     return rows
 
@@ -275,8 +311,6 @@ def main():
     if any(os.environ.get(name) != value for name, value in MALLOC.items()):
         os.execve(sys.executable, [sys.executable] + sys.orig_argv[1:], {**os.environ, **MALLOC})
     modes = arguments.modes.split(",")
-    if not set(modes) <= {"infer", "train"}:
-        sys.exit("--modes %s: infer, train or both" % arguments.modes)
     equil = make_equil(arguments, modes)
     torch, torch_version = make_torch(arguments, modes)
     contenders = []
@@ -284,10 +318,10 @@ def main():
         contenders += equil[place:place + 1] + torch[place:place + 1]
     figures = run_rounds(contenders, arguments.rounds)
     best, identity = best_forms(figures), equil[0].identity
-    print("\n%s, driver %s, equil %s (%s); PyTorch %s %s; %s; batch %d of %d x %d pixels; %d rounds" % (
+    print("\n%s, driver %s, equil %s (%s)%s; %s; batch %d of %d x %d pixels; %d rounds" % (
         identity["device"]["name"], identity["device"]["driver"], identity["build"]["version"], identity["build"]["commit"],
-        torch_version, "on CUDA" if arguments.torch_device == "cuda" else "with %d threads" % arguments.threads,
-        arguments.precision, arguments.batch, arguments.size, arguments.size, arguments.rounds))
+        "; PyTorch %s %s" % (torch_version, "on CUDA" if arguments.torch_device == "cuda" else "with %d threads" % arguments.threads)
+        if torch_version else "", arguments.precision, arguments.batch, arguments.size, arguments.size, arguments.rounds))
     peak, shares = shares_of_peak(equil, best)
     print("\n%-30s %-6s %10s %10s %10s  %s" % ("contender", "mode", "images/s", "lowest", "highest", "form"))
     for (name, mode, form), values in sorted(figures.items()):
@@ -296,9 +330,9 @@ def main():
     print("\nconvolutions, counted as direct sums, of the multiply-add peak of %.1f GFLOP/s (all of the time taken for theirs)" % peak)
     for (name, mode), share in sorted(shares.items()):
         print("%-30s %-6s %10.3f" % (name, mode, share))
-    has_goals = arguments.torch_device == "cpu" and arguments.precision == "fp32"
+    has_goals = all(getattr(arguments, name) == value for name, value in GOALS_AT.items())
     print("\n%-62s %8s%s" % ("ratio of medians", "", "  at least    aim" if has_goals else ""))
-    rows = ratio_rows(best, has_goals)
+    rows = ratio_rows(best, arguments.batch, has_goals)
     for row in rows:
         print("%-62s %8.3f" % (row["figure"], row["ratio"]), end="")
         print(" %9.2f %6.2f  %s" % (row["at_least"], row["aim"], "reached" if row["reached"] else "missed") if has_goals else "")
