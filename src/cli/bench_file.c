@@ -298,6 +298,12 @@ static bool read_root(const char *path, const json_t *root, struct bench_documen
         struct bench_record *record = bench_document_add(document);
         if (!record || !read_record(path, i, json_array_get(results, (size_t)i), record))
             return false;
+        char where[32], what[96];
+        snprintf(where, sizeof where, "results[%d]", i);
+        snprintf(what, sizeof what, "is %s where results[0] is %s: a file has one kind", record->kind,
+                 document->records[0].kind);
+        if (strcmp(record->kind, document->records[0].kind) != 0)
+            return refuse(path, where, "kind", what);
     }
     return true;
 }

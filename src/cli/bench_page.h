@@ -54,13 +54,14 @@ void plot_roofline(FILE *out, const struct bench_record *record);
 // A row that shows which classes of kernels take the time.
 void plot_shares(FILE *out, const struct bench_record *record);
 // Lines over an axis of doubling values, from 0 up.
+enum { MAX_CURVE = 16 }; // points of a line
 struct plot_point {
     double x, y, low, high;
 };
 struct plot_line {
     const char *label;
     int system, num;
-    struct plot_point points[16];
+    struct plot_point points[MAX_CURVE];
 };
 enum { MAX_LINES = 8 }; // in a drawing
 void plot_lines(FILE *out, const struct plot_line *lines, int num, const char *x_label, const char *y_label);

@@ -37,12 +37,15 @@ static bool is_same_curve(const struct bench_record *a, const struct bench_recor
            (is_batch ? a->size == b->size : a->batch == b->batch);
 }
 
-// A document of many points of one network is a curve; one of several networks, put together by hand, is not.
+// A document of many points of one network, each of more images or pixels than the one before, is a curve; one of several
+// networks, or of one several times, put together by hand, is not.
 static bool is_curve_document(const struct bench_document *document)
 {
-    bool is_one = strcmp(document->records[0].kind, "network") == 0 && document->num_records >= MIN_CURVE;
+    const struct bench_record *r = document->records;
+    const bool is_batch = is_over_batch(document);
+    bool is_one = strcmp(r->kind, "network") == 0 && document->num_records >= MIN_CURVE && document->num_records <= MAX_CURVE;
     for (int i = 1; is_one && i < document->num_records; i++)
-        is_one = is_same_curve(&document->records[0], &document->records[i], is_over_batch(document));
+        is_one = is_same_curve(&r[0], &r[i], is_batch) && (is_batch ? r[i].batch > r[i - 1].batch : r[i].size > r[i - 1].size);
     return is_one;
 }
 
@@ -594,7 +597,7 @@ static void fill_line(const struct bench_page *page, const struct bench_entry *f
 {
     const struct bench_document *document = first->document;
     *line = (struct plot_line){ .label = page->systems[first->system].label, .system = first->system };
-    for (int i = 0; i < document->num_records && line->num < 16; i++) {
+    for (int i = 0; i < document->num_records; i++) {
         const struct bench_record *r = &document->records[i];
         const bool is_batch = is_over_batch(document);
         const double scale = is_batch ? 1.0 / r->batch : 1e6 / r->batch / r->size / r->size;

@@ -170,6 +170,7 @@ result "a name that would be a command to the terminal" $?
 fault "a network of no pixels" 'd["results"][0]["size"] = 0' "results[0].size is 0: a network has images"
 fault "bytes that have no number" 'd["results"][0]["memory_mib"] = 1e15' "results[0].memory_mib is more than there is"
 fault "another mode" 'd["results"][0]["mode"] = "foo"' "results[0].mode is neither infer nor train"
+fault "two kinds" 'd["results"][1]["kind"] = "op"' "results[1].kind is op where results[0] is network: a file has one kind"
 fault "another kind" 'd["results"][0]["kind"] = "x"' "results[0].kind is neither network nor op"
 echo '{"format": ' >"$folder/cut.json"
 expect "a file that was cut" 1 stderr "not JSON: " --compare "$a" "$folder/cut.json"
@@ -268,6 +269,14 @@ edit "$a" "$folder/three.json" 'd["results"] = [dict(d["results"][0], arch=arch)
 expect "a report of curves and of three networks" 0 stdout "" --report "$folder/page.html" "$folder/again.json" "$folder/less.json" "$folder/three.json"
 for title in "<h3>ce-resnet50 train, 224 x 224 pixels, 1000 classes</h3>" "pixels, 1000 classes, elu, recompute</h3>" ">resnet34 infer, batch 16, 224 px, 1000 classes</text>"; do
     check "has $title" grep -qF "$title" "$folder/page.html"
+done
+# Nor is a network several times, or are more points than a line has.
+edit "$folder/curve.json" "$folder/back.json" 'd["results"].reverse()'
+edit "$a" "$folder/times.json" 'd["results"] = d["results"][:1] * 3'
+edit "$a" "$folder/many.json" 'd["results"] = [dict(d["results"][0], batch=n) for n in range(1, 18)]'
+for name in back times many; do
+    expect "a report of what is no curve: $name" 0 stdout "" --report "$folder/page.html" "$folder/$name.json"
+    check "draws none" sh -c "! grep -q 'Cost against' '$folder/page.html'"
 done
 cp "$a" "$folder/input.json"
 cp "$b" "$folder/result.json"
