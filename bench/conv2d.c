@@ -11,7 +11,7 @@
 #include "verify/conv2d_cases.h"
 #include "op/op.h"
 
-enum { NUM_DIRECTIONS = 3 };
+enum { NUM_DIRECTIONS = 3, NUM_LAYERS = sizeof conv2d_resnet50 / sizeof *conv2d_resnet50 };
 static const char *const direction_names[] = { "forward", "data_grad", "weight_grad" };
 
 struct operand {
@@ -180,16 +180,36 @@ static double run_direction(int direction, const struct conv2d_layer *l, int bat
     return time;
 }
 
+// An argument from least to most, or `otherwise` where it is not given.
+static double number_of(const char *text, const char *what, double least, double most, bool is_whole, double otherwise)
+{
+    if (!text)
+        return otherwise;
+    char *end;
+    const double value = strtod(text, &end);
+    if (end != text && *end == '\0' && value >= least && value <= most && (!is_whole || value == floor(value)))
+        return value;
+    fprintf(stderr, "bench/conv2d: the %s is \"%s\": a %snumber from %g to %g is needed\n", what, text,
+            is_whole ? "whole " : "", least, most);
+    exit(2);
+}
+
 int main(int argc, char **argv)
 {
-    const int batch = argc > 1 ? atoi(argv[1]) : 16, only = argc > 3 ? atoi(argv[3]) : -1;
-    const double seconds = argc > 2 ? atof(argv[2]) : 0.2;
+    if (argc > 4) {
+        fprintf(stderr, "bench/conv2d: %d arguments; it takes [batch [seconds per layer and direction [layer]]]\n", argc - 1);
+        return 2;
+    }
+    const char *const given[3] = { argc > 1 ? argv[1] : NULL, argc > 2 ? argv[2] : NULL, argc > 3 ? argv[3] : NULL };
+    const int batch = (int)number_of(given[0], "batch", 1, 65536, true, 16);
+    const double seconds = number_of(given[1], "time in seconds", 0, 3600, false, 0.2);
+    const int only = (int)number_of(given[2], "layer", 0, NUM_LAYERS - 1, true, -1);
     double time[NUM_DIRECTIONS] = { 0 }, flops[NUM_DIRECTIONS] = { 0 }, at_peak[NUM_DIRECTIONS] = { 0 };
     check(eq_device_open(NULL, &device));
     printf("# %s, driver %s, batch %d: GFLOP/s and share of the peak of multiply-adds\n", eq_device_name(device),
            eq_device_driver(device), batch);
     printf("%-28s %22s %22s %22s %8s\n", "layer", direction_names[0], direction_names[1], direction_names[2], "peak");
-    for (int i = 0; i < (int)(sizeof conv2d_resnet50 / sizeof *conv2d_resnet50); i++) {
+    for (int i = 0; i < NUM_LAYERS; i++) {
         const struct conv2d_layer *l = &conv2d_resnet50[i];
         if (only >= 0 && only != i)
             continue;
