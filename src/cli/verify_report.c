@@ -120,7 +120,7 @@ void verify_print_device(const struct verify_device *device)
 
 void verify_print_heading(void)
 {
-    printf("%-20s %-24s %-8s %6s %12s %11s\n", "op", "kernels", "blocks", "cases", "worst error", "of allowed");
+    printf("%-20s %-29s %-8s %6s %12s %11s\n", "op", "kernels", "blocks", "cases", "worst error", "of allowed");
 }
 
 static void print_row(const struct verify_row *row)
@@ -128,7 +128,7 @@ static void print_row(const struct verify_row *row)
     char blocks[64] = "";
     for (int i = 0; i < row->num_blocks; i++)
         snprintf(blocks + strlen(blocks), sizeof blocks - strlen(blocks), "%s%d", i ? " " : "", row->blocks[i]);
-    printf("%-20s %-24s %-8s %6d %12.1e %11.2f  ", row->op, row->kernels, blocks, row->num_cases, row->error, row->ratio);
+    printf("%-20s %-29s %-8s %6d %12.1e %11.2f  ", row->op, row->kernels, blocks, row->num_cases, row->error, row->ratio);
     if (row->num_failures)
         printf("%d WRONG%s\n", row->num_failures, row->is_unfinished ? ", UNFINISHED" : "");
     else
