@@ -15,6 +15,7 @@ int class_of_kernel(const char *kernel)
     } starts[] = {
         { "conv2d_gated", CLASS_NORMALISATION },
         { "conv2d", CLASS_CONVOLUTION },
+        { "unit", CLASS_NORMALISATION },
         { "moments", CLASS_NORMALISATION },
         { "affine", CLASS_NORMALISATION },
         { "evaluate", CLASS_NORMALISATION },

@@ -530,7 +530,7 @@ static void write_op_rows(struct bench_page *page, const struct bench_document *
         page_text(out, r->op);
         fputs("</td><td>", out);
         page_text(out, r->layer);
-        fputs("</td><td>", out);
+        fputs("</td><td class=\"w\">", out); // on two lines rather than the table cut at the right
         page_text(out, r->shape);
         fprintf(out,
                 "</td><td class=\"n\">%d</td><td class=\"n\">%.3f</td><td class=\"n\">%.1f %%</td><td class=\"n\">%.1f</td><td "

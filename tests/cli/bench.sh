@@ -241,6 +241,9 @@ python3 -c 'import sys
 text = open(sys.argv[1], encoding="utf-8").read()
 assert "A  x" + "\u6f22" * 33 + ", long.json, " in text and ", \ufffd.json, " in text' "$folder/page.html" 2>"$folder/stderr"
 result "is UTF-8" $?
+edit "$folder/ops.json" "$folder/units.json" 'd["results"][0]["op"] = "unit"'
+expect "a report of a unit" 0 stdout "" --report "$folder/page.html" "$folder/units.json"
+check "a unit has its class's colour" sh -c "sed 's/<tr>/\\n&/g' '$folder/page.html' | grep '^<tr><td>unit</td>' | grep -q 'var(--c1)'"
 edit "$a" "$folder/slow.json" 'd["results"][0]["wall"].update(median_ms=1e6, low_ms=9e5, high_ms=1.1e6)'
 expect "a report of a slow device" 0 stdout "" --report "$folder/page.html" "$folder/slow.json"
 check "whose speed is not 0.0" grep -q 'font-weight="600">0.016</text>' "$folder/page.html"
