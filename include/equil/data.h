@@ -40,8 +40,8 @@ EQ_API bool eq_image_has_name(const char *path);
 EQ_API eq_status eq_image_list(const char *path, char ***paths, size_t *num);
 EQ_API void eq_image_list_free(char **paths, size_t num); // NULL with num 0 is allowed
 
+struct eq_dataset; // below
 // An image that is still to be read.
-struct eq_dataset;
 struct eq_image_item {
     const char *path;                 // a file; NULL: an item of a set
     const struct eq_dataset *dataset; // where path is NULL

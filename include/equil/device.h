@@ -81,7 +81,8 @@ EQ_API void eq_device_destroy(struct eq_device **device);
 // several groups, batch norm, CE and the last layer.
 enum eq_precision { EQ_FP32, EQ_TF32, EQ_FP16, EQ_BF16 };
 // Chooses it for what will be compiled on the device, whose kernels become those for GPUs, without Winograd's transforms; what
-// was compiled before stays as it is. Without a call it is what the environment variable EQUIL_PRECISION says, else fp32. Other
+// was compiled before stays as it is, and weights made before may be refused (EQ_ERR_SHAPE: a processor's may lie in shorter
+// blocks). Without a call it is what the environment variable EQUIL_PRECISION says, else fp32. Other
 // than fp32 can be set once, and looks for the device's matrix unit: a probe is compiled, run and compared, which waits for the
 // device. Where there is none the results are the same within rounding, computed without one, and slow: for tests. Errors:
 // EQ_ERR_ARGUMENT (a value that is none; tf32, fp16 or bf16 is set, and this is another, or fp32; other than fp32 with

@@ -191,11 +191,12 @@ EQ_API eq_status eq_classifier_run(struct eq_classifier *classifier, const struc
 //   probabilities  f32 [classes], softmax of the logits; valid during the call
 typedef bool (*eq_classified_fn)(void *user, size_t i, const float *probabilities);
 // The same for images that are still to be read: decoded ahead on threads (eq_dataset_threads()) while the device computes, not
-// all held at a time. One that cannot be read is named in the log (a warning), counted and left out.
-//   items    read  [num] 1 or more
+// all held at a time. One that cannot be read is named in the log (a warning), counted and left out. The first call compiles
+// before it reads any.
+//   items    read  [num] 1 or more, each with a path or a set
 //   skipped  write images left out; as it was on failure
-// Errors: as above, EQ_ERR_ARGUMENT also for no items or more than INT_MAX and for EQUIL_THREADS, EQ_ERR_INTERRUPTED (the
-// callback's true). None when no image can be read.
+// Errors: as above, EQ_ERR_ARGUMENT also for no items, more than INT_MAX, one without both, and for EQUIL_THREADS,
+// EQ_ERR_INTERRUPTED (the callback's true). None when no image can be read.
 EQ_API eq_status eq_classifier_each(struct eq_classifier *classifier, const struct eq_image_item *items, size_t num,
                                     eq_classified_fn result, void *user, size_t *skipped);
 

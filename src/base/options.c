@@ -9,7 +9,7 @@ extern char **environ;
 static const struct {
     const char *variable, *help;
 } options[EQ_NUM_OPTIONS] = {
-    [EQ_OPTION_DEVICE] = { "EQUIL_DEVICE", "device to use: index, part of a name or vendor, cpu or gpu" },
+    [EQ_OPTION_DEVICE] = { "EQUIL_DEVICE", "device to use: index, part of a name, vendor or platform, cpu or gpu" },
     [EQ_OPTION_CACHE_DIR] = { "EQUIL_CACHE_DIR",
                               "folder of compiled kernels (default: $XDG_CACHE_HOME/equil or ~/.cache/equil)" },
     [EQ_OPTION_CACHE] = { "EQUIL_CACHE", "0 switches the cache of compiled kernels off (default: 1)" },

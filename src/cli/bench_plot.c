@@ -306,21 +306,24 @@ static double last_y(const struct plot_line *line)
     return line->points[line->num - 1].y;
 }
 
-// The last value of each line at the right, from the lowest up, each above the one before where they would touch.
+// The last value of each line at the right, one above another where they would touch, and all of them in the drawing.
 static void name_lines(FILE *out, const struct lines_frame *f, const struct plot_line *lines, int num)
 {
-    double above = f->top + f->height + 20;
-    bool done[MAX_LINES] = { false };
-    for (int i = 0; i < num; i++) {
-        int lowest = -1;
-        for (int l = 0; l < num; l++)
-            if (!done[l] && (lowest < 0 || last_y(&lines[l]) < last_y(&lines[lowest])))
-                lowest = l;
-        const struct plot_line *line = &lines[lowest];
-        done[lowest] = true;
-        above = fmin(above - 14, line_y(f, last_y(line)) + 4);
+    enum { HEIGHT = 14 };
+    int order[MAX_LINES];
+    double at[MAX_LINES], above = f->top + f->height + HEIGHT + 6;
+    for (int i = 0; i < num; i++) { // lowest values first
+        int place = i;
+        for (; place > 0 && last_y(&lines[i]) < last_y(&lines[order[place - 1]]); place--)
+            order[place] = order[place - 1];
+        order[place] = i;
+    }
+    for (int i = 0; i < num; i++)
+        above = at[i] = fmin(above - HEIGHT, line_y(f, last_y(&lines[order[i]])) + 4);
+    for (int i = num - 1, least = HEIGHT; i >= 0; i--, least += HEIGHT) { // down again where they left it
+        const struct plot_line *line = &lines[order[i]];
         fprintf(out, "<text x=\"%.1f\" y=\"%.1f\" font-size=\"12\" font-weight=\"600\">%c %.3g</text>", f->left + f->width + 10,
-                above, 'A' + line->system, last_y(line));
+                fmax(at[i], least), 'A' + line->system, last_y(line));
     }
 }
 

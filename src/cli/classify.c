@@ -9,7 +9,7 @@
 #include "show.h"
 #include "workers.h"
 
-enum { MAX_BATCH = 32, SHOW_COLUMNS = 32 };
+enum { BATCH = 32, SHOW_COLUMNS = 32 };
 
 struct job {
     struct eq_classifier *classifier;
@@ -252,7 +252,7 @@ static int classify(struct eq_device *device, const char *selector, struct eq_cl
                     char **paths, int num_paths)
 {
     // Whole batches are computed: one that is larger than what there is to do would be a waste. A folder gets the largest.
-    params->batch = num_paths == 1 && eq_image_has_name(paths[0]) ? 1 : MAX_BATCH;
+    params->batch = num_paths == 1 && eq_image_has_name(paths[0]) ? 1 : BATCH;
     if (eq_classifier_create(device, params, &job->classifier) != EQ_OK)
         return fail_with_last_error(NULL);
     int classes = eq_classifier_num_classes(job->classifier);

@@ -188,8 +188,11 @@ static eq_status fill_images(const struct eq_image_item *items, size_t num, stru
     set->source = (struct eq_source){ .num_items = num, .state = images, .get = get_image, .describe = describe_image,
                                       .destroy_state = free };
     EQ_ALLOC(set->source.labels, num);
-    for (size_t i = 0; i < num; i++)
+    for (size_t i = 0; i < num; i++) {
+        EQ_REQUIRE(items[i].path || items[i].dataset, EQ_ERR_ARGUMENT, "image %zu of %zu has neither a path nor a data set", i,
+                   num);
         set->source.labels[i] = (int)i;
+    }
     return EQ_OK;
 }
 

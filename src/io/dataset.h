@@ -33,7 +33,8 @@ void eq_source_clear(struct eq_source *source);
 eq_status eq_source_set_classes(struct eq_source *source, const char *const *names, int num);
 
 // A set of single images, whose labels are their numbers: that is how results are told apart. It has no classes. The items are
-// kept, and the sets they name. Errors: EQ_ERR_ARGUMENT (none, or more than INT_MAX), EQ_ERR_HOST_MEMORY.
+// kept, and the sets they name. Errors: EQ_ERR_ARGUMENT (none, more than INT_MAX, one without a path and a set),
+// EQ_ERR_HOST_MEMORY.
 eq_status eq_dataset_of_images(const struct eq_image_item *items, size_t num, struct eq_dataset **dataset);
 
 bool eq_is_folder(const char *path);

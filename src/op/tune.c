@@ -448,9 +448,10 @@ eq_status eq_tune_takes(const struct eq_tune_job *job, const struct eq_tunable *
     struct trial trial = { .list = NULL };
     eq_status status = make_inputs(&session);
     if (status == EQ_OK) {
-        const eq_status opened = open_trial(&session, values, &trial);
-        *takes = opened == EQ_OK;
-        status = is_own(opened) ? EQ_OK : opened;
+        status = open_trial(&session, values, &trial);
+        *takes = status == EQ_OK;
+        if (is_own(status) && status != EQ_ERR_DEVICE_MEMORY && status != EQ_ERR_DEVICE)
+            status = EQ_OK; // the values', not the machine's
     }
     close_trial(&trial);
     close_session(&session);

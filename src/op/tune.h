@@ -30,7 +30,7 @@ struct eq_tune_outcome {
 eq_status eq_tune_choice(const struct eq_tune_job *job, const struct eq_tunable *tunable, struct eq_tune_outcome *outcome);
 
 // Whether the op takes the values for the choice: those of a file are not its own, and may be of another version or a typing
-// error. Then it compiles with them, too. Errors: EQ_ERR_HOST_MEMORY, those of making the operands.
+// error. Then it compiles with them, too. Errors: EQ_ERR_HOST_MEMORY, EQ_ERR_DEVICE_MEMORY, EQ_ERR_DEVICE.
 eq_status eq_tune_takes(const struct eq_tune_job *job, const struct eq_tunable *tunable, const int *values, bool *takes);
 
 // Compiles the candidates that next(user) names and runs each once, until it names a negative one; nothing is compared. What

@@ -223,6 +223,7 @@ eq_status eq_device_set_precision(struct eq_device *device, enum eq_precision pr
     enum eq_matrix_unit unit;
     EQ_TRY(eq_matrix_find(device, precision, &unit));
     target->family = EQ_FAMILY_SIMT;
+    target->block = 16; // which its kernels are written for
     target->use_winograd = false;
     target->precision = precision;
     target->matrix_unit = unit;

@@ -11,7 +11,7 @@
 //     [kind cpu]                   what follows is for these devices: any; kind cpu|gpu|other; vendor TEXT, family TEXT (a part
 //                                  of the vendor's or the device's name); device TEXT (its whole name)
 // Lines before the first [] are for any device. The most specific line wins, and among equals the last. Tabs are blanks, and
-// comments may have any characters.
+// comments may be in any encoding.
 #ifndef EQ_RT_TUNE_H
 #define EQ_RT_TUNE_H
 

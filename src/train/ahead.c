@@ -72,7 +72,8 @@ eq_status eq_ahead_plan_check(const struct eq_ahead_plan *plan)
     const int num = eq_device_num_noted(plan->device);
     int num_kept;
     EQ_TRY(eq_device_num_kept(plan->device, &num_kept));
-    EQ_REQUIRE(num_kept == num, EQ_ERR_IO, "%d of %d kernels did not stay in the cache: they take more than its %zu MiB (%s)",
+    EQ_REQUIRE(num_kept == num, EQ_ERR_IO,
+               "%d of %d kernels did not stay in the cache: it has no room for all in %zu MiB (%s), or they were removed",
                num - num_kept, num, plan->device->max_kept_bytes >> 20, eq_option_variable(EQ_OPTION_CACHE_MIB));
     return EQ_OK;
 }

@@ -230,7 +230,7 @@ static eq_status classify_set(struct eq_classifier *classifier, const struct eq_
 {
     struct eq_evaluator *evaluator;
     EQ_TRY(prepare(classifier));
-    EQ_TRY(eq_evaluator_create(classifier->network, dataset, &classifier->meta.form, classifier->batch, &evaluator));
+    EQ_TRY(eq_evaluator_create(classifier->network, dataset, &classifier->meta.form, classifier->batch, true, &evaluator));
     const eq_status status = eq_evaluator_each(evaluator, give_results, results, skipped);
     eq_evaluator_destroy(&evaluator);
     return status;
@@ -291,7 +291,8 @@ eq_status eq_classifier_evaluate(struct eq_classifier *classifier, const char *d
     struct relay relay = { progress, user, eq_dataset_num_items(dataset) };
     eq_status status = prepare(classifier);
     if (status == EQ_OK)
-        status = eq_evaluator_create(classifier->network, dataset, &classifier->meta.form, classifier->batch, &evaluator);
+        status =
+            eq_evaluator_create(classifier->network, dataset, &classifier->meta.form, classifier->batch, false, &evaluator);
     if (status == EQ_OK)
         status = eq_evaluator_run(evaluator, relay_progress, &relay, evaluation);
     eq_evaluator_destroy(&evaluator);

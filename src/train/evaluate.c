@@ -4,7 +4,7 @@
 
 #include "train/metrics.h"
 
-// Results of a batch on their way to the host; two of them, so that the device has the next batch while one is counted.
+// Results of a batch on their way to the host; two of them, so that the device has the next batch while one is taken.
 struct slot {
     float *logits; // [batch, classes]
     struct eq_ticket ticket;
@@ -20,12 +20,13 @@ struct eq_evaluator {
     size_t num_logits;
 };
 
-static eq_status fill_evaluator(struct eq_evaluator *evaluator, const struct eq_input_form *form, int batch)
+static eq_status fill_evaluator(struct eq_evaluator *evaluator, const struct eq_input_form *form, int batch,
+                                bool may_be_none)
 {
     struct eq_network *network = evaluator->network;
     EQ_TRY(eq_network_compile_infer(network, batch, form->size, form->size));
     const struct eq_feed_params params = { .dataset = evaluator->dataset, .form = *form,
-                                           .augment = EQ_TRAIN_AUGMENT_NONE, .may_be_none = true };
+                                           .augment = EQ_TRAIN_AUGMENT_NONE, .may_be_none = may_be_none };
     EQ_TRY(eq_feed_create(network->device, &network->infer, &params, &evaluator->feed));
     struct eq_tensor tensor;
     EQ_TRY(eq_exec_find(network->infer.exec, network->infer.model.logits, &evaluator->logits, &tensor));
@@ -36,12 +37,12 @@ static eq_status fill_evaluator(struct eq_evaluator *evaluator, const struct eq_
 }
 
 eq_status eq_evaluator_create(struct eq_network *network, const struct eq_dataset *dataset, const struct eq_input_form *form,
-                              int batch, struct eq_evaluator **evaluator)
+                              int batch, bool may_be_none, struct eq_evaluator **evaluator)
 {
     EQ_ALLOC(*evaluator, 1);
     (*evaluator)->network = network;
     (*evaluator)->dataset = dataset;
-    eq_status status = fill_evaluator(*evaluator, form, batch);
+    eq_status status = fill_evaluator(*evaluator, form, batch, may_be_none);
     if (status != EQ_OK)
         eq_evaluator_destroy(evaluator);
     return status;
@@ -131,7 +132,6 @@ eq_status eq_evaluator_run(struct eq_evaluator *evaluator, eq_evaluator_progress
     struct sums sums = { .classes = evaluator->network->params.classes, .progress = progress, .user = user };
     size_t skipped;
     EQ_TRY(eq_evaluator_each(evaluator, count, &sums, &skipped));
-    EQ_REQUIRE(sums.images > 0, EQ_ERR_FORMAT, "none of the %zu images can be read", skipped);
     double seconds = (double)(eq_clock_ns() - sums.start_ns) * 1e-9, images = (double)sums.images;
     *evaluation = (struct eq_evaluation){ .top1 = (double)sums.hits / images,
                                           .top5 = (double)sums.hits5 / images,

@@ -39,7 +39,7 @@ static eq_status make_parts(struct eq_trainer *trainer)
         return EQ_OK;
     EQ_TRY(eq_step_create(trainer->network, &step, &trainer->step));
     EQ_TRY(eq_feed_create(trainer->device, &trainer->network->gradients, &feed, &trainer->feed));
-    return eq_evaluator_create(trainer->network, trainer->val, &trainer->meta.form, p->batch, &trainer->evaluator);
+    return eq_evaluator_create(trainer->network, trainer->val, &trainer->meta.form, p->batch, false, &trainer->evaluator);
 }
 
 // ---- log

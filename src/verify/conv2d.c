@@ -301,11 +301,13 @@ static void check_moments_of(int index, enum eq_conv2d_algorithm algorithm)
     const int before = *block;
     const bool is_vector = eq_check_device->target.family == EQ_FAMILY_VECTOR;
     *block = is_vector && !eq_check_is_patient() && !eq_check_is_small() ? 4 : before;
+    eq_check_kernels(algorithm_names[algorithm]); // with the block
     struct data d = make_data(normalised(conv2d_cases[index]), algorithm);
     d.is_aligned = index % 2;
     check_moments(&d, 1 + index % 3);
     free_data(&d);
     *block = before;
+    eq_check_kernels(algorithm_names[algorithm]);
 }
 
 static void check_variant(void *user)

@@ -211,7 +211,7 @@ static void check_variant(void *user)
 {
     const struct case_run *run = user;
     eq_check_begin("unit", run->c->name);
-    eq_check_device->target.stream_bytes = (run->index + eq_check_turn() / 2) % 2 ? 0 : SIZE_MAX; // past the caches, in turns
+    eq_check_device->target.stream_bytes = (run->index + eq_check_turn()) % 2 ? 0 : SIZE_MAX; // past the caches, in turns
     struct unit_run r = make_run(run->c);
     unit_run_all(&r);
     check_expected(&r, run->expected);

@@ -94,7 +94,7 @@ if [ -e /etc/OpenCL/vendors/rusticl.icd ]; then
     truncate -s 880K "$folder/small/0000000000000000.bin"
     touch -d '+1 day' "$folder/small/0000000000000000.bin" # it is used later than all others, so they go before it
     check "a cache without room for all kernels" run 1 compile $network
-    check "is named, with the numbers" bash -c "grep -q ' of [0-9]* kernels did not stay in the cache: .* its 1 MiB (EQUIL_CACHE_MIB)' '$folder/stderr'"
+    check "is named, with the numbers" bash -c "grep -q ' of [0-9]* kernels did not stay in the cache: .* in 1 MiB (EQUIL_CACHE_MIB)' '$folder/stderr'"
     check "and nothing is noted" [ "$(find "$folder/small" -name '*.stamp' | wc -l)" -eq 0 ]
     EQUIL_CACHE_MIB=2
     check "a larger one keeps them" run 0 compile $network

@@ -13,6 +13,7 @@ static void test_device(int index)
     EQ_CHECK_OK(eq_device_set_precision(device, precision));
     EQ_CHECK_INT(device->target.precision, EQ_BF16);
     EQ_CHECK_INT(device->target.family, EQ_FAMILY_SIMT);
+    EQ_CHECK_INT(device->target.block, 16);
     EQ_CHECK_TRUE(!device->target.use_winograd);
     // no unit on any of the devices that tests run on, and none is claimed
     EQ_CHECK_INT(device->target.matrix_unit, EQ_MATRIX_EMULATED);

@@ -541,6 +541,9 @@ START_TEST(test_classifier_each)
     ck_assert(pass.next == 2 && skipped == 1);
     ck_assert_int_eq(eq_classifier_each(classifier, items, 0, see_image, &pass, &skipped), EQ_ERR_ARGUMENT);
     ck_assert(strstr(eq_last_error(), "0 images") != NULL);
+    items[5] = (struct eq_image_item){ NULL };
+    ck_assert_int_eq(eq_classifier_each(classifier, items, NUM_ITEMS, see_image, &pass, &skipped), EQ_ERR_ARGUMENT);
+    ck_assert(strstr(eq_last_error(), "image 5 of 7 has neither") != NULL);
     eq_dataset_destroy(&shapes);
     eq_classifier_destroy(&other);
     eq_classifier_destroy(&classifier);
