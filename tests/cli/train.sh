@@ -283,6 +283,11 @@ expect "info of a file" 0 stdout "parameters" info --weights "$folder/whole/best
 expect "info: what nothing can be made of" 1 stderr 'gelu.safetensors: its metadata has act "gelu"' info --weights "$folder/gelu.safetensors"
 expect "classify: two forms at once" 2 stderr "--json and --format csv are two things" classify --weights x --json --format csv y
 expect "classify: drawings in a table" 2 stderr "--show is for text, not csv" classify --weights x --show --format csv y
+for class in "$folder/data"/*; do
+    mkdir -p "$folder/rotten/${class##*/}"
+    cp "$folder/one/broken.png" "$folder/rotten/${class##*/}/"
+done
+expect "eval of broken images alone: the first's reason" 1 stderr "images can be read; the first: $folder/rotten/" eval --weights "$folder/whole/best.safetensors" --data "$folder/rotten"
 expect "a broken image is an error that names it" 1 stderr "broken.png" classify --weights "$folder/whole/best.safetensors" --json "$folder/one"
 check "the others are done" python3 - "$folder/stdout" <<'PYTHON'
 import json, sys
