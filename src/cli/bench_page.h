@@ -53,7 +53,7 @@ void plot_bars(FILE *out, const struct plot_bar *bars, int num, const char *unit
 void plot_roofline(FILE *out, const struct bench_record *record);
 // A row that shows which classes of kernels take the time.
 void plot_shares(FILE *out, const struct bench_record *record);
-// Lines over an axis of doubling values, from 0 up.
+// Lines over an axis of doubling values, from 0 up, or logarithmic where they are far apart.
 enum { MAX_CURVE = 16 }; // points of a line
 struct plot_point {
     double x, y, low, high;

@@ -271,7 +271,7 @@ void plot_shares(FILE *out, const struct bench_record *record)
 // ---- lines
 
 struct lines_frame {
-    double x0, x1, most, left, top, width, height;
+    double x0, x1, least, most, left, top, width, height; // least: 0 on a linear axis, above it on a logarithmic one
 };
 
 static double line_x(const struct lines_frame *f, double x)
@@ -281,7 +281,8 @@ static double line_x(const struct lines_frame *f, double x)
 
 static double line_y(const struct lines_frame *f, double y)
 {
-    return f->top + (1 - y / f->most) * f->height;
+    const double up = f->least > 0 ? log(y / f->least) / log(f->most / f->least) : y / f->most;
+    return f->top + (1 - up) * f->height;
 }
 
 static void draw_line(FILE *out, const struct lines_frame *f, const struct plot_line *line)
@@ -327,23 +328,47 @@ static void name_lines(FILE *out, const struct lines_frame *f, const struct plot
     }
 }
 
+static void level(FILE *out, const struct lines_frame *f, double y)
+{
+    fprintf(out,
+            "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"var(--line)\"/>"
+            "<text class=\"dim\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%g</text>",
+            f->left, line_y(f, y), f->left + f->width, line_y(f, y), f->left - 8, line_y(f, y) + 4, y);
+}
+
+// The vertical axis for values from least to most: from 0 up, unless a slow device would press the others to the ground.
+static void draw_axis(FILE *out, struct lines_frame *f, double least, double most, const char *label)
+{
+    enum { FLATTENS = 20 };
+    const bool is_log = most > FLATTENS * least;
+    const double step = nice_step(most, 5);
+    fprintf(out, "<svg viewBox=\"0 0 1072 340\" role=\"img\"><text class=\"dim\" x=\"8\" y=\"14\">%s%s</text>", label,
+            is_log ? ", logarithmic" : "");
+    if (is_log) {
+        const int first = (int)floor(log10(least)), last = (int)ceil(log10(most));
+        f->least = pow(10, first);
+        f->most = pow(10, last);
+        for (int e = first; e <= last; e++)
+            level(out, f, pow(10, e));
+        return;
+    }
+    f->most = ceil(most / step) * step;
+    for (double y = 0; y <= f->most * 1.0001; y += step)
+        level(out, f, y);
+}
+
 void plot_lines(FILE *out, const struct plot_line *lines, int num, const char *x_label, const char *y_label)
 {
     struct lines_frame f = { .x0 = 1e9, .left = 60, .top = 30, .width = 930, .height = 260 };
+    double least = INFINITY, most = 0;
     for (int l = 0; l < num; l++)
         for (int p = 0; p < lines[l].num; p++) {
             f.x0 = fmin(f.x0, lines[l].points[p].x);
             f.x1 = fmax(f.x1, lines[l].points[p].x);
-            f.most = fmax(f.most, lines[l].points[p].high);
+            least = fmin(least, lines[l].points[p].low);
+            most = fmax(most, lines[l].points[p].high);
         }
-    const double step = nice_step(f.most, 5);
-    f.most = ceil(f.most / step) * step;
-    fprintf(out, "<svg viewBox=\"0 0 1072 340\" role=\"img\"><text class=\"dim\" x=\"8\" y=\"14\">%s</text>", y_label);
-    for (double y = 0; y <= f.most * 1.0001; y += step)
-        fprintf(out,
-                "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"var(--line)\"/>"
-                "<text class=\"dim\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%g</text>",
-                f.left, line_y(&f, y), f.left + f.width, line_y(&f, y), f.left - 8, line_y(&f, y) + 4, y);
+    draw_axis(out, &f, least, most, y_label);
     int longest = 0;
     for (int l = 0; l < num; l++) {
         draw_line(out, &f, &lines[l]);

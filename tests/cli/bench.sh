@@ -263,6 +263,11 @@ names = [float(y) for y in re.findall(r'<text x="1000.0" y="([0-9.]+)" font-size
 assert len(names) == 8 and min(names) >= 10 and min(abs(a - b) for a in names for b in names if a != b) >= 14 and len(set(names)) == 8, names
 EOF
 result "shows both" $?
+check "from 0 up" sh -c "! grep -q logarithmic '$folder/page.html'"
+edit "$folder/line1.json" "$folder/far.json" "d['device']['name'] = 'A fast one'
+for r in d['results']: r['wall'].update(median_ms=0.1 * r['batch'], low_ms=0.099 * r['batch'], high_ms=0.101 * r['batch'])"
+expect "a report of a device that is a hundred times as fast" 0 stdout "" --report "$folder/page.html" "$folder/line1.json" "$folder/far.json"
+check "has an axis for both" grep -q 'ms an image, logarithmic</text>' "$folder/page.html"
 edit "$a" "$folder/curve16.json" 'd["results"] = [dict(d["results"][0], batch=n) for n in (8, 16, 32)]'
 expect "a report of a network and its curve" 0 stdout "" --report "$folder/page.html" "$a" "$folder/curve16.json"
 check "is of one system" grep -q '</span>A  Alpha 100</span> </p>' "$folder/page.html"
