@@ -7,7 +7,7 @@
 
 #include "op/conv2d.h"
 
-enum { DZ, W, ADD };
+enum { DZ, W, ADD = EQ_CONV2D_DATA_GRAD_ADD };
 
 // One dimension of a class: pixels first_out + stride * k.
 struct class

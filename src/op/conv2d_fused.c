@@ -3,7 +3,7 @@
 #include "op/conv2d.h"
 
 enum prepare_input { W, GAMMA, BETA, MEAN, VAR, NUM_PREPARE_INPUTS };
-enum fused_input { X, FILTER, BIAS, RESIDUAL };
+enum fused_input { X, FILTER, BIAS, RESIDUAL = EQ_CONV2D_FUSED_RESIDUAL };
 
 // The filter's stored form for an input of that blocking.
 static struct eq_tensor filter_form(const struct eq_target *target, const struct eq_conv2d_fused_attributes *a,

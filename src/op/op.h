@@ -142,6 +142,7 @@ struct eq_conv2d_data_grad_attributes {
     struct eq_conv2d_attributes conv;
     int ih, iw;
 };
+enum { EQ_CONV2D_DATA_GRAD_ADD = 2 }; // number of that input
 extern const struct eq_op eq_op_conv2d_data_grad;
 // conv2d_weight_grad: inputs x, dz; output dw (form of w), workspace.
 struct eq_conv2d_weight_grad_attributes {
@@ -164,6 +165,7 @@ struct eq_conv2d_prepare_attributes {
     float eps;          // of the batch norm
 };
 extern const struct eq_op eq_op_conv2d_prepare;
+enum { EQ_CONV2D_FUSED_RESIDUAL = 3 }; // number of that input
 extern const struct eq_op eq_op_conv2d_fused;
 // What AUTO is for conv2d_fused with that input.
 enum eq_conv2d_algorithm eq_conv2d_fused_algorithm(const struct eq_target *target,

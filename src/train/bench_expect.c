@@ -114,7 +114,7 @@ static double unit(const struct eq_call *call, const float *const *in, size_t in
 double eq_bench_expect_fused(const struct eq_call *call, const struct eq_call *prepare, const float *const *inputs,
                              const float *const *prepared, size_t index, double *magnitude)
 {
-    enum { X, RESIDUAL = 3, W = 0, GAMMA, BETA, MEAN, VAR };
+    enum { X, RESIDUAL = EQ_CONV2D_FUSED_RESIDUAL, W = 0, GAMMA, BETA, MEAN, VAR };
     const struct eq_conv2d_fused_attributes *a = call->attributes;
     const struct eq_conv2d_prepare_attributes *norm = prepare->attributes;
     const struct eq_tensor *x = &call->input[X], *w = &prepare->input[W];

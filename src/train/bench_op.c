@@ -309,15 +309,14 @@ static int kernel_of(const struct eq_call *call)
 // What is done with the sums on their way out, of ops that may do it; unit_grad's attributes begin with the unit's.
 static void describe_end(const struct eq_call *call, struct eq_str *text)
 {
-    enum { FUSED_RESIDUAL = 3, DATA_GRAD_ADD = 2 };
     static const char *const methods[] = { "none", "bn", "ce", "bd", "ir", "se" }, *const acts[] = { "", " relu", " elu" };
     const struct eq_unit_attributes *unit = call->attributes;
     const struct eq_conv2d_fused_attributes *fused = call->attributes;
     const struct eq_conv2d_gated_attributes *gated = call->attributes;
     if (call->op == &eq_op_conv2d_fused)
-        eq_str_append(text, "%s%s", call->has[FUSED_RESIDUAL] ? " + residual" : "", acts[fused->activation]);
+        eq_str_append(text, "%s%s", call->has[EQ_CONV2D_FUSED_RESIDUAL] ? " + residual" : "", acts[fused->activation]);
     else if (call->op == &eq_op_conv2d_data_grad)
-        eq_str_append(text, "%s", call->has[DATA_GRAD_ADD] ? " + gradient" : "");
+        eq_str_append(text, "%s", call->has[EQ_CONV2D_DATA_GRAD_ADD] ? " + gradient" : "");
     else if (call->op == &eq_op_conv2d_gated)
         unit = &gated->unit;
     if (call->op != &eq_op_unit && call->op != &eq_op_unit_grad && call->op != &eq_op_conv2d_gated)
